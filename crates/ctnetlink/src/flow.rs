@@ -1,0 +1,190 @@
+//! What a tracked connection is: two tuples, status, timers, and what NAT and helpers added.
+
+use std::net::IpAddr;
+
+/// One tracked connection, as `nf_conntrack` describes it. What the kernel did not say is `None`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Flow {
+    /// The tuple of the first packet.
+    pub orig: Tuple,
+    /// The tuple expected in answers; differs from the inverse of `orig` by NAT.
+    pub reply: Tuple,
+    /// The zone of the flow; 0 is the default zone. (Zones of one direction: see `zone_orig`.)
+    pub zone: u16,
+    /// The kernel's status bits.
+    pub status: Status,
+    /// Seconds left when the kernel spoke.
+    pub timeout_s: Option<u32>,
+    /// The packet mark kept with the flow.
+    pub mark: Option<u32>,
+    /// The state of the transport protocol.
+    pub protocol_state: ProtocolState,
+    /// The original tuple of the connection that this one was expected by.
+    pub master: Option<Tuple>,
+    /// The helper's name.
+    pub helper: Option<HelperName>,
+    /// The 128 label bits, bit n in `labels[n / 32]`.
+    pub labels: Option<[u32; 4]>,
+    /// Sequence adjustments made by NAT helpers: original direction, reply direction.
+    pub sequence_adjustment: Option<[SequenceAdjustment; 2]>,
+    /// SYNPROXY's offsets.
+    pub synproxy: Option<Synproxy>,
+    /// The kernel's identifier of this entry; not carried between routers.
+    pub id: Option<u32>,
+}
+
+/// One direction of a flow.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Tuple {
+    /// Source address.
+    pub source: IpAddr,
+    /// Destination address, of the same family.
+    pub destination: IpAddr,
+    /// The IP protocol number.
+    pub protocol: u8,
+    /// What tells flows of one protocol between the same hosts apart.
+    pub l4: L4,
+}
+
+/// The transport part of a tuple.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum L4 {
+    /// Protocols the kernel tracks by addresses alone.
+    None,
+    /// TCP, UDP, UDP-Lite, SCTP, DCCP ports, and GRE keys.
+    Ports {
+        /// Source port or key.
+        source: u16,
+        /// Destination port or key.
+        destination: u16,
+    },
+    /// ICMP and ICMPv6 queries.
+    Icmp {
+        /// The ICMP type.
+        kind: u8,
+        /// The ICMP code.
+        code: u8,
+        /// The identifier.
+        id: u16,
+    },
+}
+
+/// Status bits of a flow (`enum ip_conntrack_status`).
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Status(pub u32);
+
+impl Status {
+    /// The flow was expected by another.
+    pub const EXPECTED: u32 = 0x1;
+    /// Packets were seen in both directions.
+    pub const SEEN_REPLY: u32 = 0x2;
+    /// The flow is not dropped early when the table is full.
+    pub const ASSURED: u32 = 0x4;
+    /// The first packet has left the box.
+    pub const CONFIRMED: u32 = 0x8;
+    /// Source NAT applies.
+    pub const SRC_NAT: u32 = 0x10;
+    /// Destination NAT applies.
+    pub const DST_NAT: u32 = 0x20;
+    /// Sequence numbers are adjusted.
+    pub const SEQ_ADJUST: u32 = 0x40;
+    /// The source NAT hook has been passed.
+    pub const SRC_NAT_DONE: u32 = 0x80;
+    /// The destination NAT hook has been passed.
+    pub const DST_NAT_DONE: u32 = 0x100;
+    /// The flow is being removed.
+    pub const DYING: u32 = 0x200;
+    /// The timeout is not refreshed by packets.
+    pub const FIXED_TIMEOUT: u32 = 0x400;
+
+    /// Whether all `bits` are set.
+    pub fn contains(self, bits: u32) -> bool {
+        self.0 & bits == bits
+    }
+}
+
+/// What the kernel's tracker of the flow's protocol holds.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum ProtocolState {
+    /// A protocol without state, or none told.
+    #[default]
+    None,
+    /// TCP.
+    Tcp(TcpState),
+    /// SCTP.
+    Sctp {
+        /// `enum sctp_conntrack`.
+        state: u8,
+        /// The verification tag expected in the original direction.
+        vtag_orig: u32,
+        /// The verification tag expected in the reply direction.
+        vtag_reply: u32,
+    },
+    /// DCCP.
+    Dccp {
+        /// The tracker's state.
+        state: u8,
+        /// 0 client, 1 server.
+        role: u8,
+        /// The handshake sequence number, 0 when unknown.
+        handshake_sequence: u64,
+    },
+}
+
+/// TCP's tracking state. Scale and flags are `None` when the kernel or the peer did not tell them.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct TcpState {
+    /// `enum tcp_conntrack`: 1 SYN_SENT, 2 SYN_RECV, 3 ESTABLISHED, 4 FIN_WAIT, 5 CLOSE_WAIT,
+    /// 6 LAST_ACK, 7 TIME_WAIT, 8 CLOSE, 9 SYN_SENT2.
+    pub state: u8,
+    /// Window scale of the original and the reply direction.
+    pub window_scale: Option<[u8; 2]>,
+    /// `IP_CT_TCP_FLAG_*` of the original and the reply direction.
+    pub flags: Option<[u8; 2]>,
+}
+
+/// The name of a connection tracking helper: at most 15 bytes (`NF_CT_HELPER_NAME_LEN` is 16).
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct HelperName {
+    bytes: [u8; 15],
+    len: u8,
+}
+
+impl HelperName {
+    /// `None` when `name` is empty, longer than 15 bytes or not printable ASCII.
+    pub fn new(name: &[u8]) -> Option<Self> {
+        if name.is_empty() || name.len() > 15 || !name.iter().all(u8::is_ascii_graphic) {
+            return None;
+        }
+        let mut bytes = [0; 15];
+        bytes[..name.len()].copy_from_slice(name);
+        Some(Self { bytes, len: name.len() as u8 })
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.bytes[..usize::from(self.len)]).unwrap_or_default()
+    }
+}
+
+/// `CTA_SEQADJ_*`: what a NAT helper added to the sequence numbers of one direction.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct SequenceAdjustment {
+    /// Sequence number of the last correction.
+    pub correction_position: u32,
+    /// Offset before that position.
+    pub offset_before: u32,
+    /// Offset after it.
+    pub offset_after: u32,
+}
+
+/// `CTA_SYNPROXY_*`.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Synproxy {
+    /// Initial timestamp.
+    pub its: u32,
+    /// Initial sequence number.
+    pub isn: u32,
+    /// Timestamp offset.
+    pub tsoff: u32,
+}

@@ -1,0 +1,213 @@
+//! What `status`, `routes`, `journal` and `replication` show, as JSON and as the source of the
+//! text. Field names are a contract: scripts read them.
+
+use serde::{Deserialize, Serialize};
+
+/// `lockstep status --json`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct Status {
+    /// The router's name.
+    pub router: String,
+    /// Failover groups.
+    pub groups: Vec<Group>,
+    /// Virtual routers.
+    pub virtual_routers: Vec<VirtualRouter>,
+    /// Flow replication, when configured.
+    pub replication: Option<Replication>,
+    /// Every declared route.
+    pub routes: Vec<Route>,
+    /// Links and addresses and rules that are wanted.
+    pub network: Network,
+    /// The checks.
+    pub checks: Vec<Check>,
+    /// Hooks: the one that runs and the last one of each group.
+    pub hooks: Vec<Hook>,
+}
+
+/// A failover group.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct Group {
+    /// Its name.
+    pub name: String,
+    /// `init`, `backup`, `master`, `fault`, `stopped`.
+    pub state: String,
+    /// When it entered that state, RFC 3339 in UTC with milliseconds.
+    pub since: String,
+    /// Why, in a sentence.
+    pub reason: String,
+    /// The step of a transition under way.
+    pub step: Option<String>,
+}
+
+/// A virtual router.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct VirtualRouter {
+    /// Its name.
+    pub name: String,
+    /// Its group.
+    pub group: String,
+    /// Its interface.
+    pub interface: String,
+    /// Its VRID.
+    pub vrid: u8,
+    /// 2 or 3.
+    pub version: u8,
+    /// `ipv4` or `ipv6`.
+    pub family: String,
+    /// `initialize`, `backup`, `master`.
+    pub state: String,
+    /// Configured priority.
+    pub priority: u8,
+    /// Priority in force.
+    pub effective_priority: u8,
+    /// The master's primary address, our own when it is us.
+    pub master_address: Option<String>,
+    /// Counters by name (RFC 8347 words, kebab-case).
+    pub statistics: std::collections::BTreeMap<String, u64>,
+    /// What was heard for our VRID and not understood: one sentence each, newest last.
+    pub rejected: Vec<String>,
+}
+
+/// Flow replication.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct Replication {
+    /// `active` or `backup`.
+    pub role: String,
+    /// The peers heard.
+    pub peers: Vec<Peer>,
+    /// Whether the peer's state has arrived in full.
+    pub in_sync: bool,
+    /// Why (not).
+    pub reason: String,
+    /// Flows in the internal cache.
+    pub internal: u64,
+    /// Flows in the external cache.
+    pub external: u64,
+    /// Flows put into the kernel by the last commit.
+    pub committed: u64,
+    /// Counters by name.
+    pub statistics: std::collections::BTreeMap<String, u64>,
+}
+
+/// A replication peer.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct Peer {
+    /// Its address.
+    pub address: String,
+    /// Milliseconds since it was last heard.
+    pub heard_ms: u64,
+    /// Messages it has not acknowledged.
+    pub unacknowledged: u64,
+}
+
+/// Links, addresses, routes and rules.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct Network {
+    /// Links whose state is ours.
+    pub links: Vec<Object>,
+    /// Addresses.
+    pub addresses: Vec<Object>,
+    /// Routes.
+    pub routes: Vec<Route>,
+    /// Rules.
+    pub rules: Vec<Object>,
+}
+
+/// A link, address or rule.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct Object {
+    /// In iproute2's words.
+    pub object: String,
+    /// `installed`, `absent` (not wanted now), `pending`, `foreign`, `failed`.
+    pub state: String,
+    /// Why, when it is not installed.
+    pub reason: Option<String>,
+}
+
+/// A declared route.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct Route {
+    /// Table name or number.
+    pub table: String,
+    /// `unicast`, `throw`, …
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Prefix or `default`.
+    pub destination: String,
+    /// Next hop.
+    pub via: Option<String>,
+    /// Interface.
+    pub interface: Option<String>,
+    /// As in [`Object::state`].
+    pub state: String,
+    /// Why, when it is not installed.
+    pub reason: Option<String>,
+}
+
+/// A check.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct Check {
+    /// Its name.
+    pub name: String,
+    /// `good`, `bad`, or `unknown` before the first run.
+    pub state: String,
+    /// The last run's result.
+    pub detail: String,
+}
+
+/// A hook run.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct Hook {
+    /// The group.
+    pub group: String,
+    /// The state it was run for.
+    pub state: String,
+    /// `running`, or how it ended.
+    pub result: String,
+}
+
+/// One transition of a group: an entry of the journal.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct Transition {
+    /// Counts from 1 since the daemon started.
+    pub number: u64,
+    /// When it began, RFC 3339 in UTC with milliseconds.
+    pub at: String,
+    /// The group.
+    pub group: String,
+    /// The state left.
+    pub from: String,
+    /// The state entered.
+    pub to: String,
+    /// Why, in a sentence.
+    pub reason: String,
+    /// The steps in order.
+    pub steps: Vec<TransitionStep>,
+}
+
+/// One step of a transition.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct TransitionStep {
+    /// What.
+    pub step: String,
+    /// Microseconds from the start of the transition to the start of the step.
+    pub started_us: u64,
+    /// Microseconds it took; `None` while it runs.
+    pub took_us: Option<u64>,
+    /// `done`, `pending`, `failed`, `running`.
+    pub outcome: String,
+    /// For people.
+    pub detail: String,
+}

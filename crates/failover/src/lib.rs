@@ -1,0 +1,39 @@
+//! The shared state machine: groups, tracking, the ordered transition plan, hooks, the journal.
+//!
+//! Owns when a failover group is master, backup or in fault, and the order in which everything
+//! that follows from it happens. It receives what the others *observed* and gives out *steps*;
+//! each step's outcome comes back as an event. Knows nothing of packets or netlink.
+
+mod config;
+mod step;
+
+pub use config::{Check, Config, Group, Notify, VirtualRouter};
+pub use step::{Outcome, Step, StepId};
+
+/// The state of a failover group.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum State {
+    /// Not yet started.
+    Init,
+    /// Another router is master, or none is yet.
+    Backup,
+    /// This router serves the group's addresses (RFC 9568 calls it Active).
+    Master,
+    /// This router cannot serve the group.
+    Fault,
+    /// Shut down on purpose.
+    Stopped,
+}
+
+impl State {
+    /// The word in status output, hooks and journal.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Init => "init",
+            Self::Backup => "backup",
+            Self::Master => "master",
+            Self::Fault => "fault",
+            Self::Stopped => "stopped",
+        }
+    }
+}

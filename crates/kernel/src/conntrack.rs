@@ -1,0 +1,1 @@
+//! The connection tracking socket: events, dumps, batches of changes.

@@ -1,0 +1,11 @@
+//! The only IO towards the kernel: raw sockets, rtnetlink, ctnetlink, sysctl, namespaces.
+//!
+//! Each module turns one kernel interface into the types of a pure crate; rtnetlink's and
+//! netlink's own types end here. Nothing is decided here.
+
+pub mod conntrack;
+pub mod namespace;
+pub mod network;
+pub mod replication;
+pub mod sysctl;
+pub mod vrrp;

@@ -1,0 +1,1 @@
+//! The datagram socket of a dedicated link.

@@ -1,0 +1,1 @@
+//! VRRP and announcement sockets.

@@ -1,0 +1,176 @@
+//! The declared objects, in iproute2's words.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+/// A routing table by number; 254 is `main`.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct TableId(pub u32);
+
+impl TableId {
+    /// The table without a name in most commands.
+    pub const MAIN: Self = Self(254);
+    /// The kernel's own table.
+    pub const LOCAL: Self = Self(255);
+}
+
+/// A packet mark and the bits of it that are compared.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Fwmark {
+    /// The mark.
+    pub value: u32,
+    /// The bits compared; all by default.
+    pub mask: u32,
+}
+
+/// When an object is wanted.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum When {
+    /// In every state.
+    Always,
+    /// Only while the group is master.
+    Master,
+    /// Only while the group is not master.
+    Backup,
+}
+
+/// What an object follows: a moment and, unless it is [`When::Always`], a failover group.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Condition {
+    /// When it is wanted.
+    pub when: When,
+    /// The group it follows.
+    pub group: Option<String>,
+}
+
+impl Condition {
+    /// Wanted in every state.
+    pub const ALWAYS: Self = Self { when: When::Always, group: None };
+}
+
+/// An interface whose administrative state is ours to set.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Link {
+    /// Its name.
+    pub interface: String,
+    /// When it is up; otherwise it is down.
+    pub up: Condition,
+}
+
+/// An address that is wanted on an interface.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Address {
+    /// The interface.
+    pub interface: String,
+    /// The address and its prefix length (`10.1.1.1/24`: the host bits are kept).
+    pub address: IpNet,
+    /// The broadcast address of an IPv4 address.
+    pub broadcast: Option<std::net::Ipv4Addr>,
+    /// The label of an IPv4 address (`eth0:1`).
+    pub label: Option<String>,
+    /// The scope.
+    pub scope: Scope,
+    /// When it is wanted. The addresses of a virtual router follow its group as master.
+    pub condition: Condition,
+}
+
+/// How far an address or route is valid (`/etc/iproute2/rt_scopes`).
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Scope {
+    /// Everywhere.
+    #[default]
+    Global,
+    /// On this link.
+    Link,
+    /// On this host.
+    Host,
+}
+
+/// A route's type.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum RouteKind {
+    /// To a next hop or a link.
+    #[default]
+    Unicast,
+    /// End the lookup in this table and go on with the next rule.
+    Throw,
+    /// Drop silently.
+    Blackhole,
+    /// Answer ICMP unreachable.
+    Unreachable,
+    /// Answer ICMP prohibited.
+    Prohibit,
+}
+
+/// A wanted route.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Route {
+    /// Its type.
+    pub kind: RouteKind,
+    /// The destination; `default` is the zero prefix of its family.
+    pub to: IpNet,
+    /// The next hop.
+    pub via: Option<IpAddr>,
+    /// The outgoing interface.
+    pub dev: Option<String>,
+    /// The preferred source address.
+    pub source: Option<IpAddr>,
+    /// The table.
+    pub table: TableId,
+    /// The metric (`RTA_PRIORITY`).
+    pub metric: Option<u32>,
+    /// The scope, when not the one that follows from type and next hop.
+    pub scope: Option<Scope>,
+    /// The next hop is on the link even if no address says so.
+    pub onlink: bool,
+    /// The routing protocol number; marks who made it. [`PROTOCOL_LOCKSTEP`] unless set.
+    pub protocol: u8,
+    /// When it is wanted.
+    pub condition: Condition,
+}
+
+/// The routing protocol number that marks routes, rules and addresses as ours.
+///
+/// Not in `/etc/iproute2/rt_protos` as shipped; between `keepalived` (18) and `bgp` (186).
+pub const PROTOCOL_LOCKSTEP: u8 = 112;
+
+/// A wanted rule.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Rule {
+    /// Whether it is an IPv6 rule.
+    pub ipv6: bool,
+    /// Its place among the rules.
+    pub priority: u32,
+    /// Source prefix.
+    pub from: Option<IpNet>,
+    /// Destination prefix.
+    pub to: Option<IpNet>,
+    /// Packet mark.
+    pub fwmark: Option<Fwmark>,
+    /// Incoming interface.
+    pub iif: Option<String>,
+    /// Outgoing interface.
+    pub oif: Option<String>,
+    /// The table that is looked up.
+    pub table: TableId,
+    /// The routing protocol number; marks who made it.
+    pub protocol: u8,
+    /// When it is wanted.
+    pub condition: Condition,
+}
+
+/// All that is wanted of links, addresses, routes and rules.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Declared {
+    /// Links whose state is ours.
+    pub links: Vec<Link>,
+    /// Addresses, the virtual routers' among them.
+    pub addresses: Vec<Address>,
+    /// Routes.
+    pub routes: Vec<Route>,
+    /// Rules.
+    pub rules: Vec<Rule>,
+    /// Names of tables, for people.
+    pub tables: Vec<(String, TableId)>,
+}

@@ -1,0 +1,4 @@
+//! The only unsafe code: what no well-kept crate wraps, behind a safe interface.
+
+pub mod netlink;
+pub mod packet;

@@ -1,0 +1,1 @@
+//! Netlink sockets: batched receive into one buffer.

@@ -1,0 +1,1 @@
+//! Packet sockets: classic BPF filters, raw frames.
