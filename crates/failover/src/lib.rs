@@ -5,7 +5,9 @@
 //! each step's outcome comes back as an event. Knows nothing of packets or netlink.
 
 mod config;
+pub mod hooks;
 mod step;
+pub mod tracking;
 
 pub use config::{Check, Config, Group, Notify, VirtualRouter};
 pub use step::{Outcome, Step, StepId};
