@@ -9,8 +9,10 @@ pub struct Flow {
     pub orig: Tuple,
     /// The tuple expected in answers; differs from the inverse of `orig` by NAT.
     pub reply: Tuple,
-    /// The zone of the flow; 0 is the default zone. (Zones of one direction: see `zone_orig`.)
+    /// The zone of the flow; 0 is the default zone.
     pub zone: u16,
+    /// The direction whose packets are looked up in `zone`; the other one is in zone 0.
+    pub zone_direction: ZoneDirection,
     /// The kernel's status bits.
     pub status: Status,
     /// Seconds left when the kernel spoke.
@@ -33,6 +35,65 @@ pub struct Flow {
     pub id: Option<u32>,
 }
 
+impl Flow {
+    /// A flow of which nothing but the tuples is known.
+    pub fn new(orig: Tuple, reply: Tuple) -> Self {
+        Self {
+            orig,
+            reply,
+            zone: 0,
+            zone_direction: ZoneDirection::Both,
+            status: Status::default(),
+            timeout_s: None,
+            mark: None,
+            protocol_state: ProtocolState::None,
+            master: None,
+            helper: None,
+            labels: None,
+            sequence_adjustment: None,
+            synproxy: None,
+            id: None,
+        }
+    }
+
+    /// Whether source NAT applies: answers do not go to where the flow came from.
+    pub fn source_translated(&self) -> bool {
+        let direct = self.orig.inverse();
+        self.reply.destination != direct.destination
+            || match (self.reply.l4, direct.l4) {
+                (L4::Ports { destination: seen, .. }, L4::Ports { destination: expected, .. }) => {
+                    seen != expected
+                }
+                (L4::Icmp { id: seen, .. }, L4::Icmp { id: expected, .. }) => seen != expected,
+                (L4::None | L4::Ports { .. } | L4::Icmp { .. }, _) => false,
+            }
+    }
+
+    /// Whether destination NAT applies: answers do not come from where the flow went.
+    pub fn destination_translated(&self) -> bool {
+        let direct = self.orig.inverse();
+        self.reply.source != direct.source
+            || match (self.reply.l4, direct.l4) {
+                (L4::Ports { source: seen, .. }, L4::Ports { source: expected, .. }) => {
+                    seen != expected
+                }
+                (L4::None | L4::Ports { .. } | L4::Icmp { .. }, _) => false,
+            }
+    }
+}
+
+/// Which direction of a flow its zone applies to.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum ZoneDirection {
+    /// Both.
+    #[default]
+    Both,
+    /// The original direction.
+    Orig,
+    /// The reply direction.
+    Reply,
+}
+
 /// One direction of a flow.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Tuple {
@@ -44,6 +105,37 @@ pub struct Tuple {
     pub protocol: u8,
     /// What tells flows of one protocol between the same hosts apart.
     pub l4: L4,
+}
+
+impl Tuple {
+    /// The tuple of the answers when there is no NAT. An ICMP type that has no answer stays.
+    pub fn inverse(&self) -> Self {
+        let l4 = match self.l4 {
+            L4::None => L4::None,
+            L4::Ports { source, destination } => {
+                L4::Ports { source: destination, destination: source }
+            }
+            L4::Icmp { kind, code, id } => {
+                L4::Icmp { kind: icmp_answer(self.protocol, kind), code, id }
+            }
+        };
+        Self { source: self.destination, destination: self.source, protocol: self.protocol, l4 }
+    }
+}
+
+/// The ICMP or ICMPv6 type that answers `kind`, or that `kind` answers.
+fn icmp_answer(protocol: u8, kind: u8) -> u8 {
+    const PAIRS: [(u8, u8, u8); 6] =
+        [(1, 0, 8), (1, 13, 14), (1, 15, 16), (1, 17, 18), (58, 128, 129), (58, 139, 140)];
+    for (of, first, second) in PAIRS {
+        if of == protocol && kind == first {
+            return second;
+        }
+        if of == protocol && kind == second {
+            return first;
+        }
+    }
+    kind
 }
 
 /// The transport part of a tuple.
@@ -96,6 +188,12 @@ impl Status {
     pub const DYING: u32 = 0x200;
     /// The timeout is not refreshed by packets.
     pub const FIXED_TIMEOUT: u32 = 0x400;
+    /// A helper was attached by a rule or over netlink.
+    pub const HELPER: u32 = 0x2000;
+    /// Packets take the flow table of the kernel.
+    pub const OFFLOAD: u32 = 0x4000;
+    /// Packets take the flow table of the network card.
+    pub const HW_OFFLOAD: u32 = 0x8000;
 
     /// Whether all `bits` are set.
     pub fn contains(self, bits: u32) -> bool {
