@@ -14,7 +14,7 @@ use crate::State;
 /// How long a hook may run when the configuration does not say.
 ///
 /// Hooks that restart services take tens of seconds; one that never returns holds up all others.
-pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(120);
+pub const DEFAULT_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// A transition whose hook is to be run, and what the hook is told.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -5,11 +5,17 @@
 //! each step's outcome comes back as an event. Knows nothing of packets or netlink.
 
 mod config;
+pub mod group;
 pub mod hooks;
+mod journal;
+mod machine;
+mod plan;
 mod step;
 pub mod tracking;
 
 pub use config::{Check, Config, Group, Notify, VirtualRouter};
+pub use journal::{JOURNAL_LIMIT, Journal, StepRecord, Transition};
+pub use machine::{Action, CheckStatus, Event, Failover, VirtualRouterEvent};
 pub use step::{Outcome, Step, StepId};
 
 /// The state of a failover group.

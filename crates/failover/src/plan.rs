@@ -1,0 +1,120 @@
+//! The order of the steps of a transition, and how long each may take.
+
+use std::time::{Duration, Instant};
+
+use crate::{State, Step, StepId};
+
+/// Attempts at one step before it counts as failed.
+pub(crate) const ATTEMPTS: u32 = 3;
+/// From a failed attempt to the next.
+pub(crate) const RETRY_AFTER: Duration = Duration::from_millis(100);
+/// The longest a step may go unanswered, the commit excepted.
+pub(crate) const STEP_LIMIT: Duration = Duration::from_secs(2);
+/// The longest a commit may hold back the addresses; then the rest goes on without it.
+pub(crate) const COMMIT_LIMIT: Duration = Duration::from_secs(30);
+
+/// A transition under way.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    /// The state it leads to.
+    pub(crate) to: State,
+    /// The state it came from, for the hooks.
+    pub(crate) from: State,
+    /// Its entry in the journal.
+    pub(crate) number: u64,
+    steps: &'static [Step],
+    next: usize,
+    /// What is under way now.
+    pub(crate) doing: Doing,
+}
+
+/// Where a plan stands.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Doing {
+    /// Between two steps.
+    Nothing,
+    /// A step has been given out; its answer is due at `until`.
+    Step { id: StepId, step: Step, attempt: u32, until: Instant },
+    /// A step failed and is given out again at `at`.
+    Waiting { step: Step, attempt: u32, at: Instant },
+}
+
+impl Plan {
+    /// The steps that lead from `from` to `to`.
+    pub(crate) fn new(from: State, to: State, number: u64, replicated: bool) -> Self {
+        let steps = steps(to, replicated);
+        Self { to, from, number, steps, next: 0, doing: Doing::Nothing }
+    }
+
+    /// The next step of the order, which is then gone from it.
+    pub(crate) fn next(&mut self) -> Option<Step> {
+        let step = self.steps.get(self.next).copied();
+        self.next += 1;
+        step
+    }
+
+    /// When something has to happen although nobody spoke.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        match self.doing {
+            Doing::Nothing => None,
+            Doing::Step { until, .. } => Some(until),
+            Doing::Waiting { at, .. } => Some(at),
+        }
+    }
+
+    /// The step under way, for `status`.
+    pub(crate) fn step(&self) -> Option<Step> {
+        match self.doing {
+            Doing::Nothing => None,
+            Doing::Step { step, .. } | Doing::Waiting { step, .. } => Some(step),
+        }
+    }
+}
+
+/// The longest wait for an answer to `step`.
+pub(crate) fn limit(step: Step) -> Duration {
+    if step == Step::CommitFlows { COMMIT_LIMIT } else { STEP_LIMIT }
+}
+
+/// Whether a group that cannot do `step` cannot serve.
+pub(crate) fn is_vital(step: Step) -> bool {
+    matches!(step, Step::Claim | Step::AddressesUp)
+}
+
+fn steps(to: State, replicated: bool) -> &'static [Step] {
+    match (to, replicated) {
+        (State::Master, true) => &[
+            Step::Claim,
+            Step::CommitFlows,
+            Step::LinksUp,
+            Step::AddressesUp,
+            Step::RoutesUp,
+            Step::Announce,
+            Step::ReplicateActive,
+            Step::Hooks,
+        ],
+        (State::Master, false) => &[
+            Step::Claim,
+            Step::LinksUp,
+            Step::AddressesUp,
+            Step::RoutesUp,
+            Step::Announce,
+            Step::Hooks,
+        ],
+        (State::Init | State::Backup | State::Fault | State::Stopped, true) => &[
+            Step::StopClaiming,
+            Step::AddressesDown,
+            Step::RoutesDown,
+            Step::LinksDown,
+            Step::ReplicateBackup,
+            Step::Hooks,
+        ],
+        (State::Init | State::Backup | State::Fault | State::Stopped, false) => &[
+            Step::StopClaiming,
+            Step::AddressesDown,
+            Step::RoutesDown,
+            Step::LinksDown,
+            Step::Hooks,
+        ],
+    }
+}

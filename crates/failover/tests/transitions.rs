@@ -1,0 +1,372 @@
+//! The transitions of a group: their order, what cuts them, what a failed step leads to.
+
+use std::time::{Duration, Instant};
+
+use lockstep_failover::{
+    Action, Check, Config, Event, Failover, Group, Notify, Outcome, State, Step, StepId,
+    VirtualRouter, VirtualRouterEvent,
+};
+
+/// A machine, its clock, and what it asked for so far.
+struct World {
+    failover: Failover,
+    now: Instant,
+    given: Vec<Action>,
+}
+
+impl World {
+    fn new(members: &[&str], checks: &[&str], replicated: bool) -> Self {
+        let now = Instant::now();
+        let config = config(members, checks, replicated);
+        let mut world = Self { failover: Failover::new(&config, now), now, given: Vec::new() };
+        world.feed(Event::Start);
+        world
+    }
+
+    /// A replicated group of one that has become backup and is settled.
+    fn backup() -> Self {
+        let mut world = Self::new(&["inside"], &[], true);
+        world.usable("inside", Ok(()));
+        world.complete();
+        world
+    }
+
+    fn master() -> Self {
+        let mut world = Self::backup();
+        world.elect("inside");
+        world.complete();
+        assert_eq!(world.state(), State::Master);
+        world
+    }
+
+    fn feed(&mut self, event: Event) {
+        let actions = self.failover.handle(event, self.now);
+        self.given.extend(actions);
+    }
+
+    fn usable(&mut self, name: &str, usable: Result<(), String>) {
+        self.feed(Event::Interface { virtual_router: name.into(), usable });
+    }
+
+    fn virtual_router(&mut self, name: &str, event: VirtualRouterEvent) {
+        self.feed(Event::VirtualRouter { name: name.into(), event });
+    }
+
+    fn elect(&mut self, name: &str) {
+        self.virtual_router(name, VirtualRouterEvent::Elected { reason: "silence".into() });
+    }
+
+    fn check(&mut self, success: bool) {
+        let detail = if success { "exit status 0" } else { "exit status 1" };
+        self.feed(Event::Check { name: "heartbeat".into(), success, detail: detail.into() });
+    }
+
+    fn state(&self) -> State {
+        self.failover.group("gateway").unwrap().state()
+    }
+
+    /// The newest step that was given out.
+    fn pending(&self) -> Option<(StepId, Step)> {
+        self.given.iter().rev().find_map(|action| match action {
+            Action::Step { id, step, .. } => Some((*id, *step)),
+            _ => None,
+        })
+    }
+
+    fn answer(&mut self, outcome: Outcome) {
+        let (id, _) = self.pending().expect("a step was given out");
+        self.feed(Event::Stepped { id, outcome });
+    }
+
+    /// Answers every step with success until the group is settled.
+    fn complete(&mut self) {
+        while !self.failover.group("gateway").unwrap().is_settled() {
+            self.answer(Outcome::Done(String::new()));
+        }
+    }
+
+    fn advance(&mut self, by: Duration) {
+        self.now += by;
+        self.feed(Event::Timeout);
+    }
+
+    fn steps(&self) -> Vec<Step> {
+        self.given
+            .iter()
+            .filter_map(|action| match action {
+                Action::Step { step, .. } => Some(*step),
+                _ => None,
+            })
+            .collect()
+    }
+}
+
+fn config(members: &[&str], checks: &[&str], replicated: bool) -> Config {
+    let member =
+        |name: &&str| VirtualRouter { name: (*name).to_owned(), interface: "eth0".to_owned() };
+    Config {
+        groups: vec![Group {
+            name: "gateway".into(),
+            virtual_routers: members.iter().map(member).collect(),
+            checks: checks.iter().map(|check| (*check).to_owned()).collect(),
+            notify: Notify::default(),
+            replicated,
+        }],
+        checks: checks.iter().map(|name| check(name)).collect(),
+    }
+}
+
+fn check(name: &str) -> Check {
+    Check {
+        name: name.to_owned(),
+        command: vec!["/bin/true".into()],
+        interval: Duration::from_secs(5),
+        timeout: Duration::from_secs(5),
+        rise: 1,
+        fall: 1,
+    }
+}
+
+#[test]
+fn flows_are_committed_and_links_up_before_addresses_go_up() {
+    let mut world = World::backup();
+    world.given.clear();
+    world.elect("inside");
+    world.complete();
+    assert_eq!(
+        world.steps(),
+        [
+            Step::Claim,
+            Step::CommitFlows,
+            Step::LinksUp,
+            Step::AddressesUp,
+            Step::RoutesUp,
+            Step::Announce,
+            Step::ReplicateActive,
+            Step::Hooks
+        ]
+    );
+    assert_eq!(world.state(), State::Master);
+}
+
+#[test]
+fn addresses_wait_until_the_commit_has_answered() {
+    let mut world = World::backup();
+    world.elect("inside");
+    world.answer(Outcome::Done("claimed".into()));
+    assert_eq!(world.pending().unwrap().1, Step::CommitFlows);
+    world.advance(Duration::from_secs(1));
+    assert_eq!(world.pending().unwrap().1, Step::CommitFlows);
+    world.answer(Outcome::Done("10 flows".into()));
+    assert_eq!(world.pending().unwrap().1, Step::LinksUp);
+}
+
+#[test]
+fn a_start_takes_away_what_an_earlier_life_left_before_anything_else() {
+    let world = World::backup();
+    assert_eq!(
+        world.steps(),
+        [
+            Step::StopClaiming,
+            Step::AddressesDown,
+            Step::RoutesDown,
+            Step::LinksDown,
+            Step::ReplicateBackup,
+            Step::Hooks
+        ]
+    );
+    assert!(world.given.contains(&Action::Startup { virtual_router: "inside".into() }));
+}
+
+#[test]
+fn leaving_mastership_takes_addresses_before_routes_before_links() {
+    let mut world = World::master();
+    world.given.clear();
+    let reason = "10.1.1.2 has priority 150".to_owned();
+    world.virtual_router("inside", VirtualRouterEvent::Superseded { reason: reason.clone() });
+    world.complete();
+    assert_eq!(world.state(), State::Backup);
+    assert_eq!(world.failover.group("gateway").unwrap().reason(), reason);
+    let expected = [
+        Step::StopClaiming,
+        Step::AddressesDown,
+        Step::RoutesDown,
+        Step::LinksDown,
+        Step::ReplicateBackup,
+        Step::Hooks,
+    ];
+    assert_eq!(world.steps(), expected);
+}
+
+#[test]
+fn a_group_waits_for_the_first_run_of_its_checks() {
+    let mut world = World::new(&["inside"], &["heartbeat"], false);
+    world.usable("inside", Ok(()));
+    assert_eq!(world.state(), State::Init);
+    let reason = world.failover.group("gateway").unwrap().reason();
+    assert_eq!(reason, "waiting for the first run of check heartbeat");
+    world.check(true);
+    assert_eq!(world.state(), State::Backup);
+}
+
+#[test]
+fn a_failed_check_is_a_fault_and_a_good_one_ends_it() {
+    let mut world = World::new(&["inside"], &["heartbeat"], false);
+    world.usable("inside", Ok(()));
+    world.check(true);
+    world.complete();
+    world.check(false);
+    assert_eq!(world.state(), State::Fault);
+    let reason = world.failover.group("gateway").unwrap().reason();
+    assert_eq!(reason, "check heartbeat failed: exit status 1");
+    world.complete();
+    world.given.clear();
+    world.check(true);
+    assert_eq!(world.state(), State::Backup);
+    assert!(world.given.contains(&Action::Startup { virtual_router: "inside".into() }));
+}
+
+#[test]
+fn a_lost_interface_is_a_fault_of_the_whole_group() {
+    let mut world = World::new(&["inside", "outside"], &[], false);
+    world.usable("inside", Ok(()));
+    assert_eq!(world.state(), State::Init, "the other interface has not been looked at");
+    world.usable("outside", Ok(()));
+    assert_eq!(world.state(), State::Backup);
+    world.usable("outside", Err("eth1 is down".into()));
+    assert_eq!(world.state(), State::Fault);
+    assert_eq!(world.failover.group("gateway").unwrap().reason(), "eth1 is down");
+}
+
+#[test]
+fn members_of_a_group_become_master_together() {
+    let mut world = World::new(&["inside", "outside"], &[], false);
+    world.usable("inside", Ok(()));
+    world.usable("outside", Ok(()));
+    world.complete();
+    world.elect("inside");
+    assert_eq!(world.state(), State::Backup);
+    world.virtual_router("inside", VirtualRouterEvent::Deferred);
+    world.elect("outside");
+    assert_eq!(world.state(), State::Backup, "inside has heard a master since");
+    world.elect("inside");
+    assert_eq!(world.state(), State::Master);
+}
+
+#[test]
+fn a_superseded_master_turns_round_in_the_middle_of_its_transition() {
+    let mut world = World::backup();
+    world.elect("inside");
+    world.answer(Outcome::Done("claimed".into()));
+    let (commit, step) = world.pending().unwrap();
+    assert_eq!(step, Step::CommitFlows);
+    world.given.clear();
+    let reason = "10.1.1.2 has priority 150".to_owned();
+    world.virtual_router("inside", VirtualRouterEvent::Superseded { reason });
+    assert_eq!(world.state(), State::Backup);
+    world.feed(Event::Stepped { id: commit, outcome: Outcome::Done("late".into()) });
+    assert_eq!(world.steps(), [Step::StopClaiming], "the late answer moves nothing");
+    world.complete();
+    assert!(!world.steps().contains(&Step::AddressesUp));
+}
+
+#[test]
+fn addresses_that_cannot_be_added_put_the_group_in_fault_and_it_tries_again() {
+    let mut world = World::backup();
+    world.elect("inside");
+    while world.pending().unwrap().1 != Step::AddressesUp {
+        world.answer(Outcome::Done(String::new()));
+    }
+    for _ in 0..3 {
+        assert_eq!(world.pending().unwrap().1, Step::AddressesUp);
+        world.answer(Outcome::Failed("permission denied".into()));
+        world.advance(Duration::from_millis(100));
+    }
+    assert_eq!(world.state(), State::Fault);
+    let reason = world.failover.group("gateway").unwrap().reason();
+    assert_eq!(reason, "addresses failed: permission denied");
+    world.complete();
+    world.advance(Duration::from_secs(5));
+    assert_eq!(world.state(), State::Backup);
+}
+
+#[test]
+fn routes_that_cannot_be_installed_do_not_cost_mastership() {
+    let mut world = World::backup();
+    world.elect("inside");
+    while world.pending().unwrap().1 != Step::RoutesUp {
+        world.answer(Outcome::Done(String::new()));
+    }
+    for _ in 0..3 {
+        world.answer(Outcome::Failed("no such device".into()));
+        world.advance(Duration::from_millis(100));
+    }
+    assert_eq!(world.pending().unwrap().1, Step::Announce);
+    world.complete();
+    assert_eq!(world.state(), State::Master);
+}
+
+#[test]
+fn a_step_without_an_answer_does_not_hold_a_group_for_ever() {
+    let mut world = World::backup();
+    world.elect("inside");
+    world.answer(Outcome::Done("claimed".into()));
+    let deadline = world.failover.next_deadline().expect("a commit has a limit");
+    world.now = deadline;
+    world.feed(Event::Timeout);
+    assert_eq!(world.pending().unwrap().1, Step::LinksUp);
+    let journal = world.failover.journal().transitions().last().unwrap();
+    let commit = journal.steps.iter().find(|record| record.step == Step::CommitFlows).unwrap();
+    assert!(matches!(&commit.ended, Some((_, Outcome::Failed(why))) if why.contains("no answer")));
+}
+
+#[test]
+fn preemption_waits_until_the_replica_is_complete() {
+    let mut world = World::backup();
+    let allowed = |allowed| Action::PreemptAllowed { virtual_router: "inside".into(), allowed };
+    assert!(world.given.contains(&allowed(false)));
+    assert!(!world.given.contains(&allowed(true)));
+    world.feed(Event::InSync(true));
+    assert_eq!(world.given.last(), Some(&allowed(true)));
+    world.feed(Event::InSync(false));
+    assert_eq!(world.given.last(), Some(&allowed(false)));
+}
+
+#[test]
+fn a_group_without_replication_may_preempt_from_the_start() {
+    let world = World::new(&["inside"], &[], false);
+    let allowed = Action::PreemptAllowed { virtual_router: "inside".into(), allowed: true };
+    assert_eq!(world.given.first(), Some(&allowed));
+}
+
+#[test]
+fn a_stop_hands_over_and_then_says_that_the_group_has_ended() {
+    let mut world = World::master();
+    world.given.clear();
+    world.feed(Event::Stop);
+    assert!(matches!(
+        world.given.first(),
+        Some(Action::Step { step: Step::StopClaiming, to: State::Stopped, .. })
+    ));
+    world.complete();
+    assert_eq!(world.given.last(), Some(&Action::Stopped { group: "gateway".into() }));
+    world.elect("inside");
+    assert_eq!(world.state(), State::Stopped);
+}
+
+#[test]
+fn the_journal_has_the_reason_and_the_time_of_every_step() {
+    let mut world = World::backup();
+    let started = world.now;
+    world.elect("inside");
+    world.now += Duration::from_millis(3);
+    world.answer(Outcome::Done("1 advertisement".into()));
+    let entry = world.failover.journal().transitions().last().unwrap();
+    assert_eq!((entry.from, entry.to), (State::Backup, State::Master));
+    assert_eq!(entry.reason, "silence");
+    assert_eq!(entry.steps[0].step, Step::Claim);
+    assert_eq!(entry.steps[0].started, started);
+    let (ended, outcome) = entry.steps[0].ended.clone().unwrap();
+    assert_eq!(ended - started, Duration::from_millis(3));
+    assert_eq!(outcome, Outcome::Done("1 advertisement".into()));
+}
