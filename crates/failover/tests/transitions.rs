@@ -1,5 +1,11 @@
 //! The transitions of a group: their order, what cuts them, what a failed step leads to.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test may panic and has a clock"
+)]
+
 use std::time::{Duration, Instant};
 
 use lockstep_failover::{
