@@ -109,6 +109,7 @@ pub struct Tuple {
 
 impl Tuple {
     /// The tuple of the answers when there is no NAT. An ICMP type that has no answer stays.
+    #[must_use]
     pub fn inverse(&self) -> Self {
         let l4 = match self.l4 {
             L4::None => L4::None,
@@ -232,13 +233,36 @@ pub enum ProtocolState {
 /// TCP's tracking state. Scale and flags are `None` when the kernel or the peer did not tell them.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct TcpState {
-    /// `enum tcp_conntrack`: 1 SYN_SENT, 2 SYN_RECV, 3 ESTABLISHED, 4 FIN_WAIT, 5 CLOSE_WAIT,
-    /// 6 LAST_ACK, 7 TIME_WAIT, 8 CLOSE, 9 SYN_SENT2.
+    /// `enum tcp_conntrack`, an index into [`TcpState::NAMES`].
     pub state: u8,
     /// Window scale of the original and the reply direction.
     pub window_scale: Option<[u8; 2]>,
     /// `IP_CT_TCP_FLAG_*` of the original and the reply direction.
     pub flags: Option<[u8; 2]>,
+}
+
+impl TcpState {
+    /// What the states are called.
+    pub const NAMES: [&str; 10] = [
+        "NONE",
+        "SYN_SENT",
+        "SYN_RECV",
+        "ESTABLISHED",
+        "FIN_WAIT",
+        "CLOSE_WAIT",
+        "LAST_ACK",
+        "TIME_WAIT",
+        "CLOSE",
+        "SYN_SENT2",
+    ];
+    /// The sender offered window scaling (`IP_CT_TCP_FLAG_WINDOW_SCALE`).
+    pub const WINDOW_SCALE: u8 = 0x01;
+    /// The sender permits selective acknowledgements.
+    pub const SACK_PERMITTED: u8 = 0x02;
+    /// The sender sent the first FIN.
+    pub const CLOSE_INIT: u8 = 0x04;
+    /// The windows of this direction are not checked.
+    pub const BE_LIBERAL: u8 = 0x08;
 }
 
 /// The name of a connection tracking helper: at most 15 bytes (`NF_CT_HELPER_NAME_LEN` is 16).

@@ -1,10 +1,21 @@
-//! Connection tracking as netlink tells it: flows, expectations, and bytes ⇄ meaning.
+//! Connection tracking as netlink tells it: flows, and bytes ⇄ meaning.
 //!
 //! Owns [`Flow`] and its `conntrack(8)`-style text. Does no IO: `lockstep-kernel` has the socket.
 //!
-//! Decoding is in place: a borrowing view first ([`Message`]), an owned [`Flow`] second. A flow is
-//! `Copy`-sized plain data without heap parts, so that a cache of them is one allocation.
+//! Decoding is in place: [`Messages`] walks a receive buffer and gives borrowing views, and
+//! [`Message::flow`] makes an owned [`Flow`] of one. A flow is plain data without heap parts, so
+//! that a cache of them is one allocation. Encoding appends requests to a buffer ([`create`],
+//! [`update`], [`delete`], [`get`], [`dump`]); a [`Batch`] collects many for one system call.
 
+mod attribute;
+mod batch;
+mod decode;
+mod encode;
 mod flow;
+mod message;
 
+pub use batch::*;
+pub use decode::{Counters, Details};
+pub use encode::*;
 pub use flow::*;
+pub use message::{Answer, DecodeError, Header, Kind, Message, Messages};
