@@ -101,7 +101,7 @@ impl Version {
 pub enum Family {
     /// IPv4, group 224.0.0.18.
     Ipv4,
-    /// IPv6, group ff02::12.
+    /// IPv6, group `ff02::12`.
     Ipv6,
 }
 
@@ -112,6 +112,16 @@ pub enum Authentication {
     None,
     /// Type 1: a password in clear. It stops accidents, not attackers.
     Pass(Password),
+}
+
+impl Authentication {
+    /// The authentication type on the wire.
+    pub fn kind(&self) -> u8 {
+        match self {
+            Self::None => 0,
+            Self::Pass(_) => 1,
+        }
+    }
 }
 
 /// A password of type 1, cut to 8 bytes and padded with zeros as keepalived does.

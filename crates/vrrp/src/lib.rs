@@ -5,7 +5,34 @@
 //! events and `now`, and carries out the actions in order.
 //!
 //! The users' word for RFC 9568's *Active* router is **master**; it is used throughout.
+//!
+//! A packet's way in: [`Datagram`] → [`judge`] → [`VirtualRouter`] (which does both in
+//! [`VirtualRouter::receive`]); its way out: [`Action::Send`] → [`Encoder`] → [`Packet`]. What is
+//! to be told to the link after a takeover is made by [`announcement`].
 
+mod address_list;
+mod advertisement;
+mod announcement;
+mod checksum;
 mod config;
+mod event;
+mod neighbours;
+mod packet;
+mod router;
+mod statistics;
+mod verdict;
 
-pub use config::{Authentication, Config, Family, InvalidPassword, Password, Priority, Version, Vrid};
+pub use address_list::AddressListDifference;
+pub use advertisement::{Advertisement, AuthenticationData, DecodeError, Format, MAX_ADDRESSES};
+pub use announcement::{announcement, gratuitous_arp, neighbour_advertisement};
+pub use config::{
+    Authentication, Config, Family, InvalidPassword, Password, Priority, Version, Vrid,
+};
+pub use event::{Action, Event, Heard, State, StateName};
+pub use neighbours::{MAX_NEIGHBOURS, Misunderstood};
+pub use packet::{
+    Datagram, Encoder, Endpoints, InvalidIpv4Packet, PROTOCOL, PROTOCOL_AH, Packet, TTL,
+};
+pub use router::VirtualRouter;
+pub use statistics::Statistics;
+pub use verdict::{Rejection, judge};

@@ -1,0 +1,68 @@
+//! The checksum of an advertisement, in its three readings.
+//!
+//! Version 2 sums the message alone (RFC 3768 §5.3.8). Version 3 over IPv6 adds the pseudo
+//! header. Over IPv4, RFC 5798 was read as with the pseudo header by some and without it by
+//! others, and RFC 9568 §5.2.8 settled on without: both readings are in use.
+
+use pnet::packet::ip::IpNextHeaderProtocols;
+use pnet::packet::util;
+
+use crate::config::Version;
+use crate::packet::Endpoints;
+
+/// The checksum to send; the checksum field itself counts as zero.
+pub(crate) fn of(version: Version, message: &[u8], endpoints: &Endpoints) -> u16 {
+    match (version, endpoints) {
+        (Version::V2, _) => of_message_alone(message),
+        (Version::V3, Endpoints::Ipv4 { source, destination }) => util::ipv4_checksum(
+            message,
+            FIELD,
+            &[],
+            &source.octets().into(),
+            &destination.octets().into(),
+            IpNextHeaderProtocols::Vrrp,
+        ),
+        (Version::V3, Endpoints::Ipv6 { source, destination }) => util::ipv6_checksum(
+            message,
+            FIELD,
+            &[],
+            &source.octets().into(),
+            &destination.octets().into(),
+            IpNextHeaderProtocols::Vrrp,
+        ),
+    }
+}
+
+/// Accepts every reading that is in use for this version and family.
+///
+/// # Errors
+/// The checksum received and the one that would have been sent.
+pub(crate) fn verify(
+    version: Version,
+    message: &[u8],
+    endpoints: &Endpoints,
+) -> Result<(), (u16, u16)> {
+    let received = u16::from_be_bytes([message[2 * FIELD], message[2 * FIELD + 1]]);
+    let expected = of(version, message, endpoints);
+    let alone_is_accepted = match (version, endpoints) {
+        (Version::V3, Endpoints::Ipv4 { .. }) => true,
+        (Version::V2, _) | (Version::V3, Endpoints::Ipv6 { .. }) => false,
+    };
+    if same(received, expected) || alone_is_accepted && same(received, of_message_alone(message)) {
+        Ok(())
+    } else {
+        Err((received, expected))
+    }
+}
+
+fn of_message_alone(message: &[u8]) -> u16 {
+    util::checksum(message, FIELD)
+}
+
+/// In one's complement, 0x0000 and 0xffff are the same number.
+fn same(received: u16, computed: u16) -> bool {
+    received == computed || received == 0xffff && computed == 0
+}
+
+/// The checksum field, counted in 16-bit words.
+const FIELD: usize = 3;

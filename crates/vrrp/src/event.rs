@@ -1,0 +1,145 @@
+//! What goes into and comes out of the election, and its states.
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use crate::advertisement::Advertisement;
+use crate::verdict::Rejection;
+
+/// RFC 9568 §6.4. Each state owns the timer that runs in it, so a stale timer cannot exist.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum State {
+    /// Not taking part.
+    Initialize,
+    /// Listening.
+    Backup {
+        /// When the master is taken for dead.
+        master_down_at: Instant,
+        /// The master's interval, learned in version 3.
+        master_adver_interval: Duration,
+        /// Since when this router listens.
+        since: Instant,
+        /// Whether [`Action::Elected`] was said and nothing has taken it back.
+        elected: bool,
+    },
+    /// Advertising.
+    Master {
+        /// When the next advertisement is due.
+        adver_at: Instant,
+    },
+}
+
+/// The name of a [`State`].
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum StateName {
+    /// [`State::Initialize`].
+    Initialize,
+    /// [`State::Backup`].
+    Backup,
+    /// [`State::Master`].
+    Master,
+}
+
+impl State {
+    /// Its name.
+    pub fn name(&self) -> StateName {
+        match self {
+            Self::Initialize => StateName::Initialize,
+            Self::Backup { .. } => StateName::Backup,
+            Self::Master { .. } => StateName::Master,
+        }
+    }
+}
+
+impl StateName {
+    /// The word in status output.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Initialize => "initialize",
+            Self::Backup => "backup",
+            Self::Master => "master",
+        }
+    }
+}
+
+/// What the caller has seen or decided.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Event {
+    /// The interface is up and has an address of the family.
+    Startup {
+        /// The interface's first address of the family (IPv6: link-local); breaks ties.
+        primary: IpAddr,
+    },
+    /// Stop taking part: the daemon ends, or the router is in fault.
+    Shutdown,
+    /// The group has decided that this router becomes master.
+    Claim,
+    /// The group gives up mastership because of another member; nothing is said on the wire.
+    Relinquish,
+    /// [`crate::VirtualRouter::next_deadline`] is reached; harmless when it is not.
+    Timeout,
+    /// An advertisement that [`crate::judge`] lets through.
+    Received {
+        /// What it says.
+        advertisement: Advertisement,
+        /// Who says it.
+        source: IpAddr,
+    },
+    /// Whether a working master of lower priority may be replaced. Until it is allowed, the
+    /// router behaves as with `preempt = false`, an address owner too.
+    PreemptAllowed(bool),
+    /// The interface's primary address is another now.
+    PrimaryAddress(IpAddr),
+}
+
+/// What the caller does, in the order given.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Action {
+    /// Send this to the group, from the primary address.
+    Send(Advertisement),
+    /// This router should be master: ask the group, and answer with [`Event::Claim`].
+    Elected {
+        /// Why, for people.
+        reason: String,
+    },
+    /// A master was heard after all: the election that was said is void.
+    Deferred,
+    /// The state is another now.
+    StateChanged {
+        /// Before.
+        from: StateName,
+        /// After.
+        to: StateName,
+    },
+    /// A better router is master; this one is backup already and the group has to follow.
+    Superseded {
+        /// The better router's address.
+        by: IpAddr,
+        /// Its priority.
+        priority: u8,
+        /// Why, for people.
+        reason: String,
+    },
+    /// A neighbour sends what this router refuses; said at most once a second.
+    Rejected {
+        /// The neighbour.
+        source: IpAddr,
+        /// What is wrong.
+        rejection: Rejection,
+    },
+}
+
+/// The last router that was heard as master.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Heard {
+    /// Its primary address.
+    pub address: IpAddr,
+    /// The last priority it sent that was not 0; 0 when it was never heard with another.
+    pub priority: u8,
+    /// The interval it advertises.
+    pub interval: Duration,
+    /// When it was last heard.
+    pub at: Instant,
+    /// Whether the last it sent was priority 0: it has stopped.
+    pub resigned: bool,
+}

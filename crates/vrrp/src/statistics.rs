@@ -1,0 +1,95 @@
+//! What one virtual router has counted, in the words of RFC 8347.
+
+use crate::advertisement::DecodeError;
+use crate::verdict::Rejection;
+
+/// Counters since the virtual router was made.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Statistics {
+    /// Times this router became master.
+    pub master_transitions: u64,
+    /// Advertisements heeded or lawfully ignored, priority 0 included.
+    pub advertisements_received: u64,
+    /// Advertisements sent, priority 0 included.
+    pub advertisements_sent: u64,
+    /// Received with priority 0.
+    pub priority_zero_received: u64,
+    /// Sent with priority 0.
+    pub priority_zero_sent: u64,
+    /// Refused: version 2 with an interval other than ours, or interval 0.
+    pub interval_errors: u64,
+    /// Version 3: heeded with an interval other than ours.
+    pub interval_differences: u64,
+    /// Heeded with a list of addresses other than ours.
+    pub address_list_errors: u64,
+    /// Refused: neither type 1.
+    pub invalid_type_received: u64,
+    /// Refused: cut short.
+    pub packet_length_errors: u64,
+    /// Refused: checksum.
+    pub checksum_errors: u64,
+    /// Refused: version.
+    pub version_errors: u64,
+    /// Refused: VRID 0, or another than ours.
+    pub vrid_errors: u64,
+    /// Refused: TTL or hop limit.
+    pub ip_ttl_errors: u64,
+    /// Refused: authentication type, the authentication header among them.
+    pub authentication_type_errors: u64,
+    /// Refused: password.
+    pub authentication_failures: u64,
+    /// Refused: not to the group, not VRRP, or from our own address.
+    pub address_errors: u64,
+}
+
+impl Statistics {
+    /// Every counter with its name in status output, in order of the names.
+    pub fn named(&self) -> [(&'static str, u64); 17] {
+        [
+            ("address-errors", self.address_errors),
+            ("address-list-errors", self.address_list_errors),
+            ("advertisement-rcvd", self.advertisements_received),
+            ("advertisement-sent", self.advertisements_sent),
+            ("authentication-failures", self.authentication_failures),
+            ("authentication-type-errors", self.authentication_type_errors),
+            ("checksum-errors", self.checksum_errors),
+            ("interval-differences", self.interval_differences),
+            ("interval-errors", self.interval_errors),
+            ("invalid-type-pkts-rcvd", self.invalid_type_received),
+            ("ip-ttl-errors", self.ip_ttl_errors),
+            ("master-transitions", self.master_transitions),
+            ("packet-length-errors", self.packet_length_errors),
+            ("priority-zero-pkts-rcvd", self.priority_zero_received),
+            ("priority-zero-pkts-sent", self.priority_zero_sent),
+            ("version-errors", self.version_errors),
+            ("vrid-errors", self.vrid_errors),
+        ]
+    }
+
+    /// Counts a refused packet under its reason.
+    pub fn count(&mut self, rejection: &Rejection) {
+        let counter = match rejection {
+            Rejection::AuthenticationHeader { .. } | Rejection::AuthenticationType { .. } => {
+                &mut self.authentication_type_errors
+            }
+            Rejection::Protocol(_) | Rejection::Destination { .. } | Rejection::OwnAddress => {
+                &mut self.address_errors
+            }
+            Rejection::Ttl(_) => &mut self.ip_ttl_errors,
+            Rejection::Version { .. } | Rejection::Malformed(DecodeError::Version(_)) => {
+                &mut self.version_errors
+            }
+            Rejection::Malformed(DecodeError::Length { .. }) => &mut self.packet_length_errors,
+            Rejection::Malformed(DecodeError::Type(_)) => &mut self.invalid_type_received,
+            Rejection::Malformed(DecodeError::Checksum { .. }) => &mut self.checksum_errors,
+            Rejection::Vrid { .. } | Rejection::Malformed(DecodeError::Vrid) => {
+                &mut self.vrid_errors
+            }
+            Rejection::Interval { .. } | Rejection::Malformed(DecodeError::Interval) => {
+                &mut self.interval_errors
+            }
+            Rejection::Password => &mut self.authentication_failures,
+        };
+        *counter += 1;
+    }
+}
