@@ -1,10 +1,28 @@
 //! Links, addresses, routes and rules: what is wanted, what is there, and the way from one to the
 //! other.
 //!
-//! Owns the model and [`plan`], a function without history: it is run again after every change.
-//! Says of each wanted object whether it is installed, pending (why), foreign or failed. Knows
-//! nothing of VRRP or flows and does no IO.
+//! Owns the model and [`plan`], a function without history: it is run again after every change,
+//! because the kernel drops routes at a link's down without a message. Says of each wanted object
+//! whether it is installed, pending (why), foreign or failed ([`assess`]). Knows nothing of VRRP
+//! or flows and does no IO.
 
+mod actual;
+mod assess;
+mod change;
+mod desired;
+mod interest;
 mod model;
+mod plan;
+mod reach;
+mod refusal;
+mod text;
 
+pub use actual::{Actual, ActualAddress, ActualLink, ActualRoute, ActualRule};
+pub use assess::{Assessment, Reason, State, assess};
+pub use change::{Change, Object};
+pub use desired::{Desired, Kind, Phase, Phases, Side};
+pub use interest::Interest;
 pub use model::*;
+pub use plan::plan;
+pub use refusal::{Refusal, Refusals};
+pub use text::protocol_name;

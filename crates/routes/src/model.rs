@@ -130,6 +130,38 @@ pub struct Route {
     pub condition: Condition,
 }
 
+/// What makes two routes the same to the kernel: only one of them can be in a table.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct RouteKey {
+    /// The table.
+    pub table: TableId,
+    /// The destination, without host bits.
+    pub to: IpNet,
+    /// The metric as the kernel stores it.
+    pub metric: u32,
+}
+
+/// What makes two rules the same to the kernel.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct RuleKey {
+    /// Whether it is an IPv6 rule.
+    pub ipv6: bool,
+    /// Its place among the rules.
+    pub priority: u32,
+    /// Source prefix.
+    pub from: Option<IpNet>,
+    /// Destination prefix.
+    pub to: Option<IpNet>,
+    /// Packet mark.
+    pub fwmark: Option<Fwmark>,
+    /// Incoming interface.
+    pub iif: Option<String>,
+    /// Outgoing interface.
+    pub oif: Option<String>,
+    /// The table that is looked up.
+    pub table: TableId,
+}
+
 /// The routing protocol number that marks routes, rules and addresses as ours.
 ///
 /// Not in `/etc/iproute2/rt_protos` as shipped; between `keepalived` (18) and `bgp` (186).

@@ -1,0 +1,283 @@
+//! How each declared object stands in the kernel, and why.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use crate::{
+    Actual, ActualAddress, ActualRoute, ActualRule, Address, Desired, Kind, Link, Object,
+    PROTOCOL_LOCKSTEP, Refusals, Route, Rule, protocol_name, reach,
+};
+
+/// How one object stands.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum State {
+    /// The kernel has it as it is wanted.
+    Installed,
+    /// It is not wanted now, and not there.
+    Absent,
+    /// It cannot be put in place yet.
+    Pending(Reason),
+    /// Somebody else's is in its place, and stays.
+    Foreign {
+        /// The routing protocol number of the other one.
+        protocol: u8,
+    },
+    /// The kernel has refused it; it is tried again.
+    Failed {
+        /// The kernel's words.
+        words: String,
+        /// How often in a row.
+        attempts: u32,
+    },
+}
+
+/// What an object waits for.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Reason {
+    /// The interface is not there.
+    LinkMissing(String),
+    /// The interface is administratively down.
+    LinkDown(String),
+    /// The interface is up, its cable or peer is not.
+    NoCarrier(String),
+    /// The next hop is on no connected network.
+    NextHopUnreachable(IpAddr),
+    /// The next hop is on a connected network, but not on the declared interface's.
+    NextHopElsewhere {
+        /// The next hop.
+        via: IpAddr,
+        /// The declared interface.
+        dev: String,
+    },
+    /// The next hop is this router itself.
+    NextHopOwn(IpAddr),
+    /// The router does not have the source address.
+    SourceMissing(IpAddr),
+    /// Nothing: it is about to be put in place.
+    Due,
+    /// It is not wanted any more and about to be removed.
+    Leaving,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::LinkMissing(name) => write!(f, "{name} does not exist"),
+            Self::LinkDown(name) => write!(f, "link {name} is down"),
+            Self::NoCarrier(name) => write!(f, "no carrier on {name}"),
+            Self::NextHopUnreachable(via) => {
+                write!(f, "next hop {via} is on no connected network")
+            }
+            Self::NextHopElsewhere { via, dev } => {
+                write!(f, "next hop {via} is on no network of {dev}")
+            }
+            Self::NextHopOwn(via) => write!(f, "next hop {via} is this router itself"),
+            Self::SourceMissing(source) => write!(f, "source address {source} is missing"),
+            Self::Due => f.write_str("about to be installed"),
+            Self::Leaving => f.write_str("about to be removed"),
+        }
+    }
+}
+
+impl State {
+    /// `installed`, `absent`, `pending`, `foreign`, `failed`.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Installed => "installed",
+            Self::Absent => "absent",
+            Self::Pending(_) => "pending",
+            Self::Foreign { .. } => "foreign",
+            Self::Failed { .. } => "failed",
+        }
+    }
+
+    /// Why, when it is neither installed nor simply absent.
+    pub fn reason(&self) -> Option<String> {
+        match self {
+            Self::Installed | Self::Absent => None,
+            Self::Pending(reason) => Some(reason.to_string()),
+            Self::Foreign { protocol } => {
+                Some(format!("in its place is one of protocol {}", protocol_name(*protocol)))
+            }
+            Self::Failed { words, attempts: 1 } => Some(words.clone()),
+            Self::Failed { words, attempts } => Some(format!("{words} ({attempts} times)")),
+        }
+    }
+}
+
+/// The state of every declared object, in the order of their declaration.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Assessment {
+    /// Of [`crate::Declared::links`].
+    pub links: Vec<State>,
+    /// Of [`crate::Declared::addresses`].
+    pub addresses: Vec<State>,
+    /// Of [`crate::Declared::routes`].
+    pub routes: Vec<State>,
+    /// Of [`crate::Declared::rules`].
+    pub rules: Vec<State>,
+}
+
+/// How everything declared stands.
+pub fn assess(desired: Desired<'_>, actual: &Actual, refusals: &Refusals) -> Assessment {
+    let declared = desired.declared;
+    Assessment {
+        links: declared.links.iter().map(|link| of_link(desired, link, actual, refusals)).collect(),
+        addresses: declared
+            .addresses
+            .iter()
+            .map(|address| of_address(desired, address, actual, refusals))
+            .collect(),
+        routes: declared
+            .routes
+            .iter()
+            .map(|route| of_route(desired, route, actual, refusals))
+            .collect(),
+        rules: declared.rules.iter().map(|rule| of_rule(desired, rule, actual, refusals)).collect(),
+    }
+}
+
+fn of_link(desired: Desired<'_>, link: &Link, actual: &Actual, refusals: &Refusals) -> State {
+    let name = &link.interface;
+    let Some(up) = desired.phases.wants_link(&link.up) else { return State::Absent };
+    match actual.link(name) {
+        None => State::Pending(Reason::LinkMissing(name.clone())),
+        Some(there) if there.up != up => due(&Object::Link(name.clone()), refusals),
+        Some(there) if up && !there.carrier => State::Pending(Reason::NoCarrier(name.clone())),
+        Some(_) => State::Installed,
+    }
+}
+
+fn of_address(
+    desired: Desired<'_>,
+    address: &Address,
+    actual: &Actual,
+    refusals: &Refusals,
+) -> State {
+    let wanted = desired.phases.wants(&address.condition, Kind::Addresses);
+    let Some(link) = actual.link(&address.interface) else {
+        return if wanted {
+            State::Pending(Reason::LinkMissing(address.interface.clone()))
+        } else {
+            State::Absent
+        };
+    };
+    let there = actual.addresses.iter().find(|there| there.is_of(link.index, address.address));
+    let elsewise = in_place_of(address.address, link.index, actual);
+    let object = Object::Address(address.interface.clone(), address.address);
+    match (wanted, there, elsewise) {
+        (true, Some(_), _) => State::Installed,
+        (true, None, Some(other)) => State::Foreign { protocol: other.protocol },
+        (true, None, None) if address_obstacle(address.address, link.up) => {
+            State::Pending(Reason::LinkDown(address.interface.clone()))
+        }
+        (true, None, None) => due(&object, refusals),
+        (false, Some(_), _) => leaving(&object, refusals),
+        (false, None, _) => State::Absent,
+    }
+}
+
+fn of_route(desired: Desired<'_>, route: &Route, actual: &Actual, refusals: &Refusals) -> State {
+    let wanted = desired.phases.wants(&route.condition, Kind::Routes);
+    let key = route.key();
+    let candidates: Vec<_> =
+        desired.declared.routes.iter().filter(|other| other.key() == key).collect();
+    let dev = declared_dev(route, actual);
+    let mut in_place = actual.routes.iter().filter(|there| there.key() == key);
+    let ours = |there: &&ActualRoute| is_ours(there, &candidates, actual);
+    let same = in_place.clone().any(|there| there.matches(route, dev) && ours(&there));
+    match (wanted, same) {
+        (true, true) => State::Installed,
+        (true, false) => match in_place.find(|there| !ours(there)) {
+            Some(there) => State::Foreign { protocol: there.protocol },
+            None => match reach::obstacle(route, actual) {
+                Some(reason) => State::Pending(reason),
+                None => due(&Object::Route(key), refusals),
+            },
+        },
+        (false, true) if !claimed_by_another(desired, &candidates, route) => {
+            leaving(&Object::Route(key), refusals)
+        }
+        (false, _) => State::Absent,
+    }
+}
+
+fn of_rule(desired: Desired<'_>, rule: &Rule, actual: &Actual, refusals: &Refusals) -> State {
+    let wanted = desired.phases.wants(&rule.condition, Kind::Routes);
+    let key = rule.key();
+    let mut in_place = actual.rules.iter().filter(|there| there.key == key && !there.special);
+    let ours = in_place.clone().any(|there| is_our_rule(there, rule));
+    match (wanted, ours, in_place.next()) {
+        (true, true, _) => State::Installed,
+        (true, false, Some(there)) => State::Foreign { protocol: there.protocol },
+        (true, false, None) => due(&Object::Rule(key), refusals),
+        (false, true, _) => leaving(&Object::Rule(key), refusals),
+        (false, false, _) => State::Absent,
+    }
+}
+
+fn due(object: &Object, refusals: &Refusals) -> State {
+    refused(object, refusals).unwrap_or(State::Pending(Reason::Due))
+}
+
+fn leaving(object: &Object, refusals: &Refusals) -> State {
+    refused(object, refusals).unwrap_or(State::Pending(Reason::Leaving))
+}
+
+fn refused(object: &Object, refusals: &Refusals) -> Option<State> {
+    refusals
+        .of(object)
+        .map(|refusal| State::Failed { words: refusal.words.clone(), attempts: refusal.attempts })
+}
+
+/// Whether another route declared for the same place says the same and is wanted now.
+fn claimed_by_another(desired: Desired<'_>, candidates: &[&Route], route: &Route) -> bool {
+    candidates.iter().any(|other| {
+        (other.kind, other.via, &other.dev) == (route.kind, route.via, &route.dev)
+            && desired.phases.wants(&other.condition, Kind::Routes)
+    })
+}
+
+/// Whether a route was made by us or for us: it bears our number, or is exactly what one of the
+/// routes declared for its place says, protocol included.
+pub(crate) fn is_ours(there: &ActualRoute, candidates: &[&Route], actual: &Actual) -> bool {
+    there.protocol == PROTOCOL_LOCKSTEP
+        || candidates.iter().any(|route| {
+            there.protocol == route.protocol && there.matches(route, declared_dev(route, actual))
+        })
+}
+
+/// The index of the link a route declares, when it declares one and the link is there.
+pub(crate) fn declared_dev(route: &Route, actual: &Actual) -> Option<u32> {
+    route.dev.as_deref().and_then(|name| actual.link(name)).map(|link| link.index)
+}
+
+/// Whether a rule that says what a declared one says was made by us or for us.
+pub(crate) fn is_our_rule(there: &ActualRule, rule: &Rule) -> bool {
+    !there.special && (there.protocol == PROTOCOL_LOCKSTEP || there.protocol == rule.protocol)
+}
+
+/// IPv6 has no addresses on a link that is down: the kernel removes them there.
+pub(crate) fn address_obstacle(address: IpNet, up: bool) -> bool {
+    address.addr().is_ipv6() && !up
+}
+
+/// The address that keeps `address` out: an IPv6 address can be on a link with one prefix length
+/// only.
+pub(crate) fn in_place_of(address: IpNet, index: u32, actual: &Actual) -> Option<&ActualAddress> {
+    actual.addresses.iter().find(|there| {
+        there.index == index
+            && there.address != address
+            && there.address.addr() == address.addr()
+            && address.addr().is_ipv6()
+    })
+}
+
+impl ActualAddress {
+    /// Whether it is this address on this link.
+    pub(crate) fn is_of(&self, index: u32, address: IpNet) -> bool {
+        self.index == index && self.address == address
+    }
+}

@@ -1,0 +1,117 @@
+//! One change of the kernel's state.
+
+use std::fmt;
+
+use ipnet::IpNet;
+
+use crate::{ActualRoute, ActualRule, Address, Route, RouteKey, Rule, RuleKey};
+
+/// One change; carrying it out when it has been done already must do no harm.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Change {
+    /// Sets a link up or down.
+    SetLink {
+        /// The link.
+        index: u32,
+        /// Its name.
+        name: String,
+        /// Up, or down.
+        up: bool,
+    },
+    /// Adds an address.
+    AddAddress {
+        /// The link.
+        index: u32,
+        /// The address.
+        address: Address,
+    },
+    /// Removes an address.
+    RemoveAddress {
+        /// The link.
+        index: u32,
+        /// Its name.
+        name: String,
+        /// The address.
+        address: IpNet,
+    },
+    /// Adds a route where none with its key is.
+    AddRoute {
+        /// The route.
+        route: Route,
+        /// The outgoing link, when one is declared.
+        dev: Option<u32>,
+    },
+    /// Puts a route in the place of one of ours with the same key, without a gap.
+    ReplaceRoute {
+        /// The new one.
+        route: Route,
+        /// The outgoing link, when one is declared.
+        dev: Option<u32>,
+    },
+    /// Removes a route.
+    RemoveRoute {
+        /// As it was dumped.
+        route: ActualRoute,
+    },
+    /// Adds a rule.
+    AddRule {
+        /// The rule.
+        rule: Rule,
+    },
+    /// Removes a rule.
+    RemoveRule {
+        /// As it was dumped.
+        rule: ActualRule,
+    },
+}
+
+/// Names one object, whatever is done to it.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Object {
+    /// A link by name.
+    Link(String),
+    /// An address on a link by name.
+    Address(String, IpNet),
+    /// A route.
+    Route(RouteKey),
+    /// A rule.
+    Rule(RuleKey),
+}
+
+impl Change {
+    /// What it is done to.
+    pub fn object(&self) -> Object {
+        match self {
+            Self::SetLink { name, .. } => Object::Link(name.clone()),
+            Self::AddAddress { address, .. } => {
+                Object::Address(address.interface.clone(), address.address)
+            }
+            Self::RemoveAddress { name, address, .. } => Object::Address(name.clone(), *address),
+            Self::AddRoute { route, .. } | Self::ReplaceRoute { route, .. } => {
+                Object::Route(route.key())
+            }
+            Self::RemoveRoute { route } => Object::Route(route.key()),
+            Self::AddRule { rule } => Object::Rule(rule.key()),
+            Self::RemoveRule { rule } => Object::Rule(rule.key.clone()),
+        }
+    }
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::SetLink { name, up, .. } => {
+                write!(f, "set link {name} {}", if *up { "up" } else { "down" })
+            }
+            Self::AddAddress { address, .. } => write!(f, "add address {address}"),
+            Self::RemoveAddress { name, address, .. } => {
+                write!(f, "remove address {address} dev {name}")
+            }
+            Self::AddRoute { route, .. } => write!(f, "add route {route}"),
+            Self::ReplaceRoute { route, .. } => write!(f, "replace route {route}"),
+            Self::RemoveRoute { route } => write!(f, "remove route {route}"),
+            Self::AddRule { rule } => write!(f, "add rule {}", rule.key()),
+            Self::RemoveRule { rule } => write!(f, "remove rule {}", rule.key),
+        }
+    }
+}

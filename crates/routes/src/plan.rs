@@ -1,0 +1,172 @@
+//! The way from what is there to what is wanted.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ipnet::IpNet;
+
+use crate::assess::{address_obstacle, declared_dev, in_place_of, is_our_rule, is_ours};
+use crate::{
+    Actual, ActualRoute, Change, Desired, Kind, PROTOCOL_LOCKSTEP, Route, RouteKey, RuleKey, reach,
+};
+
+/// The changes that are possible now and bring the kernel closer to what is wanted; none when it
+/// is there, or when all that is missing waits for something ([`crate::assess`] says for what).
+///
+/// In order: rules that go, links up, addresses, routes, rules, then routes, addresses and links
+/// that go. So a rule leads into a table only while the table's routes are in, and what takes the
+/// place of something is there before the old one goes. A route whose link comes up in the same
+/// plan is in the next one: run it again after carrying it out.
+///
+/// Touched is only what is ours: what bears our protocol number, and what was declared.
+pub fn plan(desired: Desired<'_>, actual: &Actual) -> Vec<Change> {
+    let (rules_to_add, rules_to_remove) = rules(desired, actual);
+    let (up, down) = links(desired, actual);
+    let (addresses_to_add, addresses_to_remove) = addresses(desired, actual);
+    let (routes_to_add, routes_to_remove) = routes(desired, actual);
+    [
+        rules_to_remove,
+        up,
+        addresses_to_add,
+        routes_to_add,
+        rules_to_add,
+        routes_to_remove,
+        addresses_to_remove,
+        down,
+    ]
+    .concat()
+}
+
+fn links(desired: Desired<'_>, actual: &Actual) -> (Vec<Change>, Vec<Change>) {
+    let mut seen = BTreeSet::new();
+    desired
+        .declared
+        .links
+        .iter()
+        .filter(|link| seen.insert(&link.interface))
+        .filter_map(|link| {
+            let up = desired.phases.wants_link(&link.up)?;
+            let there = actual.link(&link.interface).filter(|there| there.up != up)?;
+            Some(Change::SetLink { index: there.index, name: there.name.clone(), up })
+        })
+        .partition(|change| matches!(change, Change::SetLink { up: true, .. }))
+}
+
+fn addresses(desired: Desired<'_>, actual: &Actual) -> (Vec<Change>, Vec<Change>) {
+    let mut wanted = BTreeSet::new();
+    let mut declared = BTreeSet::new();
+    let mut to_add = Vec::new();
+    for address in &desired.declared.addresses {
+        let Some(link) = actual.link(&address.interface) else { continue };
+        declared.insert((link.index, address.address));
+        if !desired.phases.wants(&address.condition, Kind::Addresses)
+            || !wanted.insert((link.index, address.address))
+        {
+            continue;
+        }
+        let there = actual.addresses.iter().any(|there| there.is_of(link.index, address.address));
+        let possible = !address_obstacle(address.address, link.up)
+            && in_place_of(address.address, link.index, actual).is_none();
+        if !there && possible {
+            to_add.push(Change::AddAddress { index: link.index, address: address.clone() });
+        }
+    }
+    let to_remove = actual
+        .addresses
+        .iter()
+        .filter(|there| {
+            let place: (u32, IpNet) = (there.index, there.address);
+            let ours = there.protocol == PROTOCOL_LOCKSTEP || declared.contains(&place);
+            ours && !wanted.contains(&place)
+        })
+        .map(|there| Change::RemoveAddress {
+            index: there.index,
+            name: actual.link_name(there.index),
+            address: there.address,
+        })
+        .collect();
+    (to_add, to_remove)
+}
+
+fn routes(desired: Desired<'_>, actual: &Actual) -> (Vec<Change>, Vec<Change>) {
+    let mut declared: BTreeMap<RouteKey, Vec<&Route>> = BTreeMap::new();
+    for route in &desired.declared.routes {
+        declared.entry(route.key()).or_default().push(route);
+    }
+    let mut in_place: BTreeMap<RouteKey, Vec<&ActualRoute>> = BTreeMap::new();
+    for route in &actual.routes {
+        in_place.entry(route.key()).or_default().push(route);
+    }
+    let mut to_add = Vec::new();
+    let mut to_remove = Vec::new();
+    for (key, candidates) in &declared {
+        let there = in_place.remove(key).unwrap_or_default();
+        routes_in_one_place(desired, actual, candidates, &there, &mut to_add, &mut to_remove);
+    }
+    let left_over =
+        in_place.into_values().flatten().filter(|there| there.protocol == PROTOCOL_LOCKSTEP);
+    to_remove.extend(left_over.map(|there| Change::RemoveRoute { route: there.clone() }));
+    (to_add, to_remove)
+}
+
+/// What to do about one place in a table, which several declared routes may want at different
+/// moments.
+fn routes_in_one_place(
+    desired: Desired<'_>,
+    actual: &Actual,
+    candidates: &[&Route],
+    there: &[&ActualRoute],
+    to_add: &mut Vec<Change>,
+    to_remove: &mut Vec<Change>,
+) {
+    let ours: Vec<_> = there.iter().filter(|there| is_ours(there, candidates, actual)).collect();
+    let installed =
+        |route: &Route| ours.iter().any(|there| there.matches(route, declared_dev(route, actual)));
+    // A wanted route that the kernel holds is left alone, also where it could not be added now.
+    let best = candidates
+        .iter()
+        .filter(|route| desired.phases.wants(&route.condition, Kind::Routes))
+        .find(|route| installed(route) || reach::obstacle(route, actual).is_none());
+    match best {
+        Some(route) if installed(route) => {}
+        Some(&route) => {
+            let dev = declared_dev(route, actual);
+            let route = route.clone();
+            if there.is_empty() {
+                to_add.push(Change::AddRoute { route, dev });
+            } else if ours.len() == there.len() {
+                to_add.push(Change::ReplaceRoute { route, dev });
+            }
+        }
+        None => to_remove
+            .extend(ours.iter().map(|there| Change::RemoveRoute { route: (**there).clone() })),
+    }
+}
+
+fn rules(desired: Desired<'_>, actual: &Actual) -> (Vec<Change>, Vec<Change>) {
+    let mut wanted: BTreeSet<RuleKey> = BTreeSet::new();
+    let mut to_add = Vec::new();
+    for rule in &desired.declared.rules {
+        let key = rule.key();
+        if !desired.phases.wants(&rule.condition, Kind::Routes) || !wanted.insert(key.clone()) {
+            continue;
+        }
+        if !actual.rules.iter().any(|there| !there.special && there.key == key) {
+            to_add.push(Change::AddRule { rule: rule.clone() });
+        }
+    }
+    let declared = |there: &crate::ActualRule| {
+        desired
+            .declared
+            .rules
+            .iter()
+            .any(|rule| rule.key() == there.key && is_our_rule(there, rule))
+    };
+    let to_remove = actual
+        .rules
+        .iter()
+        .filter(|there| !there.special && !wanted.contains(&there.key))
+        .filter(|there| there.protocol == PROTOCOL_LOCKSTEP || declared(there))
+        .map(|there| Change::RemoveRule { rule: there.clone() })
+        .collect();
+    (to_add, to_remove)
+}
