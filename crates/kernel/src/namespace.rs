@@ -4,7 +4,7 @@
 //! nothing else in the process moves. Child processes and sockets inherit the namespace of the
 //! thread that makes them.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
@@ -55,6 +55,23 @@ impl Namespace {
             Ok(work())
         })
     }
+}
+
+/// Moves the whole process into a user namespace of its own, in which it is root; the network
+/// namespaces it makes afterwards are its to configure.
+///
+/// To be called before any thread is started: the kernel refuses it to a process with threads.
+///
+/// # Errors
+/// `EINVAL` when the process has more than one thread; `EPERM`, `ENOSPC` or `EUSERS` where the
+/// system forbids user namespaces to ordinary users.
+pub fn become_root_in_user_namespace() -> io::Result<()> {
+    let (user, group) = (nix::unistd::geteuid(), nix::unistd::getegid());
+    unshare(CloneFlags::CLONE_NEWUSER)?;
+    fs::write("/proc/self/uid_map", format!("0 {user} 1"))?;
+    // Without this the kernel does not let an ordinary user map a group (user_namespaces(7)).
+    fs::write("/proc/self/setgroups", "deny")?;
+    fs::write("/proc/self/gid_map", format!("0 {group} 1"))
 }
 
 impl AsFd for Namespace {

@@ -1,0 +1,13 @@
+//! Traffic across a failover, and what becomes of it.
+//!
+//! [`Connections`] are TCP connections that keep transferring both ways with their content
+//! checked; [`Probe`] asks and is answered every millisecond, which measures the outage.
+
+mod connections;
+mod ledger;
+mod pattern;
+mod probe;
+
+pub use connections::{Connections, Pace};
+pub use ledger::{ConnectionReport, Fate, Verdict};
+pub use probe::{Outage, Probe};
