@@ -1,0 +1,36 @@
+//! Raw Ethernet frames out of one interface.
+
+use std::io;
+
+use lockstep_sys::packet::link_address;
+use socket2::{Domain, Socket, Type};
+
+/// Sends the frames of [`lockstep_vrrp::announcement`] out of one interface.
+///
+/// A packet socket, because the kernel would not send ARP from an address for which it has just
+/// been told to. Receives nothing. After the interface was deleted, sending fails with `ENXIO` or `ENODEV`:
+/// open another.
+#[derive(Debug)]
+pub struct Announcer {
+    socket: Socket,
+}
+
+impl Announcer {
+    /// Opens it on the interface with this number.
+    ///
+    /// # Errors
+    /// `EPERM` without `CAP_NET_RAW`, `ENODEV` without such an interface.
+    pub fn open(index: u32) -> io::Result<Self> {
+        let socket = Socket::new(Domain::PACKET, Type::RAW.nonblocking(), None)?;
+        socket.bind(&link_address(index, 0))?;
+        Ok(Self { socket })
+    }
+
+    /// Sends one Ethernet frame, header included, without waiting.
+    ///
+    /// # Errors
+    /// `ENETDOWN` when the interface is down, `WouldBlock` or `ENOBUFS` when its queue is full.
+    pub fn send(&self, frame: &[u8]) -> io::Result<()> {
+        self.socket.send(frame).map(drop)
+    }
+}
