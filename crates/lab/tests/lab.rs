@@ -179,15 +179,16 @@ fn pair() -> Result<Option<(Node, Node)>> {
     Ok(Some((here, there)))
 }
 
-/// Gives the virtual addresses to a router and says so to the neighbours.
+/// Gives the virtual addresses to a router, and makes the neighbours notice: to send them something
+/// from the virtual address the kernel must ask for their MAC, and they learn the asker's.
 fn serve_on(lab: &Lab, id: RouterId) -> Result<()> {
     let router = lab.router(id)?;
     for (interface, address) in Lab::virtual_addresses() {
         router.add_address(interface, address)?;
-        // The kernel announces all addresses of an interface that comes up.
-        router.set(&format!("net/ipv4/conf/{interface}/arp_notify"), "1")?;
-        router.set_link(interface, false)?;
-        router.set_link(interface, true)?;
+        let neighbour =
+            if address.contains(&IpAddr::from(Lab::CLIENT)) { Lab::CLIENT } else { Lab::SERVER };
+        let socket = router.run(|| UdpSocket::bind((address.addr(), 0)))??;
+        socket.send_to(b"here I am", (neighbour, 9))?;
     }
     Ok(())
 }
