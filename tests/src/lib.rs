@@ -1,1 +1,11 @@
-//! Tests on the real kernel.
+//! What the tests on the real kernel share: routers, peers, and ways to look and to wait.
+//!
+//! The networks are `lockstep-lab`'s. Everything here panics with a sentence when it cannot go on: it is
+//! called by tests only.
+
+pub mod conntrackd;
+pub mod daemon;
+pub mod frames;
+pub mod keepalived;
+pub mod pair;
+pub mod wait;

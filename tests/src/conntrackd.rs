@@ -1,0 +1,205 @@
+//! A real conntrackd in a namespace, and the flows that it and the kernel know.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use lockstep_lab::{Lab, Node, Process};
+use nix::sys::signal::Signal;
+use tempfile::TempDir;
+
+use crate::wait;
+
+/// conntrackd in FTFW mode over UDP multicast on `eth2`. Dropped, it is killed; when the test panics, its log is
+/// printed.
+#[derive(Debug)]
+pub struct Conntrackd {
+    process: Process,
+    directory: TempDir,
+}
+
+/// A flow by what identifies it: protocol number and the original tuple, as text.
+pub type Flows = BTreeSet<String>;
+
+impl Conntrackd {
+    /// Starts it and waits until it answers.
+    ///
+    /// # Panics
+    /// When it does not; also when conntrackd is not installed.
+    #[track_caller]
+    pub fn start(node: &Node, startup_resync: bool) -> Self {
+        let directory = TempDir::new().expect("a directory for conntrackd");
+        let path = |name: &str| directory.path().join(name);
+        let address = node.addresses("eth2").expect("the addresses of eth2")[0].addr();
+        fs::write(
+            path("conntrackd.conf"),
+            configuration(&directory, &address.to_string(), startup_resync),
+        )
+        .expect("its configuration");
+        let log = File::create(path("output")).expect("its output");
+        let mut command = Command::new("setpriv");
+        command
+            .args(["--pdeathsig", "KILL", "--", "conntrackd", "-C"])
+            .arg(path("conntrackd.conf"));
+        command.stdin(Stdio::null()).stdout(log.try_clone().expect("a descriptor")).stderr(log);
+        let process = node.start(command).expect("setpriv can be started");
+        let mut conntrackd = Self { process, directory };
+        wait::until("conntrackd (is it installed?) answers", || {
+            let ended = conntrackd.process.ended().expect("it can be waited for");
+            assert!(ended.is_none(), "conntrackd ended: {}", conntrackd.log());
+            conntrackd.try_command(&["-s"]).is_some()
+        });
+        conntrackd
+    }
+
+    /// Its configuration file, for scripts that call `conntrackd -C`.
+    pub fn configuration(&self) -> PathBuf {
+        self.directory.path().join("conntrackd.conf")
+    }
+
+    /// Runs `conntrackd -C … ARGUMENTS` and gives its output.
+    ///
+    /// # Panics
+    /// When the daemon cannot be asked.
+    #[track_caller]
+    pub fn command(&self, arguments: &[&str]) -> String {
+        self.try_command(arguments).unwrap_or_else(|| panic!("conntrackd {arguments:?} fails"))
+    }
+
+    fn try_command(&self, arguments: &[&str]) -> Option<String> {
+        let mut command = Command::new("conntrackd");
+        let output = command.arg("-C").arg(self.configuration()).args(arguments).output().ok()?;
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// The flows that its kernel told it (`-i`).
+    #[track_caller]
+    pub fn internal(&self) -> Flows {
+        flows(&self.command(&["-i"]))
+    }
+
+    /// The flows that its peer told it (`-e`).
+    #[track_caller]
+    pub fn external(&self) -> Flows {
+        flows(&self.command(&["-e"]))
+    }
+
+    /// What it has logged and printed.
+    pub fn log(&self) -> String {
+        let text = |name| fs::read_to_string(self.directory.path().join(name)).unwrap_or_default();
+        text("log") + &text("output")
+    }
+
+    /// Stops it.
+    ///
+    /// # Panics
+    /// When it does not end.
+    #[track_caller]
+    pub fn stop(mut self) {
+        self.process.signal(Signal::SIGTERM).expect("conntrackd can be signalled");
+        let status = self.process.wait(wait::PATIENCE).expect("it can be waited for");
+        assert!(status.is_some(), "conntrackd does not end");
+    }
+}
+
+impl Drop for Conntrackd {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let statistics = self.try_command(&["-s", "network"]).unwrap_or_default();
+            eprintln!("==== conntrackd:\n{}\n{statistics}", self.log());
+        }
+    }
+}
+
+/// The flows of a kernel, of one protocol (`tcp`, `udp`).
+///
+/// # Panics
+/// When they cannot be listed.
+#[track_caller]
+pub fn kernel_flows(node: &Node, protocol: &str) -> Flows {
+    flows(&conntrack(node, &["-L", "-p", protocol]))
+}
+
+/// Puts established TCP connections into a kernel's table, `count` of them from port `first` on. No packet of them exists.
+///
+/// # Panics
+/// When they cannot be put there.
+#[track_caller]
+pub fn insert_flows(node: &Node, first: u16, count: u16) {
+    let line = |port: u16| {
+        format!(
+            "-I -p tcp -s 10.10.0.77 -d 203.0.113.77 --sport {port} --dport 443 --state ESTABLISHED \
+             -u SEEN_REPLY,ASSURED -t 1000\n"
+        )
+    };
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    fs::write(file.path(), (first..first + count).map(line).collect::<String>()).expect("its text");
+    conntrack(node, &["-R", &file.path().display().to_string()]);
+}
+
+/// Runs `conntrack ARGUMENTS` on a node.
+///
+/// # Panics
+/// When it fails.
+#[track_caller]
+pub fn conntrack(node: &Node, arguments: &[&str]) -> String {
+    let mut command = Command::new("conntrack");
+    command.args(arguments);
+    let output = node.output(command).expect("conntrack (is it installed?) runs");
+    assert!(output.status.success(), "conntrack {arguments:?}: {output:?}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Reads the common form of conntrack's and conntrackd's lists: `tcp 6 … src= dst= sport= dport= …`, one flow a line.
+pub fn flows(list: &str) -> Flows {
+    list.lines().filter_map(flow).collect()
+}
+
+fn flow(line: &str) -> Option<String> {
+    let mut words = line.split_whitespace();
+    let protocol: u8 = words.by_ref().nth(1)?.parse().ok()?;
+    let words: Vec<&str> = words.collect();
+    let field = |name: &str| words.iter().find_map(|word| word.strip_prefix(name)).unwrap_or("-");
+    let [source, destination] = [field("src="), field("dst=")];
+    Some(format!("{protocol} {source}:{} {destination}:{}", field("sport="), field("dport=")))
+}
+
+fn configuration(directory: &TempDir, address: &str, startup_resync: bool) -> String {
+    let path = |name: &str| directory.path().join(name).display().to_string();
+    format!(
+        "Sync {{
+  Mode FTFW {{
+    StartupResync {}
+  }}
+  Multicast {{
+    IPv4_address 225.0.0.50
+    Group {}
+    IPv4_interface {address}
+    Interface eth2
+    SndSocketBuffer 1249280
+    RcvSocketBuffer 1249280
+    Checksum on
+  }}
+}}
+General {{
+  Systemd off
+  HashSize 16384
+  HashLimit 65536
+  LogFile {}
+  Syslog off
+  LockFile {}
+  UNIX {{
+    Path {}
+  }}
+  NetlinkBufferSize 2097152
+  NetlinkBufferSizeMaxGrowth 8388608
+}}
+",
+        if startup_resync { "on" } else { "off" },
+        Lab::REPLICATION_PORT,
+        path("log"),
+        path("lock"),
+        path("socket"),
+    )
+}

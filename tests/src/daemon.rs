@@ -1,0 +1,214 @@
+//! A running `lockstep run` in a namespace, asked through its own command line.
+
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::process::{Command, ExitStatus, Output, Stdio};
+
+use lockstep_lab::{Node, Process};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::wait;
+
+/// The daemon of one router. Dropped, it is killed; when the test panics, its log is printed.
+#[derive(Debug)]
+pub struct Lockstep {
+    name: String,
+    process: Process,
+    directory: TempDir,
+}
+
+impl Lockstep {
+    /// Starts the daemon on `node` with this configuration, and waits until it answers.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    #[track_caller]
+    pub fn start(node: &Node, config: &str) -> Self {
+        let daemon = Self::launch(node, config);
+        wait::until("the daemon answers `lockstep status`", || daemon.try_status().is_some());
+        daemon
+    }
+
+    /// Starts the daemon without waiting for anything.
+    pub fn launch(node: &Node, config: &str) -> Self {
+        let directory = TempDir::new().expect("a directory for the daemon");
+        fs::write(directory.path().join("lockstep.toml"), config).expect("its configuration");
+        let log = File::create(directory.path().join("log")).expect("its log");
+        // The parent-death signal ends it even when the test process is killed; `exec` keeps its process id.
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "--"]).arg(binary()).arg("run");
+        command.arg("--config").arg(directory.path().join("lockstep.toml"));
+        command.arg("--socket").arg(directory.path().join("socket"));
+        command.env("RUST_LOG", "debug").env("NO_COLOR", "1");
+        command.stdin(Stdio::null()).stdout(log.try_clone().expect("a descriptor")).stderr(log);
+        let process = node.start(command).expect("setpriv can be started");
+        Self { name: node.name().to_owned(), process, directory }
+    }
+
+    /// The directory of its configuration, log and socket.
+    pub fn directory(&self) -> PathBuf {
+        self.directory.path().to_owned()
+    }
+
+    /// Runs `lockstep ARGUMENTS --socket ITS_SOCKET`.
+    pub fn command(&self, arguments: &[&str]) -> Output {
+        let socket = self.directory.path().join("socket");
+        Command::new(binary())
+            .args(arguments)
+            .arg("--socket")
+            .arg(socket)
+            .output()
+            .expect("the binary runs")
+    }
+
+    /// What a command answers with `--json`.
+    ///
+    /// # Panics
+    /// When it fails or does not answer JSON.
+    #[track_caller]
+    pub fn ask(&self, arguments: &[&str]) -> Value {
+        let output = self.command(&[arguments, &["--json"]].concat());
+        assert!(output.status.success(), "lockstep {arguments:?}: {output:?}");
+        serde_json::from_slice(&output.stdout).expect("the answer is JSON")
+    }
+
+    /// `lockstep status --json`.
+    #[track_caller]
+    pub fn status(&self) -> Value {
+        self.ask(&["status"])
+    }
+
+    fn try_status(&self) -> Option<Value> {
+        let output = self.command(&["status", "--json"]);
+        output.status.success().then(|| serde_json::from_slice(&output.stdout).ok())?
+    }
+
+    /// The state of a group, as `status` tells it.
+    #[track_caller]
+    pub fn state(&self, group: &str) -> String {
+        text(&self.group(group)["state"])
+    }
+
+    /// A group's entry in `status`.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[track_caller]
+    pub fn group(&self, group: &str) -> Value {
+        named(&self.status()["groups"], group)
+    }
+
+    /// A virtual router's entry in `status`.
+    #[track_caller]
+    pub fn virtual_router(&self, name: &str) -> Value {
+        named(&self.status()["virtual-routers"], name)
+    }
+
+    /// Waits until a group is in this state *and* no transition is under way.
+    #[track_caller]
+    pub fn wait_for_state(&self, group: &str, state: &str) {
+        wait::until(&format!("{} of {} is {state}", group, self.name), || {
+            let group = self.group(group);
+            group["state"] == state && group["step"].is_null()
+        });
+    }
+
+    /// The transitions of a group, oldest first, as `journal` tells them.
+    ///
+    /// # Panics
+    /// When the journal is not a list.
+    #[track_caller]
+    pub fn journal(&self, group: &str) -> Vec<Value> {
+        let journal = self.ask(&["journal"]);
+        let entries = journal.as_array().expect("the journal is a list");
+        entries.iter().filter(|entry| entry["group"] == group).cloned().collect()
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
+    }
+
+    /// Its process.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// Stops it as systemd does, and waits for its end.
+    ///
+    /// # Panics
+    /// When it does not end.
+    #[track_caller]
+    pub fn stop(&mut self) -> ExitStatus {
+        self.process.signal(Signal::SIGTERM).expect("it can be signalled");
+        self.ended()
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Panics
+    /// When it does not end.
+    #[track_caller]
+    pub fn ended(&mut self) -> ExitStatus {
+        self.process
+            .wait(wait::PATIENCE)
+            .expect("it can be waited for")
+            .unwrap_or_else(|| panic!("lockstep on {} does not end", self.name))
+    }
+
+    /// Kills it with SIGKILL: nothing is said and nothing is cleaned up.
+    pub fn kill(&mut self) {
+        self.process.kill().expect("it can be killed");
+    }
+}
+
+impl Drop for Lockstep {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let status = self.try_status().map(|status| format!("{status:#}")).unwrap_or_default();
+            eprintln!("==== lockstep on {}:\n{}\n{status}", self.name, self.log());
+        }
+    }
+}
+
+/// The program under test.
+///
+/// # Panics
+/// When it has not been built.
+pub fn binary() -> PathBuf {
+    let test = std::env::current_exe().expect("a test knows its own path");
+    let path = test.ancestors().nth(2).expect("tests lie in target/…/deps").join("lockstep");
+    assert!(path.exists(), "{} is missing: run `cargo build --workspace` first", path.display());
+    path
+}
+
+/// The entry of this name in a list of objects.
+///
+/// # Panics
+/// When there is none.
+#[track_caller]
+pub fn named(list: &Value, name: &str) -> Value {
+    let entries = list.as_array().expect("a list");
+    let entry = entries.iter().find(|entry| entry["name"] == name);
+    entry.unwrap_or_else(|| panic!("no {name} in {list:#}")).clone()
+}
+
+/// A string value's text.
+///
+/// # Panics
+/// When it is something else.
+#[track_caller]
+pub fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_else(|| panic!("{value} is no string")).to_owned()
+}
+
+/// A number's value.
+///
+/// # Panics
+/// When it is something else.
+#[track_caller]
+pub fn number(value: &Value) -> u64 {
+    value.as_u64().unwrap_or_else(|| panic!("{value} is no number"))
+}

@@ -1,0 +1,303 @@
+//! Lockstep and a real conntrackd as each other's peer, with keepalived beside conntrackd where mastership moves.
+//!
+//! Client and server are connected through the routers' NAT, and the firewall is strict: a connection whose flow is lost
+//! is dead.
+
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use lockstep_lab::traffic::{Connections, Pace, Verdict};
+use lockstep_lab::{Firewall, Lab, Node, RouterId, Selector, lose, lose_nothing};
+use lockstep_tests::conntrackd::{Conntrackd, conntrack, flows, insert_flows, kernel_flows};
+use lockstep_tests::daemon::{Lockstep, number};
+use lockstep_tests::keepalived::{Instance, Keepalived};
+use lockstep_tests::wait;
+use tempfile::TempDir;
+
+const OURS: RouterId = RouterId::A;
+const THEIRS: RouterId = RouterId::B;
+
+#[test]
+fn our_flows_and_their_ends_appear_in_conntrackd() {
+    let world = World::new();
+    let conntrackd = Conntrackd::start(world.theirs(), false);
+    let lockstep = world.master();
+    let connections = world.connect(20);
+
+    let kernel = kernel_flows(world.ours(), "tcp");
+    assert_eq!(kernel.len(), 20, "one flow for each connection: {kernel:?}");
+    wait::until("conntrackd has exactly our kernel's TCP flows", || {
+        conntrackd.external() == kernel_flows(world.ours(), "tcp")
+    });
+    let states = conntrackd.command(&["-e"]);
+    assert_eq!(states.matches("ESTABLISHED").count(), 20, "with their state: {states}");
+
+    drop(connections);
+    conntrack(world.ours(), &["-D", "-p", "tcp"]);
+    wait::until("conntrackd has forgotten them", || conntrackd.external().is_empty());
+    assert_eq!(number(&lockstep.status()["replication"]["internal"]), 0);
+}
+
+#[test]
+fn connections_survive_when_our_master_dies_and_keepalived_and_conntrackd_take_over() {
+    let mut world = World::new();
+    let lockstep = world.master();
+    let (keepalived, conntrackd) = world.their_pair(100);
+    let connections = world.connect(10);
+    wait::until("conntrackd has every flow", || conntrackd.external().len() == 10);
+
+    drop(lockstep);
+    world.lab.power_off(OURS);
+    keepalived.wait_for_state("MASTER");
+
+    let verdict = settle(&connections);
+    assert!(verdict.all_survived(), "{verdict:?}");
+}
+
+#[test]
+fn connections_survive_when_keepalived_and_conntrackd_die_and_we_take_over() {
+    let mut world = World::new();
+    let (keepalived, conntrackd) = world.their_pair(150);
+    keepalived.wait_for_state("MASTER");
+    let lockstep = Lockstep::start(world.ours(), &World::config(100));
+    lockstep.wait_for_state("gateway", "backup");
+    let connections = world.connect(10);
+    wait::until("we have every flow", || {
+        number(&lockstep.status()["replication"]["external"]) == 10
+    });
+    assert!(kernel_flows(world.ours(), "tcp").is_empty(), "nothing is in our kernel before");
+
+    keepalived.kill();
+    drop(conntrackd);
+    world.lab.power_off(THEIRS);
+    lockstep.wait_for_state("gateway", "master");
+
+    let verdict = settle(&connections);
+    assert!(verdict.all_survived(), "{verdict:?}");
+    assert_eq!(number(&lockstep.status()["replication"]["committed"]), 10);
+}
+
+#[test]
+fn connections_survive_an_orderly_hand_over_to_conntrackd_and_back() {
+    let world = World::new();
+    let mut lockstep = world.master();
+    let (keepalived, conntrackd) = world.their_pair(100);
+    let connections = world.connect(10);
+    wait::until("conntrackd has every flow", || conntrackd.external().len() == 10);
+
+    let status = lockstep.stop();
+    assert!(status.success(), "{status}");
+    keepalived.wait_for_state("MASTER");
+    let verdict = settle(&connections);
+    assert!(verdict.all_survived(), "on the way there: {verdict:?}");
+
+    let lockstep = Lockstep::start(world.ours(), &World::config(100));
+    lockstep.wait_for_state("gateway", "backup");
+    wait::until("our start-up resynchronisation brought every flow", || {
+        number(&lockstep.status()["replication"]["external"]) == 10
+    });
+    keepalived.stop();
+    lockstep.wait_for_state("gateway", "master");
+    let verdict = settle(&connections);
+    assert!(verdict.all_survived(), "on the way back: {verdict:?}");
+}
+
+#[test]
+fn lost_datagrams_are_sent_again_in_both_directions() {
+    const FLOWS: u16 = 500;
+    let world = World::new();
+    let conntrackd = Conntrackd::start(world.theirs(), false);
+    let lockstep = world.master();
+    for node in [world.ours(), world.theirs()] {
+        lose(node, "eth2", Selector::UdpPort(Lab::REPLICATION_PORT), 300)
+            .expect("a rule that loses");
+    }
+
+    // In several portions, so that there are many datagrams to lose.
+    for portion in 0..10 {
+        insert_flows(world.ours(), 20_000 + portion * FLOWS / 10, FLOWS / 10);
+        insert_flows(world.theirs(), 40_000 + portion * FLOWS / 10, FLOWS / 10);
+    }
+
+    wait::until("conntrackd has all of ours although three in ten datagrams are lost", || {
+        conntrackd.external() == kernel_flows(world.ours(), "tcp")
+    });
+    wait::until("we have all of conntrackd's", || {
+        number(&lockstep.status()["replication"]["external"]) == u64::from(FLOWS)
+    });
+
+    conntrack(world.theirs(), &["-D", "-p", "tcp", "--dport", "443"]);
+    wait::until("their ends arrive too", || {
+        number(&lockstep.status()["replication"]["external"]) == 0
+    });
+    lose_nothing(world.ours()).expect("the rule goes");
+    lose_nothing(world.theirs()).expect("the rule goes");
+}
+
+#[test]
+fn a_router_that_starts_asks_conntrackd_for_all_flows() {
+    let world = World::new();
+    let conntrackd = Conntrackd::start(world.theirs(), false);
+    insert_flows(world.theirs(), 20_000, 300);
+    wait::until("conntrackd knows them", || conntrackd.internal().len() == 300);
+
+    let lockstep = Lockstep::start(world.ours(), &World::config(100));
+
+    wait::until("we hold them all and say so", || {
+        let replication = &lockstep.status()["replication"];
+        replication["external"] == 300 && replication["in-sync"] == true
+    });
+}
+
+#[test]
+fn a_conntrackd_that_starts_is_told_all_flows() {
+    let world = World::new();
+    let lockstep = world.master();
+    insert_flows(world.ours(), 20_000, 300);
+    wait::until("we know them", || number(&lockstep.status()["replication"]["internal"]) == 300);
+
+    let conntrackd = Conntrackd::start(world.theirs(), true);
+    let all = kernel_flows(world.ours(), "tcp");
+    wait::until("it has them all", || conntrackd.external() == all);
+
+    conntrackd.stop();
+    let again = Conntrackd::start(world.theirs(), true);
+    wait::until("it has them all again after a restart", || again.external() == all);
+}
+
+#[test]
+fn the_kernels_table_is_listed_in_the_form_of_conntrack() {
+    let world = World::new();
+    let lockstep = world.master();
+    insert_flows(world.ours(), 20_000, 50);
+
+    let mut list = std::process::Command::new(lockstep_tests::daemon::binary());
+    list.args(["conntrack", "list"]).arg("--socket").arg(lockstep.directory().join("socket"));
+    let output = world.ours().output(list).expect("the binary runs");
+
+    assert!(output.status.success(), "{output:?}");
+    let ours = flows(&String::from_utf8_lossy(&output.stdout));
+    let tcp = |all: &std::collections::BTreeSet<String>| {
+        all.iter().filter(|flow| flow.starts_with("6 ")).cloned().collect::<Vec<_>>()
+    };
+    assert_eq!(tcp(&ours), tcp(&kernel_flows(world.ours(), "tcp")));
+}
+
+/// Client, server and two routers, of which A runs Lockstep and B what it replaces.
+struct World {
+    lab: Lab,
+    scripts: TempDir,
+}
+
+impl World {
+    fn new() -> Self {
+        let lab = Lab::new(Firewall::Strict)
+            .expect("a lab (the tests need the right to make network namespaces)");
+        Self { lab, scripts: TempDir::new().expect("a directory for scripts") }
+    }
+
+    fn ours(&self) -> &Node {
+        self.lab.router(OURS).expect("router A is on")
+    }
+
+    fn theirs(&self) -> &Node {
+        self.lab.router(THEIRS).expect("router B is on")
+    }
+
+    /// Our configuration: both virtual addresses, replication over eth2.
+    fn config(priority: u8) -> String {
+        let addresses: Vec<String> = Lab::virtual_addresses()
+            .iter()
+            .map(|(interface, address)| {
+                format!("{{ address = \"{address}\", interface = \"{interface}\" }}")
+            })
+            .collect();
+        format!(
+            r#"
+            [router]
+            id = "ours"
+
+            [vrrp.gateway]
+            interface = "eth0"
+            vrid = 51
+            version = 2
+            priority = {priority}
+            preempt = false
+            advertisement-interval = "1s"
+            authentication = {{ type = "pass", password = "9YasrrhZ" }}
+            addresses = [{}]
+
+            [replication]
+            group = "gateway"
+            protocol = "conntrackd"
+            mode = "ftfw"
+
+            [[replication.link]]
+            interface = "eth2"
+            multicast = "225.0.0.50"
+            port = {}
+            checksum = true
+            "#,
+            addresses.join(", "),
+            Lab::REPLICATION_PORT,
+        )
+    }
+
+    /// Lockstep as master of a pair whose other router is not there yet.
+    fn master(&self) -> Lockstep {
+        let lockstep = Lockstep::start(self.ours(), &Self::config(150));
+        lockstep.wait_for_state("gateway", "master");
+        lockstep
+    }
+
+    /// keepalived and conntrackd on B, with the usual script between them.
+    fn their_pair(&self, priority: u8) -> (Keepalived, Conntrackd) {
+        let conntrackd = Conntrackd::start(self.theirs(), true);
+        let call = |option: &str| {
+            format!("conntrackd -C {} {option}", conntrackd.configuration().display())
+        };
+        let master = self.script("master", &["-c", "-f", "-R", "-B"].map(call));
+        let backup = self.script("backup", &["-t", "-n"].map(call));
+        let instance = Instance {
+            priority,
+            password: Some("9YasrrhZ".to_owned()),
+            nopreempt: true,
+            addresses: Lab::virtual_addresses()
+                .iter()
+                .map(|(interface, address)| format!("{address} dev {interface}"))
+                .collect(),
+            lines: vec![
+                format!("notify_master {}", master.display()),
+                format!("notify_backup {}", backup.display()),
+            ],
+        };
+        (Keepalived::start(self.theirs(), &instance), conntrackd)
+    }
+
+    fn script(&self, name: &str, lines: &[String]) -> PathBuf {
+        let path = self.scripts.path().join(name);
+        write_executable(&path, &format!("#!/bin/sh\n{}\n", lines.join("\n")));
+        path
+    }
+
+    fn connect(&self, count: usize) -> Connections {
+        let address = SocketAddr::new(Lab::SERVER.into(), 7000);
+        let (client, server) = (self.lab.client(), self.lab.server());
+        Connections::open(client, server, address, count, Pace::default())
+            .expect("connections through the routers")
+    }
+}
+
+/// What became of the connections, judged by what they deliver from now on.
+fn settle(connections: &Connections) -> Verdict {
+    const LIMIT: Duration = Duration::from_secs(30);
+    connections.settle(Instant::now(), LIMIT)
+}
+
+fn write_executable(path: &Path, text: &str) {
+    std::fs::write(path, text).expect("a script");
+    let mode = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(path, mode).expect("its mode");
+}
