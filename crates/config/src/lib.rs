@@ -1,12 +1,44 @@
 //! TOML text to a checked [`Config`], or every diagnostic at once.
 //!
 //! Owns the configuration's words and their meaning. Reads no files: the caller brings the text
-//! (and the text of `rt_tables`), and gets values that cannot be wrong.
+//! and its [`Surroundings`] (names of routing tables, the contents of secret files), and gets
+//! values that cannot be wrong.
+//!
+//! ```
+//! use lockstep_config::{Surroundings, parse, render};
+//!
+//! let text = "[vrrp.inside]\ninterface = \"eth0\"\nvrid = 0\naddresses = [\"10.1.1.1/24\"]\n";
+//! let problems = parse("lockstep.toml", text, &Surroundings::default()).unwrap_err();
+//! assert_eq!((problems[0].line, problems[0].column), (3, 8));
+//! assert!(render(&problems[0], text, false).starts_with("error: 0 is out of range"));
+//! ```
+
+mod address;
+mod defaults;
+mod diagnostic;
+mod group;
+mod mask;
+mod network;
+mod parse;
+mod problem;
+mod reader;
+mod replication;
+mod route;
+mod rt_tables;
+mod schema;
+mod surroundings;
+mod virtual_router;
+mod words;
 
 use lockstep_failover as failover;
 use lockstep_replicator as replicator;
 use lockstep_routes as routes;
 use lockstep_vrrp as vrrp;
+
+pub use diagnostic::{Diagnostic, Severity, render};
+pub use parse::{Checked, parse};
+pub use rt_tables::routing_tables;
+pub use surroundings::{Secret, Surroundings, referenced_files};
 
 /// A checked configuration.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -1,0 +1,97 @@
+//! What is wrong with a file, where, and what to write instead.
+
+use std::fmt;
+use std::ops::Range;
+
+use annotate_snippets::renderer::DecorStyle;
+use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+
+use crate::mask::mask_secrets;
+
+/// How much a [`Diagnostic`] matters.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Severity {
+    /// The file is refused.
+    Error,
+    /// The file is accepted; something in it has no effect or not the one that it seems to have.
+    Warning,
+}
+
+impl Severity {
+    /// The word in front of the message.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+        }
+    }
+}
+
+/// One problem of a file. Carries no text of the file except names that are not secret.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Diagnostic {
+    /// Whether the file is refused for it.
+    pub severity: Severity,
+    /// The file, as the caller named it.
+    pub file: String,
+    /// Line, from 1.
+    pub line: usize,
+    /// Column in characters, from 1.
+    pub column: usize,
+    /// The bytes of the text it is about; empty at the place where something is missing.
+    pub span: Range<usize>,
+    /// What is wrong: lower case, no full stop.
+    pub message: String,
+    /// Why, shown beside the place.
+    pub label: Option<String>,
+    /// What to write instead.
+    pub help: Option<String>,
+    /// Other places that explain it, each with a label.
+    pub context: Vec<(Range<usize>, String)>,
+}
+
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { file, line, column, severity, message, .. } = self;
+        write!(f, "{file}:{line}:{column}: {}: {message}", severity.as_str())
+    }
+}
+
+/// Draws a diagnostic with the lines it is about, for a person.
+///
+/// `source` is the text that was read; secrets in it are masked. `color` adds ANSI colours. Any
+/// span is drawn, also one that does not fit `source` (when the file has changed since).
+pub fn render(diagnostic: &Diagnostic, source: &str, color: bool) -> String {
+    let masked = mask_secrets(source);
+    let annotate = |kind: AnnotationKind, span: &Range<usize>| kind.span(clamp(span, &masked));
+
+    let primary =
+        annotate(AnnotationKind::Primary, &diagnostic.span).label(diagnostic.label.clone());
+    let context = diagnostic
+        .context
+        .iter()
+        .map(|(span, label)| annotate(AnnotationKind::Context, span).label(label.clone()));
+    let snippet = Snippet::source(masked.as_str())
+        .path(diagnostic.file.as_str())
+        .annotation(primary)
+        .annotations(context);
+
+    let level = match diagnostic.severity {
+        Severity::Error => Level::ERROR,
+        Severity::Warning => Level::WARNING,
+    };
+    let mut groups = vec![level.primary_title(diagnostic.message.as_str()).element(snippet)];
+    if let Some(help) = &diagnostic.help {
+        groups.push(Group::with_title(Level::HELP.secondary_title(help.as_str())));
+    }
+
+    let renderer = if color { Renderer::styled() } else { Renderer::plain() };
+    renderer.decor_style(DecorStyle::Ascii).render(&groups)
+}
+
+/// The part of `span` inside `text`, widened to whole characters.
+fn clamp(span: &Range<usize>, text: &str) -> Range<usize> {
+    let start = text.floor_char_boundary(span.start.min(text.len()));
+    let end = text.ceil_char_boundary(span.end.clamp(start, text.len()));
+    start..end
+}

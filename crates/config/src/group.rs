@@ -1,0 +1,305 @@
+//! `[check.NAME]` and `[group.NAME]`, and what names them elsewhere.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use lockstep_failover::{Check, Config, Group, Notify, VirtualRouter};
+use lockstep_routes::{Condition, When};
+use toml::Spanned;
+
+use crate::defaults;
+use crate::problem::{Problem, Report};
+use crate::reader::{Table, Value};
+use crate::schema::{CHECK, GROUP, NOTIFY, nearest};
+use crate::virtual_router::ReadVirtualRouter;
+
+/// Shortest and longest interval and timeout of a command.
+const COMMAND_TIME: (Duration, Duration) = (Duration::from_millis(10), Duration::from_hours(24));
+/// Most results in a row that can be asked for.
+const MAX_RESULTS: u32 = 1_000_000;
+
+/// Groups in the order of the file, then the virtual routers that are groups of their own.
+pub(crate) fn read(root: &Table<'_>, routers: &[ReadVirtualRouter]) -> Config {
+    let report = root.report();
+    let (check_names, checks) = checks(root);
+    let tables = root.named("group", "group", &GROUP);
+
+    let mut members: Vec<(Spanned<String>, usize)> = Vec::new();
+    let mut used_checks: Vec<String> = Vec::new();
+    let mut groups: Vec<Group> = Vec::new();
+    for (index, (name, table)) in tables.iter().enumerate() {
+        let named = members_of(table, routers, &members);
+        let own = names(table, "checks");
+        let routers: Vec<_> =
+            named.iter().filter_map(|name| find(routers, name.get_ref())).collect();
+        members.extend(named.into_iter().map(|name| (name, index)));
+        let checks = known_checks(
+            report,
+            &check_names,
+            own.iter().chain(routers.iter().flat_map(|r| &r.checks)),
+        );
+        used_checks.extend(checks.iter().cloned());
+        groups.push(Group {
+            name: name.get_ref().clone(),
+            virtual_routers: routers.into_iter().filter_map(member).collect(),
+            checks,
+            notify: notify(table),
+            replicated: false,
+        });
+    }
+    for router in routers {
+        let name = router.name.get_ref();
+        if members.iter().any(|(member, _)| member.get_ref() == name) {
+            continue;
+        }
+        if let Some((group, _)) = tables.iter().find(|(group, _)| group.get_ref() == name) {
+            report.push(
+                Problem::absence(format!(
+                    "virtual router `{name}` is in no group, and a group has its name"
+                ))
+                .label("would be a group of its own")
+                .help("name it in `virtual-routers` of its group, or rename one of the two")
+                .at(router.name.span())
+                .context(group.span(), "the group"),
+            );
+            continue;
+        }
+        let checks = known_checks(report, &check_names, router.checks.iter());
+        used_checks.extend(checks.iter().cloned());
+        groups.push(Group {
+            name: name.clone(),
+            virtual_routers: member(router).into_iter().collect(),
+            checks,
+            notify: Notify::default(),
+            replicated: false,
+        });
+    }
+    for name in check_names.iter().filter(|name| !used_checks.contains(name.get_ref())) {
+        report.push(
+            Problem::warning(format!(
+                "check `{}` is used by no virtual router and no group",
+                name.get_ref()
+            ))
+            .label("is run for nothing")
+            .help(format!("write `checks = [\"{}\"]` where its failure is a fault", name.get_ref()))
+            .at(name.span()),
+        );
+    }
+    Config { groups, checks }
+}
+
+fn find<'r>(routers: &'r [ReadVirtualRouter], name: &str) -> Option<&'r ReadVirtualRouter> {
+    routers.iter().find(|router| router.name.get_ref() == name)
+}
+
+fn member(router: &ReadVirtualRouter) -> Option<VirtualRouter> {
+    let interface = router.interface.as_ref()?.get_ref().clone();
+    Some(VirtualRouter { name: router.name.get_ref().clone(), interface })
+}
+
+/// The list of names under `key`, each with its place.
+fn names(table: &Table<'_>, key: &str) -> Vec<Spanned<String>> {
+    table
+        .or(key, Vec::new(), |value| value.list("the names", |name| name.text()))
+        .unwrap_or_default()
+}
+
+/// The names of a group's members that exist and are in no other group.
+fn members_of(
+    table: &Table<'_>,
+    routers: &[ReadVirtualRouter],
+    taken: &[(Spanned<String>, usize)],
+) -> Vec<Spanned<String>> {
+    let report = table.report();
+    let Some(value) = table
+        .require("virtual-routers", "write `virtual-routers = [\"NAME\"]`: what moves together")
+    else {
+        return Vec::new();
+    };
+    let Some(named) = value.list("the names", |name| name.text()) else { return Vec::new() };
+    if named.is_empty() {
+        let problem = Problem::error(format!("{} has no virtual router", table.title()));
+        report.push(problem.label("must name at least one").at(value.span()));
+    }
+    let mut members: Vec<Spanned<String>> = Vec::new();
+    for name in named {
+        let known: Vec<&str> =
+            routers.iter().map(|router| router.name.get_ref().as_str()).collect();
+        let earlier = members
+            .iter()
+            .chain(taken.iter().map(|(member, _)| member))
+            .find(|member| **member == name);
+        if !known.contains(&name.get_ref().as_str()) {
+            report.push(unknown("virtual router", "vrrp", &name, &known));
+        } else if let Some(earlier) = earlier {
+            let problem = Problem::error(format!(
+                "virtual router `{}` is in a group already",
+                name.get_ref()
+            ))
+            .label("can be in one group only, once")
+            .at(name.span())
+            .context(earlier.span(), "named here");
+            report.push(problem);
+        } else {
+            members.push(name);
+        }
+    }
+    members
+}
+
+/// What to say of a name that nothing has.
+fn unknown(what: &str, section: &str, name: &Spanned<String>, known: &[&str]) -> Problem {
+    let text = name.get_ref();
+    let problem = Problem::absence(format!("unknown {what} \"{text}\"")).at(name.span());
+    match nearest(text, known) {
+        Some(near) => problem
+            .label(format!("there is no `[{section}.{text}]`"))
+            .help(format!("did you mean \"{near}\"?")),
+        None if known.is_empty() => problem.label(format!("the file has no `[{section}.NAME]`")),
+        None => problem
+            .label(format!("there is no `[{section}.{text}]`"))
+            .help(format!("known: {}", known.join(", "))),
+    }
+}
+
+/// Those of `named` that exist, each once.
+fn known_checks<'n>(
+    report: &Report,
+    known: &[Spanned<String>],
+    named: impl Iterator<Item = &'n Spanned<String>>,
+) -> Vec<String> {
+    let known: Vec<&str> = known.iter().map(|name| name.get_ref().as_str()).collect();
+    let mut checks: Vec<String> = Vec::new();
+    for name in named {
+        if !known.contains(&name.get_ref().as_str()) {
+            report.push(unknown("check", "check", name, &known));
+        } else if !checks.contains(name.get_ref()) {
+            checks.push(name.get_ref().clone());
+        }
+    }
+    checks
+}
+
+/// The names of all checks, and the checks that were understood.
+fn checks(root: &Table<'_>) -> (Vec<Spanned<String>>, Vec<Check>) {
+    let tables = root.named("check", "check", &CHECK);
+    let checks = tables.iter().filter_map(|(name, table)| check(name.get_ref(), table)).collect();
+    (tables.into_iter().map(|(name, _)| name).collect(), checks)
+}
+
+fn check(name: &str, table: &Table<'_>) -> Option<Check> {
+    let command = table
+        .require("command", "write `command = [\"/path/of/program\", \"argument\"]`")
+        .and_then(|value| value.command());
+    let interval = table.or("interval", defaults::CHECK_INTERVAL, command_time);
+    let timeout = table.optional("timeout", command_time);
+    let rise = table.or("rise", defaults::RISE, |value| value.integer(1..=MAX_RESULTS));
+    let fall = table.or("fall", defaults::FALL, |value| value.integer(1..=MAX_RESULTS));
+    Some(Check {
+        name: name.to_owned(),
+        command: command?,
+        interval: interval?,
+        timeout: timeout?.or(interval)?,
+        rise: rise?,
+        fall: fall?,
+    })
+}
+
+fn command_time(value: &Value<'_>) -> Option<Duration> {
+    value.duration(COMMAND_TIME.0..=COMMAND_TIME.1)
+}
+
+fn notify(table: &Table<'_>) -> Notify {
+    let table = table.get("notify").and_then(|value| value.table(&NOTIFY, "the hooks"));
+    let Some(table) = table else { return Notify::default() };
+    let command = |key| table.get(key).and_then(|value| value.command());
+    Notify {
+        master: command("master"),
+        backup: command("backup"),
+        fault: command("fault"),
+        stop: command("stop"),
+        timeout: table.get("timeout").and_then(|value| command_time(&value)),
+    }
+}
+
+/// The groups that others can follow.
+#[derive(Clone, Debug)]
+pub(crate) struct Names {
+    /// Each group's name and its members'.
+    groups: Vec<(String, Vec<String>)>,
+}
+
+impl Names {
+    pub(crate) fn new(config: &Config) -> Self {
+        let members = |group: &Group| {
+            group.virtual_routers.iter().map(|router| router.name.clone()).collect()
+        };
+        Self {
+            groups: config
+                .groups
+                .iter()
+                .map(|group| (group.name.clone(), members(group)))
+                .collect(),
+        }
+    }
+
+    /// The group of a virtual router.
+    pub(crate) fn of(&self, router: &str) -> Option<String> {
+        let holds = |members: &[String]| members.iter().any(|member| member == router);
+        self.groups.iter().find(|(_, members)| holds(members)).map(|(name, _)| name.clone())
+    }
+
+    /// The group that `key` of `table` names. Without the key it is the only group there is; when
+    /// that is not clear, `why` at `place` says what needs one.
+    pub(crate) fn named_by(
+        &self,
+        table: &Table<'_>,
+        place: Range<usize>,
+        why: &str,
+    ) -> Option<String> {
+        let known: Vec<&str> = self.groups.iter().map(|(name, _)| name.as_str()).collect();
+        if let Some(value) = table.get("group") {
+            let name = value.text()?;
+            if known.contains(&name.get_ref().as_str()) {
+                return Some(name.into_inner());
+            }
+            return value.reject(unknown("group", "group", &name, &known));
+        }
+        if let [only] = known.as_slice() {
+            return Some((*only).to_owned());
+        }
+        let problem = match known.len() {
+            0 => Problem::absence(format!("{why}, and there is none")).label("follows a group").help(
+                "add a virtual router `[vrrp.NAME]`; it is a group of its own when it is named in none",
+            ),
+            _ => Problem::absence(format!("{why}, and there are {}", known.len()))
+                .label("follows which one?")
+                .help(format!("write `group = \"NAME\"` with one of: {}", known.join(", "))),
+        };
+        table.report().push(problem.at(place));
+        None
+    }
+
+    /// What `key` (`when`, `up-when`) and `group` of `table` say; `always` when there is neither.
+    pub(crate) fn condition(&self, table: &Table<'_>, key: &str) -> Option<Condition> {
+        let choices =
+            [("always", When::Always), ("master", When::Master), ("backup", When::Backup)];
+        let value = table.get(key);
+        let when = match &value {
+            Some(value) => value.word("moment", &choices)?,
+            None => When::Always,
+        };
+        if when == When::Always {
+            if let Some(group) = table.get("group") {
+                let problem = Problem::warning("a group that is not followed")
+                    .label("has no effect in every state")
+                    .help(format!("write `{key} = \"master\"`, or leave `group` out"));
+                table.report().push(problem.at(group.span()));
+            }
+            return Some(Condition::ALWAYS);
+        }
+        let place = value.map_or(table.span(), |value| value.span());
+        let group = self.named_by(table, place, &format!("`{key}` needs a group"))?;
+        Some(Condition { when, group: Some(group) })
+    }
+}

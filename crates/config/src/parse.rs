@@ -1,0 +1,116 @@
+//! The whole file: syntax first, then every section, then what they say of each other.
+
+use lockstep_routes::Declared;
+use toml::de::DeTable;
+
+use crate::diagnostic::Diagnostic;
+use crate::problem::{Problem, Report};
+use crate::reader::Table;
+use crate::surroundings::Surroundings;
+use crate::{
+    Config, VirtualRouter, defaults, group, network, replication, route, schema, virtual_router,
+    words,
+};
+
+/// A configuration that can be used, and what is odd about it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Checked {
+    /// The configuration.
+    pub config: Config,
+    /// Warnings, in the order of the file.
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// Reads `text`, which the diagnostics call `name` (its path).
+///
+/// # Errors
+/// Every problem of the text, warnings among them, in the order of the file. When the syntax is
+/// broken, what is missing or not known is not told: it may stand in the part that could not be
+/// understood.
+pub fn parse(
+    name: &str,
+    text: &str,
+    surroundings: &Surroundings,
+) -> Result<Checked, Vec<Diagnostic>> {
+    let (root, errors) = DeTable::parse_recoverable(text);
+    let syntax = errors.iter().map(|error| syntax_error(error, text)).collect();
+    let report = Report::new(text, syntax);
+    let config = read(&report, root.get_ref(), surroundings);
+    let refused = report.has_errors();
+    let diagnostics = report.into_diagnostics(name, text);
+    match config {
+        Some(config) if !refused => Ok(Checked { config, warnings: diagnostics }),
+        _ => Err(diagnostics),
+    }
+}
+
+fn syntax_error(error: &toml::de::Error, text: &str) -> Problem {
+    let span = error.span().unwrap_or(text.len()..text.len());
+    let problem = match (error.message(), text.get(span.clone())) {
+        ("duplicate key", Some(key)) => {
+            Problem::error(format!("`{key}` is set twice")).label("is set above already")
+        }
+        (message, _) => Problem::error(format!("this is not TOML: {message}")),
+    };
+    problem.at(span)
+}
+
+/// Everything that was understood. What was not has been reported, and is left out.
+fn read(report: &Report, entries: &DeTable<'_>, surroundings: &Surroundings) -> Option<Config> {
+    let root = Table::root(report, entries, &schema::ROOT);
+    let router_id = router_id(&root, surroundings);
+
+    let routers = virtual_router::read(&root, surroundings);
+    let mut failover = group::read(&root, &routers);
+    let groups = group::Names::new(&failover);
+
+    let replication = replication::read(&root, &groups);
+    if let Some(replication) = &replication {
+        for group in &mut failover.groups {
+            group.replicated = group.name == replication.group;
+        }
+    }
+
+    let tables = network::tables(&root, &surroundings.table_names);
+    let mut declared = Declared {
+        links: network::links(&root, &groups),
+        addresses: network::addresses(&root, &routers, &groups),
+        routes: route::routes(&root, &tables, &groups),
+        rules: route::rules(&root, &tables, &groups),
+        tables: Vec::new(),
+    };
+    declared.tables = tables.into_list();
+
+    if routers.is_empty()
+        && declared.links.is_empty()
+        && declared.addresses.is_empty()
+        && declared.routes.is_empty()
+        && declared.rules.is_empty()
+    {
+        let problem = Problem::warning("nothing is configured")
+            .label("no virtual router, address, route, rule or interface");
+        report.push(problem.at(0..0));
+    }
+    let virtual_routers = routers
+        .into_iter()
+        .filter_map(|router| {
+            let group = groups.of(router.name.get_ref())?;
+            let (name, interface) = (router.name.into_inner(), router.interface?.into_inner());
+            Some(VirtualRouter { name, group, interface, vrrp: router.vrrp? })
+        })
+        .collect();
+    Some(Config { router_id: router_id?, virtual_routers, failover, replication, declared })
+}
+
+fn router_id(root: &Table<'_>, surroundings: &Surroundings) -> Option<String> {
+    let own = match root.get("router") {
+        Some(router) => {
+            let router = router.table(&schema::ROUTER, "the router")?;
+            router
+                .optional("id", |id| id.parse(|text| words::name(text).map(|()| text.to_owned())))?
+        }
+        None => None,
+    };
+    let host = Some(&surroundings.hostname).filter(|name| !name.is_empty()).cloned();
+    own.or(host).or_else(|| Some(defaults::ROUTER_ID.to_owned()))
+}

@@ -1,0 +1,145 @@
+//! Collects problems while the file is read, so that all of them are told at once.
+
+use std::cell::RefCell;
+use std::ops::Range;
+
+use crate::diagnostic::{Diagnostic, Severity};
+
+/// Most diagnostics that are kept; a file with more is not helped by a longer list.
+pub(crate) const MAX_DIAGNOSTICS: usize = 500;
+
+/// A diagnostic in the making: its place is bytes only.
+#[derive(Clone, Debug)]
+pub(crate) struct Problem {
+    severity: Severity,
+    /// Whether it speaks of something that is not there, which in a file with syntax errors may
+    /// just not have been understood.
+    absence: bool,
+    span: Range<usize>,
+    message: String,
+    label: Option<String>,
+    help: Option<String>,
+    context: Vec<(Range<usize>, String)>,
+}
+
+impl Problem {
+    pub(crate) fn error(message: impl Into<String>) -> Self {
+        Self {
+            severity: Severity::Error,
+            absence: false,
+            span: 0..0,
+            message: message.into(),
+            label: None,
+            help: None,
+            context: Vec::new(),
+        }
+    }
+
+    pub(crate) fn warning(message: impl Into<String>) -> Self {
+        Self { severity: Severity::Warning, ..Self::error(message) }
+    }
+
+    /// An error about something that the file does not have.
+    pub(crate) fn absence(message: impl Into<String>) -> Self {
+        Self { absence: true, ..Self::error(message) }
+    }
+
+    pub(crate) fn at(self, span: Range<usize>) -> Self {
+        Self { span, ..self }
+    }
+
+    pub(crate) fn label(self, label: impl Into<String>) -> Self {
+        Self { label: Some(label.into()), ..self }
+    }
+
+    pub(crate) fn help(self, help: impl Into<String>) -> Self {
+        Self { help: Some(help.into()), ..self }
+    }
+
+    pub(crate) fn context(mut self, span: Range<usize>, label: impl Into<String>) -> Self {
+        self.context.push((span, label.into()));
+        self
+    }
+
+    pub(crate) fn push(self, report: &Report) {
+        report.push(self);
+    }
+}
+
+/// The problems found so far. Shared by all readers of one file.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    problems: RefCell<Vec<Problem>>,
+    /// The lines with syntax errors: what was recovered of them is not judged further.
+    broken_lines: Vec<Range<usize>>,
+}
+
+impl Report {
+    /// Starts with the syntax errors of `text`.
+    pub(crate) fn new(text: &str, syntax: Vec<Problem>) -> Self {
+        let broken_lines =
+            syntax.iter().map(|problem| line_around(text, problem.span.start)).collect();
+        Self { problems: RefCell::new(syntax), broken_lines }
+    }
+
+    pub(crate) fn push(&self, problem: Problem) {
+        let broken = !self.broken_lines.is_empty() && problem.absence;
+        let judged = self.broken_lines.iter().any(|line| line.contains(&problem.span.start));
+        let mut problems = self.problems.borrow_mut();
+        if !broken && !judged && problems.len() < MAX_DIAGNOSTICS {
+            problems.push(problem);
+        }
+    }
+
+    pub(crate) fn has_errors(&self) -> bool {
+        self.problems.borrow().iter().any(|problem| problem.severity == Severity::Error)
+    }
+
+    /// All problems, in the order of the file.
+    pub(crate) fn into_diagnostics(self, file: &str, text: &str) -> Vec<Diagnostic> {
+        let mut problems = self.problems.into_inner();
+        problems.sort_by_key(|problem| (problem.span.start, problem.severity));
+        problems.into_iter().map(|problem| diagnostic(problem, file, text)).collect()
+    }
+}
+
+fn diagnostic(problem: Problem, file: &str, text: &str) -> Diagnostic {
+    let start = text.floor_char_boundary(problem.span.start.min(text.len()));
+    let line_start = line_around(text, start).start;
+    Diagnostic {
+        severity: problem.severity,
+        file: file.to_owned(),
+        line: text[..start].matches('\n').count() + 1,
+        column: text[line_start..start].chars().count() + 1,
+        span: problem.span,
+        message: printable(&problem.message),
+        label: problem.label.map(|label| printable(&label)),
+        help: problem.help.map(|help| printable(&help)),
+        context: problem
+            .context
+            .into_iter()
+            .map(|(span, label)| (span, printable(&label)))
+            .collect(),
+    }
+}
+
+/// The line in which `at` lies, its newline included.
+fn line_around(text: &str, at: usize) -> Range<usize> {
+    let at = text.floor_char_boundary(at.min(text.len()));
+    let start = text[..at].rfind('\n').map_or(0, |newline| newline + 1);
+    let end = text[at..].find('\n').map_or(text.len() + 1, |length| at + length + 1);
+    start..end
+}
+
+/// Names from the file may hold control characters, which a terminal would obey.
+fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character.is_control() {
+            shown.extend(character.escape_default());
+        } else {
+            shown.push(character);
+        }
+    }
+    shown
+}

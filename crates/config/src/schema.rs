@@ -1,0 +1,353 @@
+//! Every key of the file, by section. The reader asks for none that is not here, and
+//! `docs/reference/configuration.md` describes each.
+
+use crate::problem::Problem;
+
+/// A table of the file and its keys.
+#[derive(Debug)]
+pub(crate) struct Section {
+    /// As a person writes it, with `NAME` for what is theirs to choose.
+    pub heading: &'static str,
+    /// Its keys; none for a table whose keys are free names.
+    pub keys: &'static [&'static str],
+    /// Words of other programs that people try here, and what to write instead.
+    foreign: &'static [(&'static str, &'static str)],
+}
+
+impl Section {
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.keys.contains(&key)
+    }
+}
+
+pub(crate) const ROOT: Section = Section {
+    heading: "the file",
+    keys: &[
+        "router",
+        "check",
+        "vrrp",
+        "group",
+        "replication",
+        "tables",
+        "interface",
+        "address",
+        "route",
+        "rule",
+    ],
+    foreign: &[
+        ("global-defs", "write `[router]`"),
+        ("vrrp-instance", "write `[vrrp.NAME]`"),
+        ("vrrp-sync-group", "write `[group.NAME]`"),
+        ("vrrp-script", "write `[check.NAME]`"),
+        ("sync", "write `[replication]`"),
+        ("routes", "write `[[route]]`, once for each"),
+        ("rules", "write `[[rule]]`, once for each"),
+        ("addresses", "write `[[address]]`, once for each"),
+        ("static-routes", "write `[[route]]`, once for each"),
+        ("static-rules", "write `[[rule]]`, once for each"),
+        ("static-ipaddress", "write `[[address]]`, once for each"),
+    ],
+};
+
+pub(crate) const ROUTER: Section = Section {
+    heading: "[router]",
+    keys: &["id"],
+    foreign: &[("router-id", "write `id`"), ("name", "write `id`")],
+};
+
+pub(crate) const VRRP: Section = Section {
+    heading: "[vrrp.NAME]",
+    keys: &[
+        "interface",
+        "vrid",
+        "version",
+        "priority",
+        "preempt",
+        "advertisement-interval",
+        "authentication",
+        "addresses",
+        "checks",
+    ],
+    foreign: &[
+        ("virtual-router-id", "write `vrid`"),
+        ("advert-int", "write `advertisement-interval = \"1s\"`"),
+        ("nopreempt", "write `preempt = false`"),
+        ("virtual-ipaddress", "write `addresses = [\"10.1.1.1/24\"]`"),
+        ("track-script", "write `checks = [\"NAME\"]`"),
+        ("state", "leave it out: every router starts as backup, the priority decides"),
+        ("dev", "write `interface`"),
+        ("auth-type", "write `authentication = { type = \"pass\", password = \"…\" }`"),
+        ("auth-pass", "write `authentication = { type = \"pass\", password = \"…\" }`"),
+        ("password", "write `authentication = { type = \"pass\", password = \"…\" }`"),
+        ("password-file", "write `authentication = { type = \"pass\", password-file = \"…\" }`"),
+        ("group", "name the virtual router in `virtual-routers` of `[group.NAME]`"),
+        ("notify", "hooks follow the group: write `[group.NAME.notify]`"),
+        ("notify-master", "hooks follow the group: write `master` under `[group.NAME.notify]`"),
+        ("notify-backup", "hooks follow the group: write `backup` under `[group.NAME.notify]`"),
+        ("notify-fault", "hooks follow the group: write `fault` under `[group.NAME.notify]`"),
+        ("notify-stop", "hooks follow the group: write `stop` under `[group.NAME.notify]`"),
+    ],
+};
+
+pub(crate) const AUTHENTICATION: Section = Section {
+    heading: "[vrrp.NAME.authentication]",
+    keys: &["type", "password", "password-file"],
+    foreign: &[("auth-type", "write `type`"), ("auth-pass", "write `password`")],
+};
+
+pub(crate) const VIRTUAL_ADDRESS: Section = Section {
+    heading: "addresses = [{ … }]",
+    keys: &["address", "broadcast", "interface", "label", "scope"],
+    foreign: &[
+        ("brd", "write `broadcast`"),
+        ("dev", "write `interface`"),
+        ("prefix", "write `address = \"10.1.1.1/24\"`"),
+    ],
+};
+
+pub(crate) const CHECK: Section = Section {
+    heading: "[check.NAME]",
+    keys: &["command", "interval", "timeout", "rise", "fall"],
+    foreign: &[("script", "write `command = [\"/path/of/program\", \"argument\"]`")],
+};
+
+pub(crate) const GROUP: Section = Section {
+    heading: "[group.NAME]",
+    keys: &["virtual-routers", "checks", "notify"],
+    foreign: &[
+        ("group", "write `virtual-routers`"),
+        ("members", "write `virtual-routers`"),
+        ("track-script", "write `checks = [\"NAME\"]`"),
+        ("notify-master", "write `master` under `[group.NAME.notify]`"),
+        ("notify-backup", "write `backup` under `[group.NAME.notify]`"),
+        ("notify-fault", "write `fault` under `[group.NAME.notify]`"),
+        ("notify-stop", "write `stop` under `[group.NAME.notify]`"),
+        ("preempt", "write it under `[vrrp.NAME]` of each member"),
+        ("priority", "write it under `[vrrp.NAME]` of each member"),
+    ],
+};
+
+pub(crate) const NOTIFY: Section = Section {
+    heading: "[group.NAME.notify]",
+    keys: &["master", "backup", "fault", "stop", "timeout"],
+    foreign: &[("primary", "write `master`"), ("active", "write `master`")],
+};
+
+pub(crate) const REPLICATION: Section = Section {
+    heading: "[replication]",
+    keys: &[
+        "group",
+        "protocol",
+        "mode",
+        "link",
+        "filter",
+        "ack-window",
+        "resend-queue",
+        "cache-limit",
+        "purge-timeout",
+        "event-buffer",
+    ],
+    foreign: &[
+        ("ackwindowsize", "write `ack-window`"),
+        ("resendqueuesize", "write `resend-queue`"),
+        ("hashlimit", "write `cache-limit`"),
+        ("purgetimeout", "write `purge-timeout`"),
+        ("netlinkbuffersize", "write `event-buffer`"),
+        ("multicast", "write `[[replication.link]]`"),
+        ("links", "write `[[replication.link]]`, once for each"),
+    ],
+};
+
+pub(crate) const REPLICATION_LINK: Section = Section {
+    heading: "[[replication.link]]",
+    keys: &["interface", "multicast", "port", "checksum", "send-buffer", "receive-buffer"],
+    foreign: &[
+        ("ipv4-address", "write `multicast`"),
+        ("ipv6-address", "write `multicast`"),
+        ("group", "write `port`"),
+        ("sndsocketbuffer", "write `send-buffer`"),
+        ("rcvsocketbuffer", "write `receive-buffer`"),
+    ],
+};
+
+pub(crate) const REPLICATION_FILTER: Section = Section {
+    heading: "[replication.filter]",
+    keys: &["protocols", "ignore-addresses"],
+    foreign: &[("protocol", "write `protocols`"), ("address", "write `ignore-addresses`")],
+};
+
+pub(crate) const TABLES: Section = Section { heading: "[tables]", keys: &[], foreign: &[] };
+
+pub(crate) const INTERFACE: Section = Section {
+    heading: "[interface.NAME]",
+    keys: &["up-when", "group"],
+    foreign: &[("when", "write `up-when`"), ("up", "write `up-when = \"always\"`")],
+};
+
+pub(crate) const ADDRESS: Section = Section {
+    heading: "[[address]]",
+    keys: &["address", "interface", "broadcast", "label", "scope", "when", "group"],
+    foreign: &[
+        ("brd", "write `broadcast`"),
+        ("dev", "write `interface`"),
+        ("local", "write `address`"),
+    ],
+};
+
+pub(crate) const ROUTE: Section = Section {
+    heading: "[[route]]",
+    keys: &[
+        "to", "type", "via", "dev", "src", "table", "metric", "scope", "onlink", "protocol",
+        "when", "group",
+    ],
+    foreign: &[
+        ("destination", "write `to`"),
+        ("dst", "write `to`"),
+        ("gateway", "write `via`"),
+        ("gw", "write `via`"),
+        ("nexthop", "write `via`"),
+        ("interface", "write `dev`"),
+        ("oif", "write `dev`"),
+        ("source", "write `src`"),
+        ("from", "write `src` for the preferred source address"),
+        ("priority", "write `metric`"),
+        ("preference", "write `metric`"),
+        ("proto", "write `protocol`"),
+        ("kind", "write `type`"),
+    ],
+};
+
+pub(crate) const RULE: Section = Section {
+    heading: "[[rule]]",
+    keys: &[
+        "priority", "table", "from", "to", "fwmark", "iif", "oif", "family", "protocol", "when",
+        "group",
+    ],
+    foreign: &[
+        ("lookup", "write `table`"),
+        ("pref", "write `priority`"),
+        ("preference", "write `priority`"),
+        ("order", "write `priority`"),
+        ("mark", "write `fwmark`"),
+        ("dev", "write `iif`"),
+        ("src", "write `from`"),
+        ("dst", "write `to`"),
+    ],
+};
+
+/// Every section, in the order of the reference.
+#[cfg(test)]
+pub(crate) const SECTIONS: &[&Section] = &[
+    &ROOT,
+    &ROUTER,
+    &VRRP,
+    &AUTHENTICATION,
+    &VIRTUAL_ADDRESS,
+    &CHECK,
+    &GROUP,
+    &NOTIFY,
+    &REPLICATION,
+    &REPLICATION_LINK,
+    &REPLICATION_FILTER,
+    &TABLES,
+    &INTERFACE,
+    &ADDRESS,
+    &ROUTE,
+    &RULE,
+];
+
+/// Longest unknown word that is compared with the known ones, in bytes: comparing costs its square.
+const COMPARED_LENGTH: usize = 64;
+
+/// What to say of a key that `section` does not have.
+pub(crate) fn unknown_key(section: &Section, key: &str) -> Problem {
+    let place = if section.heading == ROOT.heading {
+        String::new()
+    } else {
+        format!(" in `{}`", section.heading)
+    };
+    let problem = Problem::error(format!("unknown key `{key}`{place}"));
+    let plain = normal(key);
+    if let Some((_, help)) = section.foreign.iter().find(|(word, _)| *word == plain) {
+        return problem.label("not a key here").help(*help);
+    }
+    match nearest(key, section.keys) {
+        Some(near) => problem.label("not a key here").help(format!("did you mean `{near}`?")),
+        None => {
+            problem.label("not a key here").help(format!("known keys: {}", section.keys.join(", ")))
+        }
+    }
+}
+
+/// The word of `known` that `word` most likely stands for.
+pub(crate) fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
+    if word.len() > COMPARED_LENGTH {
+        return None;
+    }
+    let word = normal(word);
+    known
+        .iter()
+        .map(|candidate| (strsim::damerau_levenshtein(&word, &normal(candidate)), *candidate))
+        .filter(|(distance, candidate)| {
+            *distance <= candidate.len().div_ceil(3).min(word.chars().count() / 2 + 1)
+        })
+        .min()
+        .map(|(_, candidate)| candidate)
+}
+
+fn normal(word: &str) -> String {
+    word.to_lowercase().replace('_', "-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REFERENCE: &str = include_str!("../../../docs/reference/configuration.md");
+
+    /// The keys that a section of the reference describes: the first column of its tables.
+    fn documented(heading: &str) -> Option<Vec<String>> {
+        let title = format!("\n## `{heading}`\n");
+        let start = REFERENCE.find(&title)? + title.len();
+        let section = REFERENCE[start..].split("\n## ").next()?;
+        let key = |line: &str| Some(line.strip_prefix("| `")?.split_once('`')?.0.to_owned());
+        Some(section.lines().filter_map(key).collect())
+    }
+
+    #[test]
+    fn the_reference_describes_every_key_and_no_other() {
+        for section in SECTIONS {
+            let documented = documented(section.heading)
+                .unwrap_or_else(|| panic!("no section `{}`", section.heading));
+            let mut known: Vec<_> = section.keys.to_vec();
+            let mut described: Vec<_> = documented.iter().map(String::as_str).collect();
+            known.sort_unstable();
+            described.sort_unstable();
+            assert_eq!(described, known, "{}", section.heading);
+        }
+        assert_eq!(
+            REFERENCE.matches("\n## `").count(),
+            SECTIONS.len(),
+            "a section that the reader does not know"
+        );
+    }
+
+    #[test]
+    fn words_of_other_programs_are_not_keys() {
+        for section in SECTIONS {
+            for (word, _) in section.foreign {
+                assert!(!section.has(word), "{word} in {}", section.heading);
+                assert_eq!(normal(word), *word, "{word} is never found");
+            }
+        }
+    }
+
+    #[test]
+    fn a_misspelt_word_finds_its_neighbour_and_a_strange_one_none() {
+        assert_eq!(nearest("vird", VRRP.keys), Some("vrid"));
+        assert_eq!(nearest("advertisment_interval", VRRP.keys), Some("advertisement-interval"));
+        assert_eq!(nearest("adresses", VRRP.keys), Some("addresses"));
+        assert_eq!(nearest("bananas", VRRP.keys), None);
+        assert_eq!(nearest("", VRRP.keys), None);
+    }
+}

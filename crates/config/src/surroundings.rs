@@ -1,0 +1,69 @@
+//! What the file refers to and this crate, which reads no files, has to be told.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+use lockstep_routes::TableId;
+use toml::de::{DeTable, DeValue};
+
+/// The host's name, its routing tables' names, and the contents of the files that the
+/// configuration refers to.
+#[derive(Clone, Debug, Default)]
+pub struct Surroundings {
+    /// The name of this router when `[router] id` is not set.
+    pub hostname: String,
+    /// Names of routing tables from outside, as [`routing_tables`](crate::routing_tables) reads
+    /// them. `main`, `local` and `default` are known without.
+    pub table_names: Vec<(String, TableId)>,
+    /// The contents of each of [`referenced_files`], or why the file cannot be used: one sentence,
+    /// shown where the file refers to it.
+    pub files: BTreeMap<PathBuf, Result<Secret, String>>,
+}
+
+/// The contents of a file that others must not read. Never shown by `Debug`.
+#[derive(Clone, Eq, PartialEq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Takes the text of the file as it is.
+    pub fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The text without the newline at its end.
+    pub(crate) fn text(&self) -> &str {
+        let text = self.0.strip_suffix('\n').unwrap_or(&self.0);
+        text.strip_suffix('\r').unwrap_or(text)
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// The files that `text` refers to, for [`Surroundings::files`]. Text with errors refers to what
+/// can be understood of it; a relative path is left out, and [`parse`](crate::parse) says so.
+pub fn referenced_files(text: &str) -> Vec<PathBuf> {
+    let (root, _) = DeTable::parse_recoverable(text);
+    let mut files = Vec::new();
+    let Some(routers) = root.get_ref().get("vrrp").and_then(|vrrp| vrrp.get_ref().as_table())
+    else {
+        return files;
+    };
+    for router in routers.values() {
+        let file = router
+            .get_ref()
+            .get("authentication")
+            .and_then(|table| table.get_ref().get("password-file"));
+        if let Some(DeValue::String(path)) = file.map(toml::Spanned::get_ref) {
+            let path = PathBuf::from(path.as_ref());
+            if path.is_absolute() && !files.contains(&path) {
+                files.push(path);
+            }
+        }
+    }
+    files
+}
