@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use lockstep_lab::traffic::{Connections, Pace, Probe};
+use lockstep_lab::traffic::{Connections, Pace, Probe, flows};
 use lockstep_lab::{Firewall, Interface, Lab, Lan, Node, RouterId, Selector, lose, lose_nothing};
 
 /// Longer than anything here takes on a busy machine.
@@ -141,6 +141,18 @@ fn a_router_that_was_switched_off_comes_back_without_addresses_and_flows() -> Re
     assert_eq!(ipv4, [own]);
     assert_eq!(tracked(router)?, 0);
     drop(held);
+    Ok(())
+}
+
+#[test]
+fn flows_can_be_put_into_a_router_and_leave_no_more_than_the_rest_of_the_room() -> Result<()> {
+    let Some(lab) = lab(Firewall::Strict)? else { return Ok(()) };
+    let router = lab.router(RouterId::B)?;
+    let room = flows::room(router)?;
+    flows::install(router, 1000)?;
+    assert_eq!(flows::count(router)?, 1000);
+    assert_eq!(flows::room(router)?, room - 1000);
+    assert_eq!(flows::count(lab.router(RouterId::A)?)?, 0);
     Ok(())
 }
 
