@@ -1,8 +1,10 @@
 //! The raw sockets of one interface and family.
 
+use std::future::poll_fn;
 use std::io::{self, IoSliceMut, Read};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::AsRawFd;
+use std::task::{Context, Poll};
 
 use lockstep_sys::packet::refuse_everything;
 use lockstep_vrrp::{Datagram, Endpoints, Family, PROTOCOL, PROTOCOL_AH, Packet};
@@ -60,14 +62,23 @@ impl AdvertisementSocket {
     /// # Errors
     /// What the kernel reports of the socket.
     pub async fn receive(&mut self) -> io::Result<Datagram> {
-        let plain = wait(&self.plain, self.family);
-        match &self.authenticated {
-            None => plain.await,
-            Some(authenticated) => tokio::select! {
-                datagram = plain => datagram,
-                datagram = wait(authenticated, self.family) => datagram,
-            },
+        poll_fn(|context| self.poll_receive(context)).await
+    }
+
+    /// The next packet, or a wake-up when there is one: for a caller with several of these.
+    ///
+    /// # Errors
+    /// What the kernel reports of the socket; it reports it once.
+    pub fn poll_receive(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Datagram>> {
+        for socket in [Some(&self.plain), self.authenticated.as_ref()].into_iter().flatten() {
+            while let Poll::Ready(ready) = socket.poll_read_ready(context) {
+                match ready?.try_io(|socket| read(socket.get_ref(), self.family)) {
+                    Ok(result) => return Poll::Ready(result),
+                    Err(_would_block) => (),
+                }
+            }
         }
+        Poll::Pending
     }
 
     /// A packet that is waiting already, if there is one: read these before acting on a timer
@@ -170,15 +181,6 @@ fn drain(socket: &Socket) -> io::Result<()> {
             Ok(_) => (),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
             Err(error) => return Err(error),
-        }
-    }
-}
-
-async fn wait(socket: &AsyncFd<Socket>, family: Family) -> io::Result<Datagram> {
-    loop {
-        let mut ready = socket.readable().await?;
-        if let Ok(result) = ready.try_io(|socket| read(socket.get_ref(), family)) {
-            return result;
         }
     }
 }
