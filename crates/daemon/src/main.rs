@@ -1,3 +1,16 @@
 //! The binary `lockstep`: the command line, and the wiring of the daemon's threads.
 
-fn main() {}
+use std::process::ExitCode;
+
+mod checks;
+mod cli;
+mod control;
+mod hooks;
+mod logging;
+mod messages;
+mod process;
+mod status;
+
+fn main() -> ExitCode {
+    cli::main()
+}

@@ -1,6 +1,8 @@
 //! What `status`, `routes`, `journal` and `replication` show, as JSON and as the source of the
 //! text. Field names are a contract: scripts read them.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use serde::{Deserialize, Serialize};
 
 /// `lockstep status --json`.
@@ -21,8 +23,12 @@ pub(crate) struct Status {
     pub network: Network,
     /// The checks.
     pub checks: Vec<Check>,
-    /// Hooks: the one that runs and the last one of each group.
+    /// Hooks: the last one of each group, the one that runs, those that wait.
     pub hooks: Vec<Hook>,
+    /// The parts of the daemon that did not answer in time, so that what they know is missing
+    /// above: `core`, `network`, `replicator`.
+    #[serde(default)]
+    pub no_answer: Vec<String>,
 }
 
 /// A failover group.
@@ -122,6 +128,7 @@ pub(crate) struct Network {
 /// A link, address or rule.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
+#[expect(clippy::struct_field_names, reason = "the field's name is what scripts read")]
 pub(crate) struct Object {
     /// In iproute2's words.
     pub object: String,
@@ -172,8 +179,16 @@ pub(crate) struct Hook {
     pub group: String,
     /// The state it was run for.
     pub state: String,
-    /// `running`, or how it ended.
+    /// `running`, `waiting`, or how it ended.
     pub result: String,
+    /// The command, for people.
+    pub command: String,
+    /// When it was started, as in [`Group::since`].
+    pub started: Option<String>,
+    /// Milliseconds it took.
+    pub took_ms: Option<u64>,
+    /// The last lines of its output.
+    pub output: Vec<String>,
 }
 
 /// One transition of a group: an entry of the journal.
@@ -210,4 +225,28 @@ pub(crate) struct TransitionStep {
     pub outcome: String,
     /// For people.
     pub detail: String,
+}
+
+/// A moment as RFC 3339 in UTC with milliseconds; a moment before 1970 is shown as 1970.
+pub(crate) fn timestamp(at: SystemTime) -> String {
+    humantime::format_rfc3339_millis(at.max(UNIX_EPOCH)).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn moments_are_written_as_rfc_3339() {
+        let at = UNIX_EPOCH + Duration::from_millis(951_782_400_005);
+        assert_eq!(timestamp(at), "2000-02-29T00:00:00.005Z");
+    }
+
+    #[test]
+    fn a_clock_before_1970_does_not_panic() {
+        let at = UNIX_EPOCH - Duration::from_secs(1);
+        assert_eq!(timestamp(at), "1970-01-01T00:00:00.000Z");
+    }
 }

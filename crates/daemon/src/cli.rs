@@ -1,0 +1,136 @@
+//! The command line: what can be called, and the exit status.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::logging;
+
+pub(crate) mod output;
+
+mod check;
+mod journal;
+mod replication;
+mod routes;
+mod status;
+
+pub(crate) use check::BadConfiguration;
+
+/// The configuration is bad (`EX_CONFIG`): starting again does not help.
+const EXIT_BAD_CONFIGURATION: u8 = 78;
+
+/// Makes two or more Linux routers behave as one.
+#[derive(Debug, Parser)]
+#[command(name = "lockstep", version, disable_help_subcommand = true)]
+struct Arguments {
+    /// What is logged to standard error: error, warn, info, debug, trace, or a list of filters; or
+    /// set the variable `LOCKSTEP_LOG`
+    #[arg(long, global = true, value_name = "LEVEL")]
+    log: Option<String>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show every problem of a configuration; exit status 78 when there is one
+    Check {
+        /// The configuration
+        file: PathBuf,
+    },
+    /// Show groups, virtual routers, replication, routes, checks and hooks, and why each is as it is
+    Status {
+        /// Only this group or virtual router
+        name: Option<String>,
+        #[command(flatten)]
+        ask: Ask,
+    },
+    /// Show the last transitions: when, why, and how long each step took
+    Journal {
+        /// Go on and show each transition as it happens
+        #[arg(long)]
+        follow: bool,
+        #[command(flatten)]
+        ask: Ask,
+    },
+    /// Show every declared link, address, route and rule, and why what is missing is missing
+    Routes {
+        #[command(flatten)]
+        ask: Ask,
+    },
+    /// Show the replication of flows
+    #[command(subcommand)]
+    Replication(replication::Command),
+}
+
+/// Where the daemon listens.
+#[derive(Args, Debug)]
+pub(crate) struct Socket {
+    /// The daemon's control socket
+    #[arg(long, value_name = "SOCKET", default_value = "/run/lockstep/lockstep.sock")]
+    socket: PathBuf,
+}
+
+/// Options of a command that asks the daemon.
+#[derive(Args, Debug)]
+pub(crate) struct Ask {
+    #[command(flatten)]
+    socket: Socket,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Parses the command line and does what it says.
+pub(crate) fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let result = logging::start(arguments.log.as_deref()).and_then(|()| perform(arguments.command));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<output::ReaderGone>() => ExitCode::SUCCESS,
+        Err(error) => {
+            let bad_configuration = error.is::<BadConfiguration>();
+            complain(&error, bad_configuration);
+            if bad_configuration {
+                ExitCode::from(EXIT_BAD_CONFIGURATION)
+            } else {
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+/// One clear line, or the diagnostics as they are. When standard error is gone nobody is there to
+/// complain to.
+fn complain(error: &anyhow::Error, as_it_is: bool) {
+    let mut stderr = std::io::stderr().lock();
+    let _ = if as_it_is {
+        writeln!(stderr, "{error}")
+    } else {
+        writeln!(stderr, "lockstep: {error:#}")
+    };
+}
+
+fn perform(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Check { file } => check::check(&file),
+        Command::Status { name, ask } => status::show(name.as_deref(), &ask),
+        Command::Journal { follow, ask } => journal::show(follow, &ask),
+        Command::Routes { ask } => routes::show(&ask),
+        Command::Replication(command) => replication::perform(&command),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+}

@@ -1,0 +1,149 @@
+//! `lockstep journal`: the last transitions and the timeline of their steps.
+
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use super::Ask;
+use super::output::{Cell, Page, Style, Table, print_json, print_json_line};
+use super::status::state_style;
+use crate::control::client::Client;
+use crate::control::protocol::Request;
+use crate::status::{Transition, TransitionStep};
+
+/// How often `--follow` asks.
+const FOLLOW_INTERVAL: Duration = Duration::from_millis(200);
+/// How long `--follow` holds back a transition so that it can be shown with all its steps.
+const FOLLOW_PATIENCE: Duration = Duration::from_secs(3);
+
+pub(super) fn show(follow: bool, ask: &Ask) -> anyhow::Result<()> {
+    let mut client = Client::connect(&ask.socket.socket)?;
+    if follow {
+        return show_as_they_happen(&mut client, ask.json);
+    }
+    let transitions: Vec<Transition> = client.ask(&Request::Journal { after: 0 })?;
+    if ask.json {
+        return print_json(&transitions);
+    }
+    let mut page = Page::new();
+    if transitions.is_empty() {
+        page.line("no transition since the daemon started");
+    }
+    for transition in &transitions {
+        page.gap();
+        describe(&mut page, transition);
+    }
+    page.print()
+}
+
+fn show_as_they_happen(client: &mut Client, json: bool) -> anyhow::Result<()> {
+    let mut shown = 0;
+    let mut held_since = None;
+    loop {
+        let transitions: Vec<Transition> = client.ask(&Request::Journal { after: shown })?;
+        for transition in transitions {
+            if is_under_way(&transition)
+                && held_since.get_or_insert_with(Instant::now).elapsed() < FOLLOW_PATIENCE
+            {
+                break;
+            }
+            held_since = None;
+            shown = transition.number;
+            if json {
+                print_json_line(&transition)?;
+            } else {
+                let mut page = Page::new();
+                describe(&mut page, &transition);
+                page.gap();
+                page.print()?;
+            }
+        }
+        sleep(FOLLOW_INTERVAL);
+    }
+}
+
+fn is_under_way(transition: &Transition) -> bool {
+    transition.steps.iter().any(|step| step.took_us.is_none())
+}
+
+fn describe(page: &mut Page, transition: &Transition) {
+    let Transition { number, at, group, from, to, reason, steps } = transition;
+    page.words(&[
+        Cell::from(format!("#{number}  {at}  {group}: {from} ->")),
+        Cell::styled(to, state_style(to)),
+    ]);
+    page.line(&format!("  because {reason}"));
+    let mut table = Table::new(&["  START", "TOOK", "STEP", "OUTCOME", "DETAIL"]);
+    for step in steps {
+        table.row([
+            format!("  +{}", milliseconds(step.started_us)).into(),
+            step.took_us.map_or_else(|| "-".to_owned(), milliseconds).into(),
+            (&step.step).into(),
+            Cell::styled(&step.outcome, outcome_style(step)),
+            (&step.detail).into(),
+        ]);
+    }
+    page.table(&table);
+}
+
+fn milliseconds(us: u64) -> String {
+    format!("{}.{:03} ms", us / 1000, us % 1000)
+}
+
+fn outcome_style(step: &TransitionStep) -> Style {
+    match step.outcome.as_str() {
+        "failed" => Style::Bad,
+        "pending" | "running" => Style::Notable,
+        _ => Style::Plain,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn transition() -> Transition {
+        let step = |step: &str, started_us, took_us, outcome: &str, detail: &str| TransitionStep {
+            step: step.to_owned(),
+            started_us,
+            took_us,
+            outcome: outcome.to_owned(),
+            detail: detail.to_owned(),
+        };
+        Transition {
+            number: 2,
+            at: "2026-03-01T12:00:00.000Z".to_owned(),
+            group: "gateway".to_owned(),
+            from: "backup".to_owned(),
+            to: "master".to_owned(),
+            reason: "no advertisement from 10.1.1.3 for 3.61 s".to_owned(),
+            steps: vec![
+                step("claim", 0, Some(210), "done", ""),
+                step("commit flows", 210, Some(24_118), "done", "10011 flows"),
+                step("routes and rules", 24_400, None, "running", ""),
+            ],
+        }
+    }
+
+    #[test]
+    fn a_transition_is_shown_with_its_reason_and_timeline() {
+        let mut page = Page::plain();
+        describe(&mut page, &transition());
+        let expected = "\
+#2  2026-03-01T12:00:00.000Z  gateway: backup -> master
+  because no advertisement from 10.1.1.3 for 3.61 s
+  START       TOOK       STEP              OUTCOME  DETAIL
+  +0.000 ms   0.210 ms   claim             done
+  +0.210 ms   24.118 ms  commit flows      done     10011 flows
+  +24.400 ms  -          routes and rules  running
+";
+        assert_eq!(page.text(), expected);
+    }
+
+    #[test]
+    fn a_transition_with_a_running_step_is_under_way() {
+        let mut transition = transition();
+        assert!(is_under_way(&transition));
+        transition.steps.pop();
+        assert!(!is_under_way(&transition));
+    }
+}

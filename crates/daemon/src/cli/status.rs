@@ -1,0 +1,195 @@
+//! `lockstep status`: how everything is and why.
+
+use std::time::SystemTime;
+
+use anyhow::bail;
+
+use super::output::{Cell, Page, Style, Table, print_json};
+use super::{Ask, replication, routes};
+use crate::control::client::Client;
+use crate::control::protocol::Request;
+use crate::status::{Check, Group, Hook, Status, VirtualRouter};
+
+pub(super) fn show(name: Option<&str>, ask: &Ask) -> anyhow::Result<()> {
+    let mut client = Client::connect(&ask.socket.socket)?;
+    let mut status: Status = client.ask(&Request::Status {})?;
+    if let Some(name) = name {
+        narrow(&mut status, name)?;
+    }
+    if ask.json {
+        return print_json(&status);
+    }
+    let mut page = Page::new();
+    describe(&mut page, &status, SystemTime::now());
+    page.print()
+}
+
+/// The style of a group's or virtual router's state.
+pub(super) fn state_style(state: &str) -> Style {
+    match state {
+        "master" => Style::Good,
+        "fault" => Style::Bad,
+        "init" | "initialize" | "stopped" => Style::Notable,
+        _ => Style::Plain,
+    }
+}
+
+/// Keeps one group with its virtual routers, or one virtual router with its group.
+fn narrow(status: &mut Status, name: &str) -> anyhow::Result<()> {
+    let is_group = status.groups.iter().any(|group| group.name == name);
+    let group = if is_group {
+        name.to_owned()
+    } else {
+        match status.virtual_routers.iter().find(|router| router.name == name) {
+            Some(router) => router.group.clone(),
+            None if status.no_answer.is_empty() => {
+                bail!("there is no group or virtual router {name}")
+            }
+            None => bail!("no answer from the {} thread", status.no_answer.join(" and ")),
+        }
+    };
+    status.groups.retain(|other| other.name == group);
+    status.hooks.retain(|hook| hook.group == group);
+    status
+        .virtual_routers
+        .retain(|router| if is_group { router.group == name } else { router.name == name });
+    Ok(())
+}
+
+fn describe(page: &mut Page, status: &Status, now: SystemTime) {
+    page.line(&format!("router {}", status.router));
+    for thread in &status.no_answer {
+        page.words(&[
+            Cell::styled("no answer", Style::Bad),
+            format!("from the {thread} thread; what it knows is missing here").into(),
+        ]);
+    }
+    groups(page, &status.groups, now);
+    virtual_routers(page, &status.virtual_routers);
+    if let Some(replication) = &status.replication {
+        replication::describe(page, replication);
+    }
+    routes::describe(page, &status.network);
+    checks(page, &status.checks);
+    hooks(page, &status.hooks);
+}
+
+fn groups(page: &mut Page, groups: &[Group], now: SystemTime) {
+    let mut table = Table::new(&["GROUP", "STATE", "FOR", "WHY"]);
+    for group in groups {
+        let why = match &group.step {
+            None => group.reason.clone(),
+            Some(step) => format!("{} (under way: {step})", group.reason),
+        };
+        table.row([
+            (&group.name).into(),
+            Cell::styled(&group.state, state_style(&group.state)),
+            age(&group.since, now).into(),
+            why.into(),
+        ]);
+    }
+    page.gap();
+    page.table(&table);
+}
+
+fn virtual_routers(page: &mut Page, routers: &[VirtualRouter]) {
+    let mut table = Table::new(&[
+        "VIRTUAL ROUTER",
+        "GROUP",
+        "INTERFACE",
+        "VRID",
+        "VERSION",
+        "STATE",
+        "PRIORITY",
+        "MASTER",
+    ]);
+    for router in routers {
+        let priority = if router.priority == router.effective_priority {
+            router.priority.to_string()
+        } else {
+            format!("{} (configured {})", router.effective_priority, router.priority)
+        };
+        table.row([
+            (&router.name).into(),
+            (&router.group).into(),
+            (&router.interface).into(),
+            router.vrid.to_string().into(),
+            format!("{} {}", router.version, router.family).into(),
+            Cell::styled(&router.state, state_style(&router.state)),
+            priority.into(),
+            router.master_address.as_deref().unwrap_or("-").into(),
+        ]);
+    }
+    if !routers.is_empty() {
+        page.gap();
+    }
+    page.table(&table);
+    for router in routers {
+        for rejected in &router.rejected {
+            page.words(&[
+                Cell::styled("rejected", Style::Notable),
+                format!("on {} for {}: {rejected}", router.interface, router.name).into(),
+            ]);
+        }
+    }
+}
+
+fn checks(page: &mut Page, checks: &[Check]) {
+    if checks.is_empty() {
+        return;
+    }
+    let mut table = Table::new(&["CHECK", "STATE", "LAST RUN"]);
+    for check in checks {
+        let style = match check.state.as_str() {
+            "good" => Style::Good,
+            "bad" => Style::Bad,
+            _ => Style::Notable,
+        };
+        table.row([
+            (&check.name).into(),
+            Cell::styled(&check.state, style),
+            (&check.detail).into(),
+        ]);
+    }
+    page.gap();
+    page.table(&table);
+}
+
+fn hooks(page: &mut Page, hooks: &[Hook]) {
+    if hooks.is_empty() {
+        return;
+    }
+    let mut table = Table::new(&["HOOK OF", "FOR", "STARTED", "TOOK", "RESULT"]);
+    for hook in hooks {
+        let style = match hook.result.as_str() {
+            "exit status 0" => Style::Good,
+            "running" | "waiting" => Style::Notable,
+            _ => Style::Bad,
+        };
+        table.row([
+            (&hook.group).into(),
+            (&hook.state).into(),
+            hook.started.as_deref().unwrap_or("-").into(),
+            hook.took_ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms} ms")).into(),
+            Cell::styled(&hook.result, style),
+        ]);
+    }
+    page.gap();
+    page.table(&table);
+}
+
+/// How long ago, in the two largest units; the moment itself when it cannot be read.
+fn age(since: &str, now: SystemTime) -> String {
+    let Ok(at) = humantime::parse_rfc3339(since) else { return since.to_owned() };
+    let seconds = now.duration_since(at).unwrap_or_default().as_secs();
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds}s"),
+        (0, 0, _) => format!("{minutes}m {}s", seconds % 60),
+        (0, _, _) => format!("{hours}h {}m", minutes % 60),
+        _ => format!("{days}d {}h", hours % 24),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,89 @@
+//! Gathers what the other threads know, each within [`PATIENCE`]: a thread that is stuck is shown as
+//! such and holds up nobody.
+
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::timeout;
+
+use crate::checks;
+use crate::messages::{CoreEvent, NetworkRequest, ReplicatorRequest};
+use crate::status::{Hook, Network, Replication, Status, Transition};
+
+/// How long a thread may take to answer.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Whom to ask.
+#[derive(Clone)]
+pub(crate) struct Sources {
+    /// The router's name.
+    pub router: String,
+    /// Groups, virtual routers, transitions.
+    pub core: mpsc::Sender<CoreEvent>,
+    /// Links, addresses, routes, rules.
+    pub network: mpsc::Sender<NetworkRequest>,
+    /// Flows, when they are replicated.
+    pub replicator: Option<mpsc::Sender<ReplicatorRequest>>,
+    /// The checks.
+    pub checks: Vec<checks::Shown>,
+    /// The hooks.
+    pub hooks: watch::Receiver<Vec<Hook>>,
+}
+
+impl Sources {
+    /// Everything at once. Never fails and never takes longer than [`PATIENCE`].
+    pub(crate) async fn status(&self) -> Status {
+        let (core, network, replication) =
+            tokio::join!(ask(&self.core, CoreEvent::Status), self.network(), self.replication());
+        let mut no_answer = Vec::new();
+        let mut note = |name: &str, missing: bool| {
+            if missing {
+                no_answer.push(name.to_owned());
+            }
+        };
+        note("core", core.is_none());
+        note("network", network.is_none());
+        note("replicator", self.replicator.is_some() && replication.is_none());
+        let (groups, virtual_routers) = core.unwrap_or_default();
+        let network = network.unwrap_or_default();
+        Status {
+            router: self.router.clone(),
+            groups,
+            virtual_routers,
+            replication,
+            routes: network.routes.clone(),
+            network,
+            checks: self.checks.iter().map(|check| check.borrow().clone()).collect(),
+            hooks: self.hooks.borrow().clone(),
+            no_answer,
+        }
+    }
+
+    /// The last transitions.
+    pub(crate) async fn journal(&self) -> Option<Vec<Transition>> {
+        ask(&self.core, CoreEvent::Journal).await
+    }
+
+    /// Every declared object.
+    pub(crate) async fn network(&self) -> Option<Network> {
+        ask(&self.network, NetworkRequest::Status).await
+    }
+
+    /// Replication; `None` also when it is not configured.
+    pub(crate) async fn replication(&self) -> Option<Replication> {
+        ask(self.replicator.as_ref()?, ReplicatorRequest::Status).await
+    }
+}
+
+/// `None` when the channel stays full, the answer does not come, or the thread is gone.
+pub(crate) async fn ask<Message, T>(
+    to: &mpsc::Sender<Message>,
+    message: impl FnOnce(oneshot::Sender<T>) -> Message,
+) -> Option<T> {
+    let (sender, receiver) = oneshot::channel();
+    let answer = async {
+        to.send(message(sender)).await.ok()?;
+        receiver.await.ok()
+    };
+    timeout(PATIENCE, answer).await.ok().flatten()
+}

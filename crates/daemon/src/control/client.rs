@@ -1,0 +1,72 @@
+//! Asks the daemon, for the command line.
+
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use serde::de::DeserializeOwned;
+
+use super::protocol::{Answer, Request};
+
+/// How long the daemon may take to answer; its threads have a second each.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A connection to the daemon.
+pub(crate) struct Client {
+    stream: BufReader<UnixStream>,
+}
+
+impl Client {
+    /// Connects to the daemon that listens at `path`.
+    ///
+    /// # Errors
+    /// One sentence that says whether no daemon runs or the caller may not ask it.
+    pub(crate) fn connect(path: &Path) -> anyhow::Result<Self> {
+        let stream = match UnixStream::connect(path) {
+            Ok(stream) => stream,
+            Err(error) => bail!("{}: {}", why_not(&error, path), error),
+        };
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        Ok(Self { stream: BufReader::new(stream) })
+    }
+
+    /// Asks one thing.
+    ///
+    /// # Errors
+    /// When the daemon refuses, does not answer, or answers something else.
+    pub(crate) fn ask<T: DeserializeOwned>(&mut self, request: &Request) -> anyhow::Result<T> {
+        let mut line = serde_json::to_vec(request)?;
+        line.push(b'\n');
+        self.stream.get_mut().write_all(&line).context("cannot ask the daemon")?;
+        let mut answer = Vec::new();
+        let read = self.stream.read_until(b'\n', &mut answer);
+        read.context("the daemon does not answer")?;
+        if answer.is_empty() {
+            bail!("the daemon has ended");
+        }
+        let answer =
+            serde_json::from_slice(&answer).context("the daemon's answer is not understood")?;
+        match answer {
+            Answer::Ok(value) => {
+                serde_json::from_value(value).context("the daemon's answer is not understood")
+            }
+            Answer::Error(error) => bail!(error),
+        }
+    }
+}
+
+fn why_not(error: &io::Error, path: &Path) -> String {
+    let path = path.display();
+    match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+            format!("no lockstep daemon listens at {path}")
+        }
+        io::ErrorKind::PermissionDenied => {
+            format!("only the daemon's user may ask it at {path}")
+        }
+        _ => format!("cannot reach the daemon at {path}"),
+    }
+}

@@ -1,0 +1,226 @@
+//! A real control thread; clients that misbehave; other threads that do not answer.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::client::Client;
+use super::protocol::{Answer, Pong, REQUEST_LIMIT, Request};
+use super::*;
+use crate::status::{self, Status};
+
+/// A control thread whose other threads are ends of channels held here.
+struct Bench {
+    _directory: TempDir,
+    path: PathBuf,
+    requests: Option<mpsc::Sender<ControlRequest>>,
+    core: Option<mpsc::Receiver<CoreEvent>>,
+    network: Option<mpsc::Receiver<NetworkRequest>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("lockstep.sock");
+        let (core, core_receiver) = mpsc::channel(4);
+        let (network, network_receiver) = mpsc::channel(4);
+        let (requests, receiver) = mpsc::channel(4);
+        let actors = Actors { core, network, replicator: None };
+        let thread = spawn("r1", &failover::Config::default(), &path, actors, receiver).unwrap();
+        Self {
+            _directory: directory,
+            path,
+            requests: Some(requests),
+            core: Some(core_receiver),
+            network: Some(network_receiver),
+            thread: Some(thread),
+        }
+    }
+
+    fn client(&self) -> Client {
+        Client::connect(&self.path).unwrap()
+    }
+
+    fn ping(&self) -> Pong {
+        self.client().ask(&Request::Ping {}).unwrap()
+    }
+
+    /// Sends bytes as they are; the lines that come back.
+    fn raw(&self, bytes: &[u8]) -> Vec<Answer> {
+        let mut stream = UnixStream::connect(&self.path).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        // The daemon may have hung up before all of it is written.
+        let _ = stream.write_all(bytes);
+        let _ = stream.shutdown(std::net::Shutdown::Write);
+        let lines = BufReader::new(stream).lines().map_while(Result::ok);
+        lines.map(|line| serde_json::from_str(&line).unwrap()).collect()
+    }
+
+    /// Answers the network thread's questions, once each, until the channel closes.
+    fn answer_network(&mut self) {
+        let mut network = self.network.take().unwrap();
+        thread::spawn(move || {
+            while let Some(request) = network.blocking_recv() {
+                if let NetworkRequest::Status(answer) = request {
+                    let link = status::Object {
+                        object: "eth2".to_owned(),
+                        state: "installed".to_owned(),
+                        reason: None,
+                    };
+                    let _ = answer
+                        .send(status::Network { links: vec![link], ..status::Network::default() });
+                }
+            }
+        });
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        self.requests = None;
+        let thread = self.thread.take().unwrap();
+        assert!(thread.join().is_ok() || thread::panicking(), "the control thread panicked");
+    }
+}
+
+fn is_error(answer: &Answer, start: &str) -> bool {
+    matches!(answer, Answer::Error(text) if text.starts_with(start))
+}
+
+#[test]
+fn whoever_asks_hears_who_listens() {
+    assert_eq!(Bench::new().ping().pid, std::process::id());
+}
+
+#[test]
+fn one_connection_may_ask_again_and_again() {
+    let bench = Bench::new();
+    let mut client = bench.client();
+    for _ in 0..3 {
+        client.ask::<Pong>(&Request::Ping {}).unwrap();
+    }
+}
+
+#[test]
+fn garbage_is_answered_with_an_error_and_the_next_request_is_heard() {
+    let bench = Bench::new();
+    let answers =
+        bench.raw(b"\x00\xff garbage\n{\"request\":\"reboot\"}\n\n{\"request\":\"ping\"}\n");
+    assert_eq!(answers.len(), 4);
+    assert!(answers[..3].iter().all(|answer| is_error(answer, "not a request: ")), "{answers:?}");
+    assert!(matches!(answers[3], Answer::Ok(_)), "{answers:?}");
+}
+
+#[test]
+fn a_request_without_a_newline_at_the_end_is_heard() {
+    let answers = Bench::new().raw(b"{\"request\":\"ping\"}");
+    assert!(matches!(answers[..], [Answer::Ok(_)]), "{answers:?}");
+}
+
+#[test]
+fn a_request_without_end_is_refused_and_others_are_served() {
+    let bench = Bench::new();
+    let answers = bench.raw(&vec![b'{'; REQUEST_LIMIT * 2]);
+    assert_eq!(answers.len(), 1);
+    assert!(is_error(&answers[0], "a request has at most 65536 bytes"), "{answers:?}");
+    bench.ping();
+}
+
+#[test]
+fn a_request_of_the_full_length_is_heard() {
+    let mut request = b"{\"request\":\"ping\"}".to_vec();
+    request.resize(REQUEST_LIMIT - 1, b' ');
+    request.push(b'\n');
+    let answers = Bench::new().raw(&request);
+    assert!(matches!(answers[..], [Answer::Ok(_)]), "{answers:?}");
+}
+
+#[test]
+fn clients_that_say_nothing_hurt_nobody_until_there_are_too_many() {
+    let bench = Bench::new();
+    let mut silent: Vec<UnixStream> =
+        (1..server::CONNECTIONS).map(|_| UnixStream::connect(&bench.path).unwrap()).collect();
+    bench.ping();
+    // The place of the client above may not be free yet, so one or two more fill the house.
+    silent.extend((0..2).map(|_| UnixStream::connect(&bench.path).unwrap()));
+    let mut one_too_many = UnixStream::connect(&bench.path).unwrap();
+    let mut answer = String::new();
+    one_too_many.read_to_string(&mut answer).unwrap();
+    assert_eq!(answer, "{\"error\":\"more than 32 connections\"}\n");
+    drop(silent);
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    while bench.client().ask::<Pong>(&Request::Ping {}).is_err() {
+        assert!(std::time::Instant::now() < deadline, "places are not given back");
+    }
+}
+
+#[test]
+fn status_names_the_threads_that_do_not_answer() {
+    let mut bench = Bench::new();
+    bench.answer_network();
+    // The core's receiver is held and never read: its thread is stuck.
+    let status: Status = bench.client().ask(&Request::Status {}).unwrap();
+    assert_eq!(status.router, "r1");
+    assert_eq!(status.no_answer, ["core"]);
+    assert_eq!(status.network.links[0].object, "eth2");
+    assert!(status.replication.is_none());
+}
+
+#[test]
+fn a_thread_that_has_ended_is_an_error_and_not_a_hang() {
+    let mut bench = Bench::new();
+    bench.core = None;
+    bench.network = None;
+    let error = |request: &Request| {
+        let answer = bench.client().ask::<serde_json::Value>(request);
+        format!("{:#}", answer.unwrap_err())
+    };
+    assert_eq!(error(&Request::Journal { after: 0 }), "no answer from the core thread");
+    assert_eq!(error(&Request::Routes {}), "no answer from the network thread");
+    assert_eq!(error(&Request::Replication {}), "replication is not configured");
+}
+
+#[test]
+fn the_journal_can_be_asked_from_a_number_on() {
+    let mut bench = Bench::new();
+    let mut core = bench.core.take().unwrap();
+    thread::spawn(move || {
+        while let Some(event) = core.blocking_recv() {
+            if let CoreEvent::Journal(answer) = event {
+                let transition = |number| status::Transition {
+                    number,
+                    at: String::new(),
+                    group: "a".to_owned(),
+                    from: "init".to_owned(),
+                    to: "backup".to_owned(),
+                    reason: String::new(),
+                    steps: Vec::new(),
+                };
+                let _ = answer.send((1..=3).map(transition).collect());
+            }
+        }
+    });
+    let answer: Vec<status::Transition> =
+        bench.client().ask(&Request::Journal { after: 1 }).unwrap();
+    assert_eq!(answer.iter().map(|transition| transition.number).collect::<Vec<_>>(), [2, 3]);
+}
+
+#[test]
+fn the_socket_is_gone_when_the_thread_has_ended() {
+    let bench = Bench::new();
+    let path = bench.path.clone();
+    drop(bench);
+    assert!(!path.exists());
+}
+
+#[test]
+fn without_a_daemon_the_client_says_so_in_one_line() {
+    let error = Client::connect(Path::new("/nonexistent/s")).map(drop).unwrap_err();
+    let expected =
+        "no lockstep daemon listens at /nonexistent/s: No such file or directory (os error 2)";
+    assert_eq!(format!("{error:#}"), expected);
+}
