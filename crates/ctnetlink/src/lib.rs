@@ -12,10 +12,14 @@ mod batch;
 mod decode;
 mod encode;
 mod flow;
+mod json;
 mod message;
+mod text;
 
 pub use batch::*;
 pub use decode::{Counters, Details};
 pub use encode::*;
 pub use flow::*;
+pub use json::{event_value, list_value};
 pub use message::{Answer, DecodeError, Header, Kind, Message, Messages};
+pub use text::{event_line, list_line, protocol_name, state_name};
