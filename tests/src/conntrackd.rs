@@ -194,6 +194,11 @@ General {{
   }}
   NetlinkBufferSize 2097152
   NetlinkBufferSizeMaxGrowth 8388608
+  Filter From Userspace {{
+    Protocol Accept {{
+      TCP
+    }}
+  }}
 }}
 ",
         if startup_resync { "on" } else { "off" },

@@ -41,7 +41,7 @@ impl Lockstep {
         command.args(["--pdeathsig", "KILL", "--"]).arg(binary()).arg("run");
         command.arg("--config").arg(directory.path().join("lockstep.toml"));
         command.arg("--socket").arg(directory.path().join("socket"));
-        command.env("RUST_LOG", "debug").env("NO_COLOR", "1");
+        command.env("LOCKSTEP_LOG", "debug").env("NO_COLOR", "1");
         command.stdin(Stdio::null()).stdout(log.try_clone().expect("a descriptor")).stderr(log);
         let process = node.start(command).expect("setpriv can be started");
         Self { name: node.name().to_owned(), process, directory }

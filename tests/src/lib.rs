@@ -6,6 +6,7 @@
 pub mod conntrackd;
 pub mod daemon;
 pub mod frames;
+pub mod inject;
 pub mod keepalived;
 pub mod pair;
 pub mod wait;

@@ -239,6 +239,9 @@ impl World {
             multicast = "225.0.0.50"
             port = {}
             checksum = true
+
+            [replication.filter]
+            protocols = ["tcp"]
             "#,
             addresses.join(", "),
             Lab::REPLICATION_PORT,
