@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::logging;
+use crate::{conntrack, logging};
 
 pub(crate) mod output;
 
@@ -63,6 +63,9 @@ enum Command {
     /// Show the replication of flows
     #[command(subcommand)]
     Replication(replication::Command),
+    /// Show what the kernel tracks; needs no daemon
+    #[command(subcommand)]
+    Conntrack(conntrack::Command),
 }
 
 /// Where the daemon listens.
@@ -120,6 +123,7 @@ fn perform(command: Command) -> anyhow::Result<()> {
         Command::Journal { follow, ask } => journal::show(follow, &ask),
         Command::Routes { ask } => routes::show(&ask),
         Command::Replication(command) => replication::perform(&command),
+        Command::Conntrack(command) => conntrack::perform(&command),
     }
 }
 

@@ -1,4 +1,4 @@
-//! The third thread: the control socket, the hooks and the checks.
+//! The control thread: the control socket, the hooks and the checks.
 //!
 //! Everything that waits for people, files or other people's programs is here, away from the
 //! election and the flows. It only asks the other threads, and never waits for them without end.

@@ -40,7 +40,8 @@ pub(crate) fn start(level: Option<&str>) -> anyhow::Result<()> {
 }
 
 fn filter(text: &str) -> anyhow::Result<EnvFilter> {
-    Ok(EnvFilter::builder().parse(text)?)
+    // The error's text has its cause in it already, which the chain would say again.
+    EnvFilter::builder().parse(text).map_err(|error| anyhow::anyhow!("{error}"))
 }
 
 #[cfg(test)]

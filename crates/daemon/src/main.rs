@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 mod checks;
 mod cli;
+mod conntrack;
 mod control;
 mod hooks;
 mod logging;

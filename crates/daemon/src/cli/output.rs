@@ -1,7 +1,7 @@
 //! Writing to standard output: tables, colours for terminals, JSON.
 
 use std::fmt::Write as _;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 
 use serde::Serialize;
 
@@ -191,14 +191,44 @@ pub(crate) fn print_json_line(value: &impl Serialize) -> anyhow::Result<()> {
 }
 
 /// Writes text to standard output, all of it.
-///
-/// # Errors
-/// [`ReaderGone`] when nobody reads on; other failures to write as they are.
 pub(crate) fn print(text: &str) -> anyhow::Result<()> {
-    let mut output = io::stdout().lock();
-    match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(ReaderGone.into()),
-        other => Ok(other?),
+    let mut lines = Lines::new();
+    lines.write(text)?;
+    lines.flush()
+}
+
+/// Standard output for text without a known end, written in large pieces.
+pub(crate) struct Lines {
+    output: BufWriter<StdoutLock<'static>>,
+}
+
+impl Lines {
+    /// Holds standard output until it is dropped.
+    pub(crate) fn new() -> Self {
+        Self { output: BufWriter::new(io::stdout().lock()) }
+    }
+
+    /// Adds text.
+    ///
+    /// # Errors
+    /// [`ReaderGone`] when nobody reads on; other failures to write as they are.
+    pub(crate) fn write(&mut self, text: &str) -> anyhow::Result<()> {
+        self.output.write_all(text.as_bytes()).map_err(why)
+    }
+
+    /// Writes what has been added.
+    ///
+    /// # Errors
+    /// As for [`Lines::write`].
+    pub(crate) fn flush(&mut self) -> anyhow::Result<()> {
+        self.output.flush().map_err(why)
+    }
+}
+
+fn why(error: io::Error) -> anyhow::Error {
+    match error.kind() {
+        io::ErrorKind::BrokenPipe => ReaderGone.into(),
+        _ => anyhow::Error::new(error).context("cannot write to standard output"),
     }
 }
 
