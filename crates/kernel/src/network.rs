@@ -1,1 +1,186 @@
 //! Links, addresses, routes and rules over rtnetlink.
+//!
+//! [`Network`] dumps what the kernel has as a [`lockstep_routes::Actual`] and carries out
+//! [`lockstep_routes::Change`]s; [`Monitor`] says when it is worth looking again. The messages
+//! are netlink-packet-route's; the conversation is our own, because a full table of somebody
+//! else's must be filtered while it streams, many changes go in one system call, and the kernel's
+//! own words about a refusal are wanted.
+
+mod conversation;
+mod decode;
+mod encode;
+mod monitor;
+
+use std::collections::BTreeMap;
+use std::io;
+
+use lockstep_routes::{Actual, ActualAddress, ActualLink, Change, Interest, TableId};
+use netlink_packet_route::AddressFamily;
+use thiserror::Error;
+
+use conversation::{BATCH, Conversation, Refusal};
+
+pub use monitor::{Hints, Monitor};
+
+/// Attempts to get a dump during which nothing changed. After the last one the dump is taken as
+/// it is: whatever changed is announced, and looked at then.
+const DUMP_ATTEMPTS: usize = 3;
+
+/// Reads and changes links, addresses, routes and rules of the network namespace in which it was
+/// made. To be used within a tokio runtime.
+#[derive(Debug)]
+pub struct Network {
+    changes: Conversation,
+}
+
+/// A change that was not carried out.
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
+#[error("cannot {what}: {words}")]
+pub struct ChangeError {
+    /// The change.
+    pub what: String,
+    /// The error number; 0 when there is none.
+    pub errno: i32,
+    /// What the kernel says about it, with its explanation when it gives one.
+    pub words: String,
+}
+
+impl Network {
+    /// Opens the conversation in the calling thread's network namespace.
+    ///
+    /// # Errors
+    /// When no netlink socket can be had. Reading needs no privilege, changing does.
+    pub fn connect() -> io::Result<Self> {
+        Ok(Self { changes: Conversation::open()? })
+    }
+
+    /// Everything the kernel has, of the routes what `interest` asks for. May be dropped half
+    /// way.
+    pub async fn dump(&self, interest: &Interest) -> io::Result<Actual> {
+        let mut actual = Actual { links: self.links().await?, ..Actual::default() };
+        actual.addresses = self.addresses().await?;
+        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+            for table in interest.tables() {
+                let routes = whole_dump(encode::routes_of(family, table), |kind, payload| {
+                    decode::route(kind, payload, interest)
+                });
+                actual.routes.extend(routes.await?);
+            }
+            actual.rules.extend(whole_dump(encode::rules_of(family), decode::rule).await?);
+        }
+        Ok(actual)
+    }
+
+    /// The routes that bear our protocol number in every table, for finding what an earlier run
+    /// has left in tables that are not declared any more.
+    pub async fn own_routes(&self) -> io::Result<Vec<lockstep_routes::ActualRoute>> {
+        let mut own = Vec::new();
+        let everywhere = Interest::of(&lockstep_routes::Declared::default());
+        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+            let routes = whole_dump(encode::own_routes_of(family), |kind, payload| {
+                decode::route(kind, payload, &everywhere)
+                    .filter(|route| route.protocol == lockstep_routes::PROTOCOL_LOCKSTEP)
+            });
+            own.extend(routes.await?);
+        }
+        Ok(own)
+    }
+
+    /// Every link by index.
+    pub async fn links(&self) -> io::Result<BTreeMap<u32, ActualLink>> {
+        let links = whole_dump(encode::links(), decode::link).await?;
+        Ok(links.into_iter().map(|link| (link.index, link)).collect())
+    }
+
+    /// Every address.
+    pub async fn addresses(&self) -> io::Result<Vec<ActualAddress>> {
+        whole_dump(encode::addresses(), decode::address).await
+    }
+
+    /// Carries the changes out in order, many in one system call, and answers for each. One that
+    /// fails does not keep the others. Having been done already counts as done: an object of ours
+    /// that is there is not added again, one that is gone is not missed.
+    pub async fn apply(&mut self, changes: &[Change]) -> Vec<Result<(), ChangeError>> {
+        let mut answers = Vec::with_capacity(changes.len());
+        for batch in changes.chunks(BATCH) {
+            for change in batch {
+                keep_other_addresses(change);
+            }
+            let messages: Vec<_> = batch.iter().map(encode::change).collect();
+            match self.changes.request(messages).await {
+                Ok(results) => answers.extend(
+                    batch.iter().zip(results).map(|(change, result)| judge(change, result)),
+                ),
+                Err(error) => {
+                    answers.extend(batch.iter().map(|change| Err(lost(change, &error))));
+                }
+            }
+        }
+        answers
+    }
+}
+
+/// Dumps on a socket of its own, so that a dump given up half way leaves nothing behind.
+async fn whole_dump<T>(
+    request: netlink_packet_route::RouteNetlinkMessage,
+    decode: impl Fn(u16, &[u8]) -> Option<T>,
+) -> io::Result<Vec<T>> {
+    let mut conversation = Conversation::open()?;
+    let mut kept = Vec::new();
+    for _ in 0..DUMP_ATTEMPTS {
+        kept.clear();
+        let consistent =
+            conversation.dump(&request, |kind, payload| kept.extend(decode(kind, payload))).await?;
+        if consistent {
+            break;
+        }
+    }
+    Ok(kept)
+}
+
+/// The kernel removes the other addresses of a network together with the first one, unless told
+/// to promote one of them: they may be somebody else's.
+fn keep_other_addresses(change: &Change) {
+    let Change::RemoveAddress { name, address, .. } = change else { return };
+    if address.addr().is_ipv6() || address.prefix_len() == address.max_prefix_len() {
+        return;
+    }
+    let setting = format!("net/ipv4/conf/{name}/promote_secondaries");
+    if crate::sysctl::read(&setting).is_ok_and(|value| value == "0")
+        && let Err(error) = crate::sysctl::write(&setting, "1")
+    {
+        tracing::debug!(setting, %error, "cannot ask for secondary addresses to be kept");
+    }
+}
+
+fn judge(change: &Change, result: Result<(), Refusal>) -> Result<(), ChangeError> {
+    let Err(refusal) = result else { return Ok(()) };
+    let done_already: &[i32] = match change {
+        Change::AddAddress { .. } | Change::AddRoute { .. } | Change::AddRule { .. } => {
+            &[libc::EEXIST]
+        }
+        Change::RemoveAddress { .. } => &[libc::EADDRNOTAVAIL, libc::ENODEV],
+        Change::RemoveRoute { .. } | Change::RemoveRule { .. } => {
+            &[libc::ESRCH, libc::ENOENT, libc::ENODEV]
+        }
+        Change::SetLink { up: false, .. } => &[libc::ENODEV],
+        Change::SetLink { up: true, .. } | Change::ReplaceRoute { .. } => &[],
+    };
+    if done_already.contains(&refusal.errno) {
+        return Ok(());
+    }
+    Err(ChangeError { what: change.to_string(), errno: refusal.errno, words: refusal.to_string() })
+}
+
+fn lost(change: &Change, error: &io::Error) -> ChangeError {
+    ChangeError {
+        what: change.to_string(),
+        errno: error.raw_os_error().unwrap_or(0),
+        words: error.to_string(),
+    }
+}
+
+/// The table number as the fixed part of a message holds it; a larger one is an attribute.
+fn short_table(table: TableId) -> u8 {
+    u8::try_from(table.0).unwrap_or(0)
+}

@@ -1,0 +1,238 @@
+//! Dumped messages as the model's objects. A message that cannot be understood is left out.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use lockstep_routes::{
+    ActualAddress, ActualLink, ActualRoute, ActualRule, Fwmark, Interest, RouteKind, RuleKey,
+    TableId,
+};
+use netlink_packet_core::{NlasIterator, Parseable};
+use netlink_packet_route::AddressFamily;
+use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
+use netlink_packet_route::link::{LinkFlags, LinkHeader};
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteType, RouteVia,
+};
+use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessage};
+
+const RTM_NEWLINK: u16 = 16;
+const RTM_NEWADDR: u16 = 20;
+const RTM_NEWROUTE: u16 = 24;
+const RTM_NEWRULE: u16 = 32;
+
+/// Length of a link message's fixed part.
+const LINK_HEADER: usize = 16;
+const IFLA_ADDRESS: u16 = 1;
+const IFLA_IFNAME: u16 = 3;
+const IFLA_MTU: u16 = 4;
+
+/// Only the attributes that are needed: the many others must not be able to spoil a link.
+pub(super) fn link(kind: u16, payload: &[u8]) -> Option<ActualLink> {
+    let header = LinkHeader::parse(payload).ok().filter(|_| kind == RTM_NEWLINK)?;
+    let mut link = ActualLink {
+        index: header.index,
+        name: String::new(),
+        up: header.flags.contains(LinkFlags::Up),
+        carrier: header.flags.contains(LinkFlags::LowerUp),
+        mtu: 0,
+        mac: [0; 6],
+    };
+    for attribute in NlasIterator::new(payload.get(LINK_HEADER..)?).map_while(Result::ok) {
+        let value = attribute.value();
+        match attribute.kind() {
+            IFLA_ADDRESS => link.mac = value.try_into().unwrap_or_default(),
+            IFLA_IFNAME => {
+                let name = String::from_utf8_lossy(value);
+                name.trim_end_matches('\0').clone_into(&mut link.name);
+            }
+            IFLA_MTU => link.mtu = value.try_into().map_or(0, u32::from_ne_bytes),
+            _ => {}
+        }
+    }
+    (!link.name.is_empty()).then_some(link)
+}
+
+pub(super) fn address(kind: u16, payload: &[u8]) -> Option<ActualAddress> {
+    let message = understood(kind == RTM_NEWADDR, || AddressMessage::parse(payload))?;
+    let mut local = None;
+    let mut either = None;
+    let mut protocol = 0;
+    let mut flags = u32::from(message.header.flags.bits());
+    for attribute in message.attributes {
+        match attribute {
+            AddressAttribute::Local(address) => local = Some(address),
+            AddressAttribute::Address(address) => either = Some(address),
+            AddressAttribute::Protocol(number) => protocol = u8::from(number),
+            AddressAttribute::Flags(all) => flags = all.bits(),
+            _ => {}
+        }
+    }
+    let address = local.or(either)?;
+    let flags = AddressFlags::from_bits_retain(flags);
+    Some(ActualAddress {
+        index: message.header.index,
+        address: IpNet::new(address, message.header.prefix_len).ok()?,
+        protocol,
+        secondary: address.is_ipv4() && flags.contains(AddressFlags::Secondary),
+        tentative: flags.intersects(AddressFlags::Tentative | AddressFlags::Dadfailed),
+    })
+}
+
+pub(super) fn route(kind: u16, payload: &[u8], interest: &Interest) -> Option<ActualRoute> {
+    let header = RouteHeader::parse(payload).ok().filter(|_| kind == RTM_NEWROUTE)?;
+    let may_be_wanted = interest.may_want(
+        header.address_family == AddressFamily::Inet6,
+        header.destination_prefix_length,
+        u8::from(header.scope),
+        u8::from(header.protocol),
+    );
+    if header.flags.contains(RouteFlags::Cloned) || !may_be_wanted {
+        return None;
+    }
+    let message = understood(true, || RouteMessage::parse(payload))?;
+    whole_route(message).filter(|route| interest.wants(route))
+}
+
+fn whole_route(message: RouteMessage) -> Option<ActualRoute> {
+    let header = message.header;
+    let any = match header.address_family {
+        AddressFamily::Inet => IpAddr::from([0; 4]),
+        AddressFamily::Inet6 => IpAddr::from([0; 16]),
+        _ => return None,
+    };
+    let mut route = ActualRoute {
+        table: TableId(header.table.into()),
+        kind: route_kind(header.kind),
+        to: IpNet::new(any, header.destination_prefix_length).ok()?,
+        via: None,
+        dev: None,
+        source: None,
+        metric: 0,
+        scope: header.scope.into(),
+        protocol: header.protocol.into(),
+        special: header.tos != 0 || header.source_prefix_length != 0,
+    };
+    for attribute in message.attributes {
+        match attribute {
+            RouteAttribute::Table(table) => route.table = TableId(table),
+            RouteAttribute::Destination(to) => {
+                route.to = IpNet::new(ip(&to)?, header.destination_prefix_length).ok()?;
+            }
+            RouteAttribute::Gateway(via) => route.via = ip(&via),
+            RouteAttribute::Via(RouteVia::Inet(via)) => route.via = Some(via.into()),
+            RouteAttribute::Via(RouteVia::Inet6(via)) => route.via = Some(via.into()),
+            RouteAttribute::Oif(index) => route.dev = Some(index),
+            RouteAttribute::PrefSource(source) => route.source = ip(&source),
+            RouteAttribute::Priority(metric) => route.metric = metric,
+            RouteAttribute::MultiPath(_)
+            | RouteAttribute::NhId(_)
+            | RouteAttribute::Via(_)
+            | RouteAttribute::EncapType(_)
+            | RouteAttribute::Encap(_) => route.special = true,
+            _ => {}
+        }
+    }
+    Some(route)
+}
+
+fn route_kind(kind: RouteType) -> Option<RouteKind> {
+    match kind {
+        RouteType::Unicast => Some(RouteKind::Unicast),
+        RouteType::Throw => Some(RouteKind::Throw),
+        RouteType::BlackHole => Some(RouteKind::Blackhole),
+        RouteType::Unreachable => Some(RouteKind::Unreachable),
+        RouteType::Prohibit => Some(RouteKind::Prohibit),
+        _ => None,
+    }
+}
+
+fn ip(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(address) => Some((*address).into()),
+        RouteAddress::Inet6(address) => Some((*address).into()),
+        _ => None,
+    }
+}
+
+pub(super) fn rule(kind: u16, payload: &[u8]) -> Option<ActualRule> {
+    /// `FRA_PAD`: alignment, says nothing.
+    const PADDING: u16 = 18;
+    let message = understood(kind == RTM_NEWRULE, || RuleMessage::parse(payload))?;
+    let header = message.header;
+    let mut key = RuleKey {
+        ipv6: header.family == AddressFamily::Inet6,
+        priority: 0,
+        from: None,
+        to: None,
+        fwmark: None,
+        iif: None,
+        oif: None,
+        table: TableId(header.table.into()),
+    };
+    let mut protocol = 0;
+    let mut special = header.tos != 0
+        || header.action != RuleAction::ToTable
+        || header.flags.contains(RuleFlags::Invert);
+    let (mut mark, mut mask) = (0, None);
+    for attribute in message.attributes {
+        match attribute {
+            RuleAttribute::Priority(priority) => key.priority = priority,
+            RuleAttribute::Table(table) => key.table = TableId(table),
+            RuleAttribute::Protocol(number) => protocol = number.into(),
+            RuleAttribute::Source(from) => key.from = IpNet::new(from, header.src_len).ok(),
+            RuleAttribute::Destination(to) => key.to = IpNet::new(to, header.dst_len).ok(),
+            RuleAttribute::FwMark(value) => mark = value,
+            RuleAttribute::FwMask(bits) => mask = Some(bits),
+            RuleAttribute::Iifname(name) => key.iif = Some(name),
+            RuleAttribute::Oifname(name) => key.oif = Some(name),
+            RuleAttribute::SuppressPrefixLen(u32::MAX)
+            | RuleAttribute::SuppressIfGroup(u32::MAX) => {}
+            RuleAttribute::Other(other) if is_kind(&other, PADDING) => {}
+            _ => special = true,
+        }
+    }
+    key.fwmark = mask.map(|mask| Fwmark { value: mark, mask });
+    Some(ActualRule { key, protocol, special })
+}
+
+fn is_kind(attribute: &netlink_packet_core::DefaultNla, kind: u16) -> bool {
+    netlink_packet_core::Nla::kind(attribute) == kind
+}
+
+fn understood<T, E: std::fmt::Display>(
+    expected: bool,
+    parse: impl FnOnce() -> Result<T, E>,
+) -> Option<T> {
+    if !expected {
+        return None;
+    }
+    parse().inspect_err(|error| tracing::debug!(%error, "a dumped message makes no sense")).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_bytes_make_a_decoder_panic() {
+        let interest = Interest::of(&lockstep_routes::Declared::default());
+        let mut noise: u32 = 0x9e37_79b9;
+        for round in 0..4_000usize {
+            let payload: Vec<u8> = (0..round % 97)
+                .map(|_| {
+                    noise ^= noise << 13;
+                    noise ^= noise >> 17;
+                    noise ^= noise << 5;
+                    // Small numbers make plausible lengths and types.
+                    (noise % 40) as u8
+                })
+                .collect();
+            let _ = link(RTM_NEWLINK, &payload);
+            let _ = address(RTM_NEWADDR, &payload);
+            let _ = route(RTM_NEWROUTE, &payload, &interest);
+            let _ = rule(RTM_NEWRULE, &payload);
+        }
+        assert_eq!(link(RTM_NEWADDR, &[0; 64]), None, "another type is no link");
+    }
+}

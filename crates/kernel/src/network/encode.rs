@@ -1,0 +1,216 @@
+//! Requests in rtnetlink's messages.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use lockstep_routes::{
+    ActualRoute, Address, Change, PROTOCOL_LOCKSTEP, Route, RouteKind, RuleKey, Scope, TableId,
+};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
+use netlink_packet_route::address::{
+    AddressAttribute, AddressFlags, AddressMessage, AddressProtocol, AddressScope,
+};
+use netlink_packet_route::link::{LinkAttribute, LinkExtentMask, LinkMessage};
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteProtocol, RouteScope, RouteType,
+    RouteVia,
+};
+use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use rtnetlink::LinkUnspec;
+
+use super::short_table;
+
+/// All links, without their statistics.
+pub(super) fn links() -> RouteNetlinkMessage {
+    let mut message = LinkMessage::default();
+    message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+    RouteNetlinkMessage::GetLink(message)
+}
+
+/// All addresses of both families.
+pub(super) fn addresses() -> RouteNetlinkMessage {
+    RouteNetlinkMessage::GetAddress(AddressMessage::default())
+}
+
+/// The routes of one table.
+pub(super) fn routes_of(family: AddressFamily, table: TableId) -> RouteNetlinkMessage {
+    let mut message = RouteMessage::default();
+    message.header.address_family = family;
+    message.header.table = short_table(table);
+    message.attributes.push(RouteAttribute::Table(table.0));
+    RouteNetlinkMessage::GetRoute(message)
+}
+
+/// The routes of all tables that bear our protocol number.
+pub(super) fn own_routes_of(family: AddressFamily) -> RouteNetlinkMessage {
+    let mut message = RouteMessage::default();
+    message.header.address_family = family;
+    message.header.protocol = RouteProtocol::from(PROTOCOL_LOCKSTEP);
+    RouteNetlinkMessage::GetRoute(message)
+}
+
+/// The rules of one family.
+pub(super) fn rules_of(family: AddressFamily) -> RouteNetlinkMessage {
+    let mut message = RuleMessage::default();
+    message.header.family = family;
+    RouteNetlinkMessage::GetRule(message)
+}
+
+/// A change, with the flags that make it refuse to touch what it does not mean.
+pub(super) fn change(change: &Change) -> (RouteNetlinkMessage, u16) {
+    match change {
+        Change::SetLink { index, up, .. } => {
+            let link = LinkUnspec::new_with_index(*index);
+            let link = if *up { link.up() } else { link.down() };
+            (RouteNetlinkMessage::SetLink(link.build()), 0)
+        }
+        Change::AddAddress { index, address } => (
+            RouteNetlinkMessage::NewAddress(new_address(*index, address)),
+            NLM_F_CREATE | NLM_F_EXCL,
+        ),
+        Change::RemoveAddress { index, address, .. } => {
+            (RouteNetlinkMessage::DelAddress(plain_address(*index, *address)), 0)
+        }
+        Change::AddRoute { route, dev } => {
+            (RouteNetlinkMessage::NewRoute(new_route(route, *dev)), NLM_F_CREATE | NLM_F_EXCL)
+        }
+        Change::ReplaceRoute { route, dev } => {
+            (RouteNetlinkMessage::NewRoute(new_route(route, *dev)), NLM_F_CREATE | NLM_F_REPLACE)
+        }
+        Change::RemoveRoute { route } => (RouteNetlinkMessage::DelRoute(old_route(route)), 0),
+        Change::AddRule { rule } => (
+            RouteNetlinkMessage::NewRule(rule_message(&rule.key(), rule.protocol)),
+            NLM_F_CREATE | NLM_F_EXCL,
+        ),
+        Change::RemoveRule { rule } => {
+            (RouteNetlinkMessage::DelRule(rule_message(&rule.key, rule.protocol)), 0)
+        }
+    }
+}
+
+fn family_of(net: IpNet) -> AddressFamily {
+    if net.addr().is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 }
+}
+
+fn plain_address(index: u32, address: IpNet) -> AddressMessage {
+    let mut message = AddressMessage::default();
+    message.header.family = family_of(address);
+    message.header.prefix_len = address.prefix_len();
+    message.header.index = index;
+    message.attributes.push(AddressAttribute::Local(address.addr()));
+    message.attributes.push(AddressAttribute::Address(address.addr()));
+    message
+}
+
+fn new_address(index: u32, address: &Address) -> AddressMessage {
+    let mut message = plain_address(index, address.address);
+    message.header.scope = match address.scope {
+        Scope::Global => AddressScope::Universe,
+        Scope::Link => AddressScope::Link,
+        Scope::Host => AddressScope::Host,
+    };
+    let attributes = &mut message.attributes;
+    attributes.push(AddressAttribute::Protocol(AddressProtocol::from(PROTOCOL_LOCKSTEP)));
+    if address.address.addr().is_ipv6() {
+        // The election has decided who has it; duplicate detection would only delay it.
+        attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+    } else {
+        attributes.extend(address.broadcast.map(AddressAttribute::Broadcast));
+        attributes.extend(address.label.clone().map(AddressAttribute::Label));
+    }
+    message
+}
+
+fn route_message(table: TableId, to: IpNet) -> RouteMessage {
+    let mut message = RouteMessage::default();
+    message.header.address_family = family_of(to);
+    message.header.destination_prefix_length = to.prefix_len();
+    message.header.table = short_table(table);
+    message.attributes.push(RouteAttribute::Table(table.0));
+    if to.prefix_len() > 0 {
+        let network = RouteAddress::from(to.network());
+        message.attributes.push(RouteAttribute::Destination(network));
+    }
+    message
+}
+
+fn new_route(route: &Route, dev: Option<u32>) -> RouteMessage {
+    let mut message = route_message(route.table, route.to);
+    message.header.protocol = RouteProtocol::from(route.protocol);
+    message.header.scope = RouteScope::from(route.scope_number());
+    message.header.kind = route_type(Some(route.kind));
+    if route.onlink {
+        message.header.flags = RouteFlags::Onlink;
+    }
+    let attributes = &mut message.attributes;
+    if route.kind == RouteKind::Unicast {
+        attributes.extend(route.via.map(|via| gateway(route.to, via)));
+        attributes.extend(dev.map(RouteAttribute::Oif));
+        attributes.extend(route.source.map(|source| RouteAttribute::PrefSource(source.into())));
+    }
+    attributes.extend(route.metric.map(RouteAttribute::Priority));
+    message
+}
+
+/// Names a dumped route as exactly as it was dumped, so that no other one is removed.
+fn old_route(route: &ActualRoute) -> RouteMessage {
+    let mut message = route_message(route.table, route.to);
+    message.header.protocol = RouteProtocol::from(route.protocol);
+    message.header.scope = RouteScope::NoWhere;
+    message.header.kind = route_type(route.kind);
+    let attributes = &mut message.attributes;
+    if route.kind == Some(RouteKind::Unicast) {
+        attributes.extend(route.via.map(|via| gateway(route.to, via)));
+        attributes.extend(route.dev.map(RouteAttribute::Oif));
+    }
+    if route.metric != 0 {
+        attributes.push(RouteAttribute::Priority(route.metric));
+    }
+    message
+}
+
+fn gateway(to: IpNet, via: IpAddr) -> RouteAttribute {
+    if to.addr().is_ipv4() == via.is_ipv4() {
+        RouteAttribute::Gateway(via.into())
+    } else {
+        RouteAttribute::Via(RouteVia::from(via))
+    }
+}
+
+fn route_type(kind: Option<RouteKind>) -> RouteType {
+    match kind {
+        Some(RouteKind::Unicast) => RouteType::Unicast,
+        Some(RouteKind::Throw) => RouteType::Throw,
+        Some(RouteKind::Blackhole) => RouteType::BlackHole,
+        Some(RouteKind::Unreachable) => RouteType::Unreachable,
+        Some(RouteKind::Prohibit) => RouteType::Prohibit,
+        None => RouteType::Unspec,
+    }
+}
+
+fn rule_message(rule: &RuleKey, protocol: u8) -> RuleMessage {
+    let mut message = RuleMessage::default();
+    message.header.family = if rule.ipv6 { AddressFamily::Inet6 } else { AddressFamily::Inet };
+    message.header.action = RuleAction::ToTable;
+    message.header.table = short_table(rule.table);
+    let attributes = &mut message.attributes;
+    attributes.push(RuleAttribute::Table(rule.table.0));
+    attributes.push(RuleAttribute::Priority(rule.priority));
+    attributes.push(RuleAttribute::Protocol(RouteProtocol::from(protocol)));
+    if let Some(from) = rule.from {
+        message.header.src_len = from.prefix_len();
+        attributes.push(RuleAttribute::Source(from.addr()));
+    }
+    if let Some(to) = rule.to {
+        message.header.dst_len = to.prefix_len();
+        attributes.push(RuleAttribute::Destination(to.addr()));
+    }
+    if let Some(fwmark) = rule.fwmark {
+        attributes.push(RuleAttribute::FwMark(fwmark.value));
+        attributes.push(RuleAttribute::FwMask(fwmark.mask));
+    }
+    attributes.extend(rule.iif.clone().map(RuleAttribute::Iifname));
+    attributes.extend(rule.oif.clone().map(RuleAttribute::Oifname));
+    message
+}

@@ -1,0 +1,471 @@
+//! Links, addresses, routes and rules on the real kernel, each test in a network namespace of its
+//! own.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+#[path = "network/world.rs"]
+mod world;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use lockstep_kernel::network::Monitor;
+use lockstep_routes::{
+    Address, Change, Condition, Declared, Fwmark, Interest, Kind, Link, PROTOCOL_LOCKSTEP, Phases,
+    Reason, Route, RouteKind, Rule, Scope, Side, State, TableId, When,
+};
+use tokio::time::timeout;
+
+use world::{World, in_namespace};
+
+/// Longest wait for something that must come.
+const SOON: Duration = Duration::from_secs(10);
+const TABLE_ETH2: TableId = TableId(2);
+const STATIC_ROUTE: TableId = TableId(100);
+/// A table whose number does not fit into the fixed part of a message.
+const LARGE: TableId = TableId(70_000);
+
+fn route(to: &str) -> Route {
+    Route {
+        kind: RouteKind::Unicast,
+        to: to.parse().unwrap(),
+        via: None,
+        dev: None,
+        source: None,
+        table: TableId::MAIN,
+        metric: None,
+        scope: None,
+        onlink: false,
+        protocol: PROTOCOL_LOCKSTEP,
+        condition: Condition::ALWAYS,
+    }
+}
+
+fn address(interface: &str, address: &str) -> Address {
+    Address {
+        interface: interface.to_owned(),
+        address: address.parse().unwrap(),
+        broadcast: None,
+        label: None,
+        scope: Scope::Global,
+        condition: Condition::ALWAYS,
+    }
+}
+
+fn rule(priority: u32, table: TableId) -> Rule {
+    Rule {
+        ipv6: false,
+        priority,
+        from: None,
+        to: None,
+        fwmark: None,
+        iif: None,
+        oif: None,
+        table,
+        protocol: PROTOCOL_LOCKSTEP,
+        condition: Condition::ALWAYS,
+    }
+}
+
+fn follows(when: When) -> Condition {
+    Condition { when, group: Some("gateway".to_owned()) }
+}
+
+fn phases(side: Side) -> Phases {
+    let mut phases = Phases::default();
+    for kind in [Kind::Links, Kind::Addresses, Kind::Routes] {
+        phases.settle("gateway", kind, side);
+    }
+    phases
+}
+
+/// The network of a `CloudStack` router: `eth0` inside, `eth2` outside and up on the master only.
+fn cloudstack() -> Declared {
+    let via = |text: &str| Some(text.parse().unwrap());
+    Declared {
+        links: vec![Link { interface: "eth2".to_owned(), up: follows(When::Master) }],
+        addresses: vec![Address {
+            broadcast: Some("10.1.1.255".parse().unwrap()),
+            condition: follows(When::Master),
+            ..address("eth0", "10.1.1.1/32")
+        }],
+        routes: vec![
+            Route {
+                kind: RouteKind::Throw,
+                table: TABLE_ETH2,
+                protocol: 4,
+                ..route("10.147.46.0/24")
+            },
+            Route { via: via("10.147.52.1"), table: STATIC_ROUTE, ..route("10.147.70.0/24") },
+            Route {
+                via: via("10.147.48.1"),
+                dev: Some("eth2".to_owned()),
+                table: TABLE_ETH2,
+                condition: follows(When::Master),
+                ..route("0.0.0.0/0")
+            },
+        ],
+        rules: vec![Rule {
+            fwmark: Some(Fwmark { value: 2, mask: u32::MAX }),
+            ..rule(32_000, TABLE_ETH2)
+        }],
+        tables: vec![("Table_eth2".to_owned(), TABLE_ETH2)],
+    }
+}
+
+async fn cloudstack_router(world: &mut World) {
+    world.veth("eth0", "inside").await;
+    world.veth("eth2", "outside").await;
+    for end in ["eth0", "inside", "outside"] {
+        world.set_link(end, true).await;
+    }
+    world.add_address("eth0", "10.1.1.2/24").await;
+    world.add_address("eth2", "10.147.48.2/20").await;
+}
+
+#[test]
+fn every_kind_of_object_is_added_dumped_replaced_and_removed() {
+    in_namespace(async |world| {
+        world.veth("eth0", "peer").await;
+        world.set_link("peer", true).await;
+        let mut declared = Declared {
+            links: vec![Link { interface: "eth0".to_owned(), up: Condition::ALWAYS }],
+            addresses: vec![
+                Address {
+                    broadcast: Some("192.0.2.255".parse().unwrap()),
+                    label: Some("eth0:vip".to_owned()),
+                    ..address("eth0", "192.0.2.1/24")
+                },
+                Address { scope: Scope::Link, ..address("eth0", "198.51.100.1/32") },
+                address("eth0", "2001:db8::1/64"),
+            ],
+            routes: vec![
+                Route { via: Some("192.0.2.254".parse().unwrap()), ..route("0.0.0.0/0") },
+                Route { dev: Some("eth0".to_owned()), metric: Some(7), ..route("10.1.0.0/16") },
+                Route {
+                    via: Some("192.0.2.253".parse().unwrap()),
+                    source: Some("192.0.2.1".parse().unwrap()),
+                    table: LARGE,
+                    ..route("10.2.0.0/16")
+                },
+                Route {
+                    via: Some("203.0.113.9".parse().unwrap()),
+                    dev: Some("eth0".to_owned()),
+                    onlink: true,
+                    ..route("10.3.0.0/16")
+                },
+                Route { via: Some("2001:db8::fe".parse().unwrap()), ..route("::/0") },
+                Route { kind: RouteKind::Throw, table: LARGE, ..route("10.4.0.0/16") },
+                Route { kind: RouteKind::Blackhole, ..route("10.5.0.0/16") },
+                Route { kind: RouteKind::Unreachable, ..route("10.6.0.0/16") },
+                Route { kind: RouteKind::Prohibit, ..route("2001:db8:6::/48") },
+            ],
+            rules: vec![
+                Rule { from: Some("10.0.0.0/8".parse().unwrap()), ..rule(100, LARGE) },
+                Rule { to: Some("10.7.0.0/16".parse().unwrap()), ..rule(101, LARGE) },
+                Rule { fwmark: Some(Fwmark { value: 2, mask: 0xff }), ..rule(102, TableId(9)) },
+                Rule { iif: Some("eth0".to_owned()), ..rule(103, LARGE) },
+                Rule { oif: Some("lo".to_owned()), ipv6: true, ..rule(104, LARGE) },
+            ],
+            tables: Vec::new(),
+        };
+        let phases = Phases::default();
+        world.settle(&declared, &phases).await;
+        let states = world.assess(&declared, &phases).await;
+        let all = [states.links, states.addresses, states.routes, states.rules].concat();
+        assert_eq!(all, vec![State::Installed; all.len()]);
+        let actual = world.dump(&declared).await;
+        let virtual_one =
+            actual.addresses.iter().find(|a| a.address == declared.addresses[0].address);
+        assert_eq!(virtual_one.unwrap().protocol, PROTOCOL_LOCKSTEP);
+
+        declared.routes[0].via = Some("192.0.2.252".parse().unwrap());
+        let changes = world.plan(&declared, &phases).await;
+        assert!(matches!(changes[..], [Change::ReplaceRoute { .. }]), "{changes:?}");
+        world.settle(&declared, &phases).await;
+        let states = world.assess(&declared, &phases).await;
+        assert_eq!(states.routes, vec![State::Installed; states.routes.len()]);
+
+        let empty = Declared::default();
+        let everything = Interest::of(&declared);
+        let before = world.network.dump(&everything).await.unwrap();
+        let desired = lockstep_routes::Desired { declared: &empty, phases: &phases };
+        world.carry_out(&lockstep_routes::plan(desired, &before)).await;
+        let after = world.network.dump(&everything).await.unwrap();
+        assert!(after.addresses.iter().all(|a| a.protocol != PROTOCOL_LOCKSTEP), "{after:?}");
+        assert!(after.routes.iter().all(|r| r.protocol != PROTOCOL_LOCKSTEP), "{after:?}");
+        assert!(after.rules.iter().all(|r| r.protocol != PROTOCOL_LOCKSTEP), "{after:?}");
+    });
+}
+
+#[test]
+fn a_route_over_the_backups_down_link_waits_and_never_provokes_an_error() {
+    in_namespace(async |world| {
+        cloudstack_router(world).await;
+        let declared = cloudstack();
+        let backup = phases(Side::Backup);
+        // `settle` fails the test on any refusal of the kernel.
+        world.settle(&declared, &backup).await;
+        let states = world.assess(&declared, &backup).await;
+        assert_eq!(states.links, [State::Installed]);
+        assert_eq!(states.addresses, [State::Absent]);
+        let waits = State::Pending(Reason::LinkDown("eth2".to_owned()));
+        assert_eq!(states.routes, [State::Installed, waits, State::Absent]);
+        assert_eq!(states.rules, [State::Installed]);
+
+        let master = phases(Side::Master);
+        world.settle(&declared, &master).await;
+        let states = world.assess(&declared, &master).await;
+        let all = [states.links, states.addresses, states.routes, states.rules].concat();
+        assert_eq!(all, vec![State::Installed; all.len()]);
+
+        world.settle(&declared, &backup).await;
+        let states = world.assess(&declared, &backup).await;
+        assert_eq!(states.addresses, [State::Absent]);
+        assert_eq!(states.routes[1].as_str(), "pending");
+    });
+}
+
+#[test]
+fn a_route_waits_for_a_next_hop_that_no_connected_network_holds() {
+    in_namespace(async |world| {
+        let declared = cloudstack();
+        let states = world.assess(&declared, &phases(Side::Backup)).await;
+        let nowhere = Reason::NextHopUnreachable("10.147.52.1".parse().unwrap());
+        assert_eq!(states.routes[1], State::Pending(nowhere));
+        assert_eq!(states.links, [State::Pending(Reason::LinkMissing("eth2".to_owned()))]);
+    });
+}
+
+#[test]
+fn after_fifty_link_flaps_everything_is_there_again() {
+    in_namespace(async |world| {
+        cloudstack_router(world).await;
+        let mut declared = cloudstack();
+        declared.links.clear();
+        declared.addresses.push(Address {
+            condition: follows(When::Master),
+            ..address("eth2", "2001:db8:2::1/64")
+        });
+        declared.routes.push(Route {
+            via: Some("2001:db8:2::fe".parse().unwrap()),
+            table: TABLE_ETH2,
+            ..route("::/0")
+        });
+        let master = phases(Side::Master);
+        world.set_link("eth2", true).await;
+        world.settle(&declared, &master).await;
+        for flap in 0..50 {
+            world.set_link("eth2", false).await;
+            let states = world.assess(&declared, &master).await;
+            assert!(
+                states.routes.iter().filter(|s| **s == State::Installed).count() == 1,
+                "{flap}"
+            );
+            world.settle(&declared, &master).await;
+            world.set_link("eth2", true).await;
+            world.settle(&declared, &master).await;
+            let states = world.assess(&declared, &master).await;
+            let all = [states.addresses, states.routes, states.rules].concat();
+            assert_eq!(all, vec![State::Installed; all.len()], "after flap {flap}");
+        }
+    });
+}
+
+#[test]
+fn a_link_made_anew_gets_its_addresses_and_routes_again() {
+    in_namespace(async |world| {
+        cloudstack_router(world).await;
+        let declared = cloudstack();
+        let master = phases(Side::Master);
+        world.settle(&declared, &master).await;
+        let before = world.index("eth2").await;
+        world.delete_link("eth2").await;
+        world.settle(&declared, &master).await;
+        let states = world.assess(&declared, &master).await;
+        let gone = State::Pending(Reason::LinkMissing("eth2".to_owned()));
+        assert_eq!(states.links, std::slice::from_ref(&gone));
+        assert_eq!(states.routes[2], gone);
+
+        world.veth("eth2", "outside").await;
+        world.set_link("outside", true).await;
+        world.add_address("eth2", "10.147.48.2/20").await;
+        world.settle(&declared, &master).await;
+        assert_ne!(world.index("eth2").await, before);
+        let states = world.assess(&declared, &master).await;
+        let all = [states.links, states.addresses, states.routes, states.rules].concat();
+        assert_eq!(all, vec![State::Installed; all.len()]);
+    });
+}
+
+#[test]
+fn what_others_made_is_left_alone_and_named() {
+    in_namespace(async |world| {
+        cloudstack_router(world).await;
+        world.set_link("eth2", true).await;
+        let foreign_default = Route {
+            via: Some("10.147.48.7".parse().unwrap()),
+            table: TABLE_ETH2,
+            protocol: 18,
+            ..route("0.0.0.0/0")
+        };
+        let foreign_throw = Route {
+            kind: RouteKind::Throw,
+            table: TABLE_ETH2,
+            protocol: 186,
+            ..route("10.9.0.0/16")
+        };
+        let foreign_rule = Rule { protocol: 18, ..rule(500, TABLE_ETH2) };
+        world
+            .carry_out(&[
+                Change::AddRoute { route: foreign_default.clone(), dev: None },
+                Change::AddRoute { route: foreign_throw.clone(), dev: None },
+                Change::AddRule { rule: foreign_rule.clone() },
+            ])
+            .await;
+        let declared = cloudstack();
+        for side in [Side::Master, Side::Unsettled, Side::Master] {
+            world.settle(&declared, &phases(side)).await;
+            let states = world.assess(&declared, &phases(Side::Master)).await;
+            assert_eq!(states.routes[2], State::Foreign { protocol: 18 });
+            assert_eq!(
+                states.routes[2].reason().unwrap(),
+                "in its place is one of protocol keepalived"
+            );
+        }
+        let others = Declared {
+            routes: vec![foreign_default, foreign_throw],
+            rules: vec![foreign_rule],
+            ..Declared::default()
+        };
+        let states = world.assess(&others, &Phases::default()).await;
+        assert_eq!([states.routes, states.rules].concat(), vec![State::Installed; 3]);
+        let actual = world.dump(&declared).await;
+        let own = actual.addresses.iter().filter(|a| a.protocol != PROTOCOL_LOCKSTEP);
+        let own: BTreeSet<_> = own.map(|a| a.address.to_string()).collect();
+        assert!(own.contains("10.1.1.2/24") && own.contains("10.147.48.2/20"), "{own:?}");
+    });
+}
+
+#[test]
+fn other_addresses_of_a_network_survive_the_removal_of_its_first() {
+    in_namespace(async |world| {
+        world.veth("eth0", "peer").await;
+        let index = world.index("eth0").await;
+        let ours = address("eth0", "192.0.2.1/24");
+        world.carry_out(&[Change::AddAddress { index, address: ours.clone() }]).await;
+        world.add_address("eth0", "192.0.2.2/24").await;
+        let removal =
+            Change::RemoveAddress { index, name: "eth0".to_owned(), address: ours.address };
+        world.carry_out(&[removal]).await;
+        let left = world.network.addresses().await.unwrap();
+        let left: Vec<_> = left.iter().filter(|a| a.index == index).map(|a| a.address).collect();
+        assert_eq!(left, ["192.0.2.2/24".parse().unwrap()]);
+    });
+}
+
+#[test]
+fn what_is_done_already_is_no_failure() {
+    in_namespace(async |world| {
+        cloudstack_router(world).await;
+        world.set_link("eth2", true).await;
+        let declared = cloudstack();
+        let to_master = world.plan(&declared, &phases(Side::Master)).await;
+        world.carry_out(&to_master).await;
+        world.carry_out(&to_master).await;
+        let to_nothing = {
+            let actual = world.dump(&declared).await;
+            let nothing = Declared::default();
+            let desired =
+                lockstep_routes::Desired { declared: &nothing, phases: &Phases::default() };
+            lockstep_routes::plan(desired, &actual)
+        };
+        assert!(to_nothing.len() >= 3, "{to_nothing:?}");
+        world.carry_out(&to_nothing).await;
+        world.carry_out(&to_nothing).await;
+    });
+}
+
+#[test]
+fn a_refusal_brings_the_kernels_explanation() {
+    in_namespace(async |world| {
+        let unreachable = Route { via: Some("10.0.0.1".parse().unwrap()), ..route("10.2.0.0/16") };
+        let answers =
+            world.network.apply(&[Change::AddRoute { route: unreachable, dev: None }]).await;
+        let error = answers.into_iter().next().unwrap().unwrap_err();
+        assert_eq!(error.errno, nix::errno::Errno::ENETUNREACH as i32);
+        assert_eq!(
+            error.to_string(),
+            "cannot add route 10.2.0.0/16 via 10.0.0.1 table main: \
+             Network is unreachable: Nexthop has invalid gateway"
+        );
+    });
+}
+
+#[test]
+fn thousands_of_changes_are_each_answered_for_and_foreign_tables_are_not_copied() {
+    in_namespace(async |world| {
+        let many: Vec<_> = (0..3_000u32)
+            .map(|number| {
+                let to = std::net::Ipv4Addr::from(0x0b00_0000 + (number << 8));
+                let route = Route {
+                    kind: RouteKind::Blackhole,
+                    protocol: 186,
+                    metric: Some(20),
+                    table: if number % 2 == 0 { TableId::MAIN } else { TableId(77) },
+                    ..route(&format!("{to}/24"))
+                };
+                Change::AddRoute { route, dev: None }
+            })
+            .collect();
+        let mut monitor = Monitor::connect(&Interest::of(&Declared::default())).unwrap();
+        let answers = world.network.apply(&many).await;
+        assert_eq!(answers.len(), many.len());
+        assert!(answers.iter().all(Result::is_ok));
+        let hints = timeout(SOON, monitor.changed()).await.unwrap().unwrap();
+        assert!(hints.routes, "{hints:?}");
+        let actual = world.dump(&cloudstack()).await;
+        assert_eq!(actual.routes, [], "none of them is ours or in our place");
+    });
+}
+
+#[test]
+fn the_monitor_tells_what_kind_of_thing_has_changed_and_when_it_lost_count() {
+    in_namespace(async |world| {
+        let mut monitor = Monitor::connect(&Interest::of(&cloudstack())).unwrap();
+        world.veth("eth0", "peer").await;
+        world.set_link("eth0", true).await;
+        world.add_address("eth0", "192.0.2.1/24").await;
+        world.carry_out(&[Change::AddRule { rule: rule(9, LARGE) }]).await;
+        let mut seen = lockstep_kernel::network::Hints::default();
+        while !(seen.links && seen.addresses && seen.rules) {
+            seen |= timeout(SOON, monitor.changed()).await.unwrap().unwrap();
+        }
+        assert!(!seen.overrun);
+
+        let elsewhere =
+            Route { kind: RouteKind::Throw, table: TableId(55), ..route("10.8.0.0/16") };
+        world.carry_out(&[Change::AddRoute { route: elsewhere, dev: None }]).await;
+        world.carry_out(&[Change::AddRule { rule: rule(10, LARGE) }]).await;
+        let hints = timeout(SOON, monitor.changed()).await.unwrap().unwrap();
+        assert!(hints.rules && !hints.routes, "another table does not concern us: {hints:?}");
+
+        let flood: Vec<_> = (0..20_000)
+            .map(|priority| Change::AddRule { rule: rule(1_000 + priority % 2, LARGE) })
+            .flat_map(|add| {
+                let Change::AddRule { rule } = &add else { unreachable!() };
+                let there = lockstep_routes::ActualRule {
+                    key: rule.key(),
+                    protocol: rule.protocol,
+                    special: false,
+                };
+                [add, Change::RemoveRule { rule: there }]
+            })
+            .collect();
+        world.carry_out(&flood).await;
+        let mut lost = false;
+        while !lost {
+            lost = timeout(SOON, monitor.changed()).await.unwrap().unwrap().overrun;
+        }
+    });
+}
