@@ -65,7 +65,7 @@ pub fn dump(buffer: &mut Vec<u8>, family: Family, sequence: u32) {
     message(buffer, CT_GET, flags::DUMP, family, sequence, |_| {});
 }
 
-/// Appends a request for one flow; the answer is of [`Kind::Update`](crate::Kind::Update), or
+/// Appends a request for one flow; the answer is of [`Kind::Entry`](crate::Kind::Entry), or
 /// `ENOENT`.
 pub fn get(buffer: &mut Vec<u8>, key: &Key, sequence: u32) {
     message(buffer, CT_GET, 0, family_of(&key.orig), sequence, |writer| write_key(writer, key));

@@ -153,11 +153,11 @@ pub struct Message<'a> {
 pub enum Kind<'a> {
     /// Event: a flow has been made.
     New,
-    /// Event: a flow has changed. Also the answer to [`get`](crate::get).
+    /// Event: a flow has changed.
     Update,
     /// Event: a flow has gone.
     Destroy,
-    /// One entry of a dump.
+    /// One entry of a dump, or the answer to [`get`](crate::get).
     Entry,
     /// The answer to a request; the message's sequence number says to which.
     Answer(Answer<'a>),

@@ -142,7 +142,7 @@ impl TableSocket {
                     continue;
                 }
                 match message.kind()? {
-                    Kind::Update => return Ok(Some(message.flow()?)),
+                    Kind::Entry => return Ok(Some(message.flow()?)),
                     Kind::Answer(answer) if answer.errno == libc::ENOENT => return Ok(None),
                     Kind::Answer(answer) => return Err(TableError::refused(answer)),
                     _ => {}

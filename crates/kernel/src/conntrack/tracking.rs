@@ -31,7 +31,8 @@ pub fn keep_events() -> io::Result<()> {
 pub enum Tracking {
     /// The kernel has no connection tracking.
     Absent,
-    /// Nothing uses it: no rule and no NAT asks for it, so packets pass untracked.
+    /// No rule looks at connections or translates them, so packets pass untracked. A chain of
+    /// type NAT alone is not enough, a rule must be in it.
     Idle,
     /// Packets are tracked.
     Active,
