@@ -68,7 +68,7 @@ pub struct AuthenticationData {
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum DecodeError {
     /// Not even the fixed part is there, or not all that the address count promises.
-    #[error("{length} bytes, {expected} are needed for {count} addresses")]
+    #[error("{length} bytes, an address count of {count} needs {expected}")]
     Length {
         /// Bytes received.
         length: usize,

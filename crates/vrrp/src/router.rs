@@ -438,3 +438,6 @@ impl VirtualRouter {
 fn seconds(duration: Duration) -> String {
     format!("{:.2}", duration.as_secs_f64())
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,408 @@
+//! What holds for every input: the codec and the election under arbitrary bytes and events.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::{Duration, Instant};
+
+use lockstep_vrrp::{
+    Action, Advertisement, Authentication, AuthenticationData, Config, Datagram, Encoder,
+    Endpoints, Event, Family, Format, MAX_NEIGHBOURS, PROTOCOL, Password, Priority, State,
+    StateName, Version, VirtualRouter, Vrid, judge,
+};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use serde::Deserialize;
+
+proptest! {
+    #[test]
+    fn what_is_encoded_is_decoded_again(
+        (advertisement, endpoints) in sendable(),
+    ) {
+        let bytes = advertisement.encode(&endpoints);
+        prop_assert_eq!(Advertisement::decode(&bytes, &endpoints), Ok(advertisement));
+    }
+
+    #[test]
+    fn a_whole_packet_comes_back_as_it_was_sent((advertisement, endpoints) in sendable()) {
+        let packet = Encoder::default().packet(&advertisement, endpoints.source());
+        if packet.destination.is_ipv4() {
+            let datagram = Datagram::from_ipv4(&packet.bytes).unwrap();
+            prop_assert_eq!(datagram.endpoints, Endpoints::to_group(endpoints.source()));
+            prop_assert_eq!((datagram.ttl, datagram.protocol), (255, PROTOCOL));
+            prop_assert_eq!(datagram.vrid(), Some(advertisement.vrid));
+            let heard = Advertisement::decode(&datagram.payload, &datagram.endpoints);
+            prop_assert_eq!(heard, Ok(advertisement));
+        }
+    }
+
+    #[test]
+    fn arbitrary_bytes_never_panic(bytes in vec(any::<u8>(), 0..2000), endpoints in endpoints()) {
+        let _ = Advertisement::decode(&bytes, &endpoints);
+        if let Ok(datagram) = Datagram::from_ipv4(&bytes) {
+            prop_assert!(datagram.payload.len() <= bytes.len());
+        }
+    }
+
+    #[test]
+    fn arbitrary_packets_are_judged_and_counted_once(
+        payload in vec(any::<u8>(), 0..200),
+        endpoints in endpoints(),
+        ttl in prop_oneof![Just(255), any::<u8>()],
+        protocol in prop_oneof![Just(PROTOCOL), Just(51), any::<u8>()],
+    ) {
+        let datagram = Datagram { endpoints, ttl, protocol, payload };
+        let mut router = VirtualRouter::new(config(100, true, Version::V2));
+        let refused = judge(router.config(), &datagram).is_err();
+        let actions = router.receive(&datagram, start_of_time());
+        let counted: u64 = router.statistics().named().iter().map(|(_, count)| count).sum();
+        if refused {
+            prop_assert_eq!(actions.len(), 1);
+            prop_assert_eq!(counted, 1);
+        }
+    }
+
+    #[test]
+    fn damaged_packets_of_real_routers_never_panic(
+        which in any::<prop::sample::Index>(),
+        damage in vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
+        length in any::<prop::sample::Index>(),
+        endpoints in endpoints(),
+    ) {
+        let recorded = recorded();
+        let mut bytes = which.get(&recorded).clone();
+        for (position, value) in damage {
+            let position = position.index(bytes.len());
+            bytes[position] = value;
+        }
+        bytes.truncate(length.index(bytes.len()) + 1);
+        let _ = Advertisement::decode(&bytes, &endpoints);
+    }
+
+    #[test]
+    fn whatever_happens_the_election_keeps_its_promises(
+        priority in prop_oneof![Just(1), Just(100), Just(255), 1..=255_u8],
+        preempt in any::<bool>(),
+        version in prop_oneof![Just(Version::V2), Just(Version::V3)],
+        happenings in vec((happening(), 0..5000_u64), 1..200),
+    ) {
+        let mut watched = Watched::new(config(priority, preempt, version));
+        for (happening, milliseconds) in happenings {
+            watched.now += Duration::from_millis(milliseconds);
+            watched.feed(happening)?;
+        }
+    }
+
+    #[test]
+    fn two_routers_that_hear_each_other_settle_on_one_master(
+        priorities in (1..=255_u8, 1..=255_u8),
+        preempt in any::<bool>(),
+        version in prop_oneof![Just(Version::V2), Just(Version::V3)],
+        offset in 0..5000_u64,
+        deaf_until in 0..20_000_u64,
+    ) {
+        let begin = start_of_time();
+        let addresses = [Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(10, 0, 0, 2)].map(IpAddr::V4);
+        let mut routers = [priorities.0, priorities.1]
+            .map(|priority| VirtualRouter::new(config(priority, preempt, version)));
+        let mut waiting = vec![
+            (begin, 0, Event::Startup { primary: addresses[0] }),
+            (begin + Duration::from_millis(offset), 1, Event::Startup { primary: addresses[1] }),
+        ];
+        let hear_from = begin + Duration::from_millis(deaf_until);
+        let end = begin + Duration::from_mins(1);
+        loop {
+            for (index, router) in routers.iter().enumerate() {
+                if let Some(deadline) = router.next_deadline() {
+                    waiting.push((deadline, index, Event::Timeout));
+                }
+            }
+            waiting.sort_by_key(|(at, index, _)| (*at, *index));
+            let (now, index, event) = waiting.remove(0);
+            waiting.retain(|(_, _, event)| *event != Event::Timeout);
+            if now > end {
+                break;
+            }
+            let mut actions = routers[index].handle(event, now);
+            if actions.iter().any(|action| matches!(action, Action::Elected { .. })) {
+                actions.extend(routers[index].handle(Event::Claim, now));
+            }
+            for action in actions {
+                if let Action::Send(advertisement) = action && now >= hear_from {
+                    let arrival = now + Duration::from_micros(100);
+                    let source = addresses[index];
+                    waiting.push((arrival, 1 - index, Event::Received { advertisement, source }));
+                }
+            }
+        }
+        let masters: Vec<_> =
+            routers.iter().map(|router| router.state().name() == StateName::Master).collect();
+        prop_assert_eq!(masters.iter().filter(|master| **master).count(), 1, "{:?}", masters);
+        let better = usize::from(priorities.1 >= priorities.0);
+        if preempt && priorities.0 != priorities.1 {
+            prop_assert!(masters[better], "the higher priority has won");
+        }
+    }
+}
+
+/// What can happen to a router, without the moment.
+#[derive(Clone, Debug)]
+enum Happening {
+    Startup,
+    Shutdown,
+    Claim,
+    Relinquish,
+    Timeout,
+    /// Time passes to the deadline, then it is told.
+    Deadline,
+    Heard {
+        priority: u8,
+        centiseconds: u64,
+        last_octet: u8,
+    },
+    Packet(Vec<u8>),
+    PreemptAllowed(bool),
+    PrimaryAddress(u8),
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    let priority = prop_oneof![Just(0), Just(100), any::<u8>()];
+    prop_oneof![
+        2 => Just(Happening::Startup),
+        1 => Just(Happening::Shutdown),
+        3 => Just(Happening::Claim),
+        1 => Just(Happening::Relinquish),
+        2 => Just(Happening::Timeout),
+        5 => Just(Happening::Deadline),
+        6 => (priority, 1..4096_u64, 1..5_u8).prop_map(|(priority, centiseconds, last_octet)| {
+            Happening::Heard { priority, centiseconds, last_octet }
+        }),
+        2 => vec(any::<u8>(), 0..40).prop_map(Happening::Packet),
+        1 => any::<bool>().prop_map(Happening::PreemptAllowed),
+        1 => (1..5_u8).prop_map(Happening::PrimaryAddress),
+    ]
+}
+
+/// A router, and a model of what it has said so far.
+struct Watched {
+    router: VirtualRouter,
+    now: Instant,
+    elected: bool,
+    sent: u64,
+}
+
+impl Watched {
+    fn new(config: Config) -> Self {
+        let router = VirtualRouter::new(config);
+        Self { router, now: start_of_time(), elected: false, sent: 0 }
+    }
+
+    fn feed(&mut self, happening: Happening) -> Result<(), TestCaseError> {
+        let before = self.router.state();
+        let (actions, event) = match happening {
+            Happening::Packet(payload) => {
+                let endpoints = Endpoints::to_group(address(9));
+                let datagram = Datagram { endpoints, ttl: 255, protocol: PROTOCOL, payload };
+                (self.router.receive(&datagram, self.now), None)
+            }
+            other => {
+                let event = self.event(&other);
+                (self.router.handle(event.clone(), self.now), Some(event))
+            }
+        };
+        self.check(before, event.as_ref(), &actions)
+    }
+
+    fn event(&mut self, happening: &Happening) -> Event {
+        match *happening {
+            Happening::Startup => Event::Startup { primary: address(2) },
+            Happening::Shutdown => Event::Shutdown,
+            Happening::Claim => Event::Claim,
+            Happening::Relinquish => Event::Relinquish,
+            Happening::Timeout | Happening::Packet(_) => Event::Timeout,
+            Happening::Deadline => {
+                let deadline = self.router.next_deadline();
+                self.now = deadline.map_or(self.now, |deadline| deadline.max(self.now));
+                Event::Timeout
+            }
+            Happening::Heard { priority, centiseconds, last_octet } => {
+                let mut advertisement = Advertisement::of(self.router.config(), priority);
+                if advertisement.version() == Version::V3 {
+                    advertisement.interval = Duration::from_millis(centiseconds * 10);
+                }
+                Event::Received { advertisement, source: address(last_octet) }
+            }
+            Happening::PreemptAllowed(allowed) => Event::PreemptAllowed(allowed),
+            Happening::PrimaryAddress(last_octet) => Event::PrimaryAddress(address(last_octet)),
+        }
+    }
+
+    fn check(
+        &mut self,
+        before: State,
+        event: Option<&Event>,
+        actions: &[Action],
+    ) -> Result<(), TestCaseError> {
+        let after = self.router.state();
+        let sends: Vec<_> = actions
+            .iter()
+            .filter_map(|action| if let Action::Send(sent) = action { Some(sent) } else { None })
+            .collect();
+        prop_assert!(sends.len() <= 1, "one event, one advertisement: {:?}", actions);
+        self.sent += sends.len() as u64;
+        prop_assert_eq!(self.router.statistics().advertisements_sent, self.sent);
+        for sent in &sends {
+            prop_assert!(matches!(actions[0], Action::Send(_)), "the advertisement goes first");
+            let last = sent.priority == 0;
+            prop_assert_eq!(last, after.name() == StateName::Initialize, "0 means the end");
+        }
+
+        let changes: Vec<_> = actions
+            .iter()
+            .filter_map(|action| match action {
+                Action::StateChanged { from, to } => Some((*from, *to)),
+                Action::Send(_)
+                | Action::Elected { .. }
+                | Action::Deferred
+                | Action::Superseded { .. }
+                | Action::Rejected { .. } => None,
+            })
+            .collect();
+        if before.name() == after.name() {
+            prop_assert!(changes.is_empty());
+        } else {
+            prop_assert_eq!(changes, [(before.name(), after.name())]);
+        }
+        if before.name() != StateName::Master && after.name() == StateName::Master {
+            prop_assert_eq!(event, Some(&Event::Claim), "mastership is claimed, never taken");
+            prop_assert_eq!(sends.len(), 1);
+        }
+
+        prop_assert_eq!(
+            self.router.next_deadline().is_none(),
+            after.name() == StateName::Initialize
+        );
+        if event == Some(&Event::Timeout)
+            && let Some(deadline) = self.router.next_deadline()
+        {
+            prop_assert!(deadline > self.now, "a timeout that is dealt with does not come back");
+        }
+        self.check_election(event, actions, after)?;
+        prop_assert!(self.router.misunderstood().len() <= MAX_NEIGHBOURS);
+        Ok(())
+    }
+
+    fn check_election(
+        &mut self,
+        event: Option<&Event>,
+        actions: &[Action],
+        after: State,
+    ) -> Result<(), TestCaseError> {
+        for action in actions {
+            match action {
+                Action::Elected { reason } => {
+                    prop_assert!(!reason.is_empty());
+                    self.elected = true;
+                }
+                Action::Deferred => {
+                    prop_assert!(self.elected, "only what was said can be taken back");
+                    self.elected = false;
+                }
+                Action::StateChanged { to, .. } => self.elected &= *to == StateName::Backup,
+                Action::Superseded { .. } => prop_assert_eq!(after.name(), StateName::Backup),
+                Action::Send(_) | Action::Rejected { .. } => (),
+            }
+        }
+        self.elected &= event != Some(&Event::Relinquish);
+        let says = matches!(after, State::Backup { elected: true, .. });
+        prop_assert_eq!(says, self.elected, "the state and what was said agree");
+        Ok(())
+    }
+}
+
+/// An advertisement that the wire can carry, and between whom.
+fn sendable() -> impl Strategy<Value = (Advertisement, Endpoints)> {
+    (endpoints(), 1..=255_u8, any::<u8>(), any::<bool>(), 1..4096_u64).prop_flat_map(
+        |(endpoints, vrid, priority, version_2, interval)| {
+            let family = endpoints.family();
+            let version_2 = version_2 && family == Family::Ipv4;
+            let interval = if version_2 {
+                Duration::from_secs(interval % 255 + 1)
+            } else {
+                Duration::from_millis(interval * 10)
+            };
+            (vec(address_of(family), 0..=255), any::<(u8, [u8; 8])>()).prop_map(
+                move |(addresses, (kind, data))| {
+                    let format = if version_2 {
+                        Format::V2(AuthenticationData { kind, data })
+                    } else {
+                        Format::V3
+                    };
+                    let vrid = Vrid::new(vrid).unwrap();
+                    (Advertisement { vrid, priority, interval, format, addresses }, endpoints)
+                },
+            )
+        },
+    )
+}
+
+fn address_of(family: Family) -> impl Strategy<Value = IpAddr> {
+    any::<u128>().prop_map(move |bits| match family {
+        Family::Ipv4 => Ipv4Addr::from_bits(bits as u32).into(),
+        Family::Ipv6 => Ipv6Addr::from_bits(bits).into(),
+    })
+}
+
+fn endpoints() -> impl Strategy<Value = Endpoints> {
+    (any::<bool>(), any::<bool>(), any::<u128>(), any::<u128>()).prop_map(
+        |(version_4, to_group, source, destination)| {
+            let endpoints = if version_4 {
+                Endpoints::Ipv4 {
+                    source: Ipv4Addr::from_bits(source as u32),
+                    destination: Ipv4Addr::from_bits(destination as u32),
+                }
+            } else {
+                Endpoints::Ipv6 {
+                    source: Ipv6Addr::from_bits(source),
+                    destination: Ipv6Addr::from_bits(destination),
+                }
+            };
+            if to_group { Endpoints::to_group(endpoints.source()) } else { endpoints }
+        },
+    )
+}
+
+fn recorded() -> Vec<Vec<u8>> {
+    #[derive(Deserialize)]
+    struct Vector {
+        vrrp_hex: String,
+    }
+    let vectors: Vec<Vector> = serde_json::from_str(include_str!("vectors/vectors.json")).unwrap();
+    let byte = |hex: &[u8]| u8::from_str_radix(std::str::from_utf8(hex).unwrap(), 16).unwrap();
+    vectors.iter().map(|v| v.vrrp_hex.as_bytes().chunks(2).map(byte).collect()).collect()
+}
+
+fn config(priority: u8, preempt: bool, version: Version) -> Config {
+    Config {
+        vrid: Vrid::new(51).unwrap(),
+        version,
+        family: Family::Ipv4,
+        priority: Priority::new(priority).unwrap(),
+        preempt,
+        advertisement_interval: Duration::from_secs(1),
+        authentication: match version {
+            Version::V2 => Authentication::Pass(Password::new("9YasrrhZ").unwrap()),
+            Version::V3 => Authentication::None,
+        },
+        addresses: vec![address(100)],
+    }
+}
+
+fn address(last_octet: u8) -> IpAddr {
+    Ipv4Addr::new(10, 0, 0, last_octet).into()
+}
+
+#[expect(clippy::disallowed_methods, reason = "any instant will do; no clock is compared with it")]
+fn start_of_time() -> Instant {
+    Instant::now()
+}
