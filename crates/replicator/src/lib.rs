@@ -3,7 +3,31 @@
 //! Owns what this router's kernel has told (internal cache), what the peer has told (external
 //! cache), and the conversation between the two routers. Knows nothing of VRRP and opens no
 //! sockets: the caller feeds kernel events and datagrams and sends what [`Replicator`] hands out.
+//!
+//! ```text
+//!  kernel events, dumps ──▶ filter ──▶ internal cache ──▶ ┌──────────────┐ ──▶ datagrams
+//!                                                         │ conversation │
+//!  commit plan ◀───────────────────── external cache  ◀── └──────────────┘ ◀── datagrams
+//! ```
 
+mod commit;
 mod config;
+mod event;
+mod external;
+mod filter;
+mod ftfw;
+mod internal;
+mod replicator;
+mod resync;
+mod statistics;
+mod stored;
+mod table;
+mod timeout;
+pub mod wire;
 
+pub use commit::{Action, Commit, CommitReport, Planned, Purge, Retry};
 pub use config::{Config, Filter, Link, Mode, PeerProtocol};
+pub use event::{Event, PeerState, Role, Start, SyncState, Transmit};
+pub use replicator::{KernelEvent, PEER_SILENT, Replicator};
+pub use statistics::Counters;
+pub use wire::Change;

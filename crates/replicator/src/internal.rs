@@ -1,0 +1,266 @@
+//! The internal cache: what this router's kernel has told.
+
+use std::collections::BTreeSet;
+
+use lockstep_ctnetlink::{Flow, Tuple};
+
+use crate::statistics::Counters;
+use crate::stored::Stored;
+use crate::table::{Entry, Slot, Table};
+use crate::wire::Change;
+
+/// Most flows whose end is remembered while the kernel's table is being read. Beyond it the
+/// reading has to be repeated.
+const MAX_TOMBSTONES: usize = 262_144;
+
+pub(crate) struct Internal {
+    pub(crate) table: Table<Local>,
+    /// Counts readings of the kernel's table; what a reading did not touch is gone.
+    reading: u32,
+    under_way: bool,
+    /// Flows that ended during a reading, which may still stand in the part yet to be seen.
+    tombstones: BTreeSet<(Tuple, u16)>,
+    dead: usize,
+}
+
+/// A flow of our kernel, and what the peer knows of it.
+pub(crate) struct Local {
+    pub(crate) stored: Stored,
+    pub(crate) stage: Stage,
+    /// Waiting in the transmit queue; what is sent is what the entry says then.
+    pub(crate) queued: bool,
+    /// The number under which it was sent and not yet acknowledged; 0 when there is none.
+    pub(crate) sent: u64,
+    /// Seconds since the start at the last change.
+    pub(crate) changed_s: u32,
+    /// In the table when this router left the active role: to be purged.
+    pub(crate) ours: bool,
+    reading: u32,
+}
+
+/// What is to be said of an entry when its turn comes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Stage {
+    /// New and unchanged since.
+    New,
+    /// Changed since it was new.
+    Updated,
+    /// Gone from the kernel; kept until the peer has acknowledged that.
+    Dead,
+    /// Gone, and nothing to be said about it.
+    Forgotten,
+}
+
+impl Stage {
+    pub(crate) fn is_alive(self) -> bool {
+        matches!(self, Self::New | Self::Updated)
+    }
+
+    /// What a message about the entry says; `None` when there is nothing to say.
+    pub(crate) fn change(self) -> Option<Change> {
+        match self {
+            Self::New => Some(Change::New),
+            Self::Updated => Some(Change::Update),
+            Self::Dead => Some(Change::Delete),
+            Self::Forgotten => None,
+        }
+    }
+}
+
+impl Entry for Local {
+    fn stored(&self) -> &Stored {
+        &self.stored
+    }
+}
+
+/// What a change of the cache means for the peer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Learned {
+    /// The peer is to be told about this entry.
+    Tell(Slot),
+    /// The entry is gone and the peer is not to be told: drop what is waiting.
+    Forget(Slot),
+    /// Nothing follows.
+    Nothing,
+}
+
+impl Internal {
+    pub(crate) fn new(limit: usize, secret: u64) -> Self {
+        Self {
+            table: Table::new(limit, secret),
+            reading: 0,
+            under_way: false,
+            tombstones: BTreeSet::new(),
+            dead: 0,
+        }
+    }
+
+    /// Flows that are alive.
+    pub(crate) fn len(&self) -> usize {
+        self.table.len() - self.dead
+    }
+
+    /// The kernel has made or changed a flow. Changes we made ourselves (`own`) are not told.
+    pub(crate) fn put(
+        &mut self,
+        change: Change,
+        flow: &Flow,
+        own: bool,
+        now_s: u32,
+        counters: &mut Counters,
+    ) -> Learned {
+        if self.under_way {
+            self.tombstones.remove(&(flow.orig, flow.zone));
+        }
+        let Some(slot) = self.table.find(&flow.orig, flow.zone) else {
+            return self.create(flow, own, now_s, counters);
+        };
+        let reading = self.reading;
+        let Some(entry) = self.table.get_mut(slot) else { return Learned::Nothing };
+        if !entry.stage.is_alive() {
+            self.dead -= 1;
+            entry.stage = Stage::New;
+            entry.stored = Stored::from(flow);
+            counters.internal_created += 1;
+        } else if change == Change::New {
+            entry.stage = Stage::New;
+            entry.stored = Stored::from(flow);
+            counters.internal_updated += 1;
+        } else {
+            entry.stage = Stage::Updated;
+            entry.stored.merge(flow);
+            counters.internal_updated += 1;
+        }
+        entry.changed_s = now_s;
+        entry.reading = reading;
+        entry.ours = false;
+        if own { Learned::Nothing } else { Learned::Tell(slot) }
+    }
+
+    fn create(&mut self, flow: &Flow, own: bool, now_s: u32, counters: &mut Counters) -> Learned {
+        let entry = Local {
+            stored: Stored::from(flow),
+            stage: Stage::New,
+            queued: false,
+            sent: 0,
+            changed_s: now_s,
+            ours: false,
+            reading: self.reading,
+        };
+        let Ok(slot) = self.table.insert(entry) else {
+            counters.internal_full += 1;
+            return Learned::Nothing;
+        };
+        counters.internal_created += 1;
+        if own { Learned::Nothing } else { Learned::Tell(slot) }
+    }
+
+    /// The kernel has removed a flow.
+    pub(crate) fn destroy(&mut self, flow: &Flow, own: bool, counters: &mut Counters) -> Learned {
+        if self.under_way && self.tombstones.len() < MAX_TOMBSTONES {
+            self.tombstones.insert((flow.orig, flow.zone));
+        }
+        match self.table.find(&flow.orig, flow.zone) {
+            Some(slot) => self.bury(slot, own, counters),
+            None => Learned::Nothing,
+        }
+    }
+
+    /// The entry's flow is gone.
+    fn bury(&mut self, slot: Slot, silently: bool, counters: &mut Counters) -> Learned {
+        let Some(entry) = self.table.get_mut(slot) else { return Learned::Nothing };
+        if entry.stage.is_alive() {
+            self.dead += 1;
+            counters.internal_destroyed += 1;
+        }
+        if silently {
+            entry.stage = Stage::Forgotten;
+            return Learned::Forget(slot);
+        }
+        entry.stage = Stage::Dead;
+        Learned::Tell(slot)
+    }
+
+    /// Gives the slot of a dead entry back, once no queue refers to it.
+    pub(crate) fn release(&mut self, slot: Slot) {
+        let Some(entry) = self.table.get(slot) else { return };
+        if !entry.stage.is_alive() && !entry.queued && entry.sent == 0 {
+            self.table.remove(slot);
+            self.dead -= 1;
+        }
+    }
+
+    /// The kernel's table is about to be read.
+    pub(crate) fn begin_reading(&mut self) {
+        self.reading = self.reading.wrapping_add(1);
+        self.under_way = true;
+        self.tombstones.clear();
+    }
+
+    /// One flow of the table. The peer is told only what it does not know.
+    pub(crate) fn read(&mut self, flow: &Flow, now_s: u32, counters: &mut Counters) -> Learned {
+        if self.tombstones.contains(&(flow.orig, flow.zone)) {
+            return Learned::Nothing;
+        }
+        let Some(slot) = self.table.find(&flow.orig, flow.zone) else {
+            return self.create(flow, false, now_s, counters);
+        };
+        let reading = self.reading;
+        let Some(entry) = self.table.get_mut(slot) else { return Learned::Nothing };
+        entry.reading = reading;
+        let mut newer = entry.stored.clone();
+        newer.merge(flow);
+        let revived = !entry.stage.is_alive();
+        let same = !revived && newer.says_the_same(&entry.stored);
+        entry.stored = newer;
+        if same {
+            return Learned::Nothing;
+        }
+        entry.stage = if revived { Stage::New } else { Stage::Updated };
+        entry.changed_s = now_s;
+        counters.internal_updated += 1;
+        if revived {
+            self.dead -= 1;
+        }
+        Learned::Tell(slot)
+    }
+
+    /// The whole table has been read: what was not seen is gone. Returns whether the reading is
+    /// to be trusted; otherwise it must be repeated.
+    pub(crate) fn end_reading(
+        &mut self,
+        counters: &mut Counters,
+        mut learned: impl FnMut(&mut Self, Learned),
+    ) -> bool {
+        self.under_way = false;
+        let trusted = self.tombstones.len() < MAX_TOMBSTONES;
+        self.tombstones = BTreeSet::new();
+        for slot in 0..self.table.slots() {
+            let stale = self
+                .table
+                .get(slot)
+                .is_some_and(|e| e.stage.is_alive() && e.reading != self.reading);
+            if stale {
+                let effect = self.bury(slot, false, counters);
+                learned(self, effect);
+            }
+        }
+        trusted
+    }
+
+    /// Remembers what is there now as ours, for the purge.
+    pub(crate) fn mark_ours(&mut self) {
+        for slot in 0..self.table.slots() {
+            if let Some(entry) = self.table.get_mut(slot) {
+                entry.ours = entry.stage.is_alive();
+            }
+        }
+    }
+
+    /// Forgets everything.
+    pub(crate) fn clear(&mut self) {
+        self.table.clear();
+        self.dead = 0;
+        self.tombstones.clear();
+    }
+}

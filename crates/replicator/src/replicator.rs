@@ -1,0 +1,649 @@
+//! The replicator: caches, roles and timers around the conversation with the peer.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use lockstep_ctnetlink::Flow;
+
+use crate::commit::{Commit, CommitReport, Purge};
+use crate::config::Config;
+use crate::event::{Event, PeerState, Role, Start, SyncState, Transmit};
+use crate::external::External;
+use crate::filter::Selection;
+use crate::ftfw::{Content, Conversation};
+use crate::internal::{Internal, Learned};
+use crate::resync::{Cause, PATIENCE, Resync};
+use crate::statistics::Counters;
+use crate::wire::{Change, Malformed, Messages, decode_flow};
+
+/// A peer that says nothing for this long is taken to be away; conntrackd speaks once a second.
+pub const PEER_SILENT: Duration = Duration::from_secs(5);
+
+/// Most events waiting to be taken.
+const MAX_EVENTS: usize = 64;
+
+/// Time between demands for an acknowledgement that something waits for: the first and the next.
+const PROVOKE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(500));
+
+/// How long late messages may come, and no others, before the peer's numbers are taken anew.
+const STUCK: Duration = Duration::from_secs(3);
+
+/// Flow replication with one peer (`conntrackd` 1.4.7, mode FTFW, or another Lockstep).
+///
+/// Sans-IO: feed datagrams, kernel events and time; after each of these take datagrams from
+/// [`Replicator::poll_transmit`] and events from [`Replicator::poll_event`] until both are empty,
+/// and call [`Replicator::handle_timeout`] at [`Replicator::next_deadline`].
+pub struct Replicator {
+    config: Config,
+    started: Instant,
+    max_datagram: usize,
+    role: Role,
+    selection: Selection,
+    internal: Internal,
+    external: External,
+    conversation: Conversation,
+    peer: Option<Peer>,
+    resync: Resync,
+    /// When entries that an empty peer did not confirm are dropped.
+    sweep_at: Option<Instant>,
+    purge_at: Option<Instant>,
+    provoke_at: Option<Instant>,
+    stuck_since: Option<Instant>,
+    /// A full copy follows the reading under way, so that it need not tell one by one.
+    copy_after_dump: bool,
+    counters: Counters,
+    last_committed: u64,
+    events: VecDeque<Event>,
+    sync: SyncState,
+}
+
+struct Peer {
+    address: IpAddr,
+    heard_at: Instant,
+    silent: bool,
+}
+
+/// One change of the kernel's table.
+#[derive(Clone, Copy, Debug)]
+pub struct KernelEvent<'a> {
+    /// What happened.
+    pub change: Change,
+    /// To which flow.
+    pub flow: &'a Flow,
+    /// Whether this daemon asked for it (told by the netlink port id): such changes are known to
+    /// the peer already, or are not its business.
+    pub own: bool,
+}
+
+impl Replicator {
+    /// A backup without flows. The first datagram is ready to be taken.
+    pub fn new(config: Config, start: Start, now: Instant) -> Self {
+        let mut replicator = Self {
+            started: now,
+            max_datagram: start.max_datagram,
+            role: Role::Backup,
+            selection: Selection::new(config.filter.clone()),
+            internal: Internal::new(config.cache_limit, start.secret),
+            external: External::new(config.cache_limit, start.secret.rotate_left(32)),
+            conversation: Conversation::new(
+                start.first_sequence,
+                config.ack_window,
+                config.resend_queue,
+            ),
+            peer: None,
+            resync: Resync::wanted(Cause::Appeared),
+            sweep_at: None,
+            purge_at: None,
+            provoke_at: None,
+            stuck_since: None,
+            copy_after_dump: false,
+            counters: Counters::default(),
+            last_committed: 0,
+            events: VecDeque::new(),
+            sync: SyncState::never_heard(),
+            config,
+        };
+        replicator.handle_timeout(now);
+        replicator
+    }
+
+    /// Largest datagram payload: MTU − 28 for IPv4.
+    pub fn set_max_datagram(&mut self, bytes: usize) {
+        self.max_datagram = bytes;
+    }
+
+    /// The router's own addresses; flows that begin or end there are left out from now on.
+    pub fn set_local_addresses(&mut self, addresses: impl IntoIterator<Item = IpAddr>) {
+        self.selection.set_local(addresses);
+    }
+
+    // ---- the peer ----
+
+    /// Takes a datagram that came from `source`.
+    pub fn handle_datagram(&mut self, source: IpAddr, datagram: &[u8], now: Instant) {
+        if !self.recognise(source, datagram, now) {
+            self.counters.datagrams_foreign += 1;
+            return;
+        }
+        self.counters.datagrams_received += 1;
+        self.counters.bytes_received += datagram.len() as u64;
+        for message in Messages::of(datagram) {
+            let outcome = message.and_then(|message| {
+                self.counters.messages_received += 1;
+                let received =
+                    self.conversation.receive(&message, &mut self.internal, &mut self.counters)?;
+                if received.restarted {
+                    self.peer_restarted();
+                }
+                self.heed(received.content, message.body, now)
+            });
+            if let Err(malformed) = outcome {
+                self.count_malformed(malformed);
+            }
+        }
+        self.settle(now);
+    }
+
+    /// Whether the datagram is the peer's. The first router heard is; another one only when that
+    /// has fallen silent, since this protocol has one row of numbers for one peer.
+    fn recognise(&mut self, source: IpAddr, datagram: &[u8], now: Instant) -> bool {
+        match &mut self.peer {
+            Some(peer) if peer.address == source => {
+                peer.heard_at = now;
+                if std::mem::take(&mut peer.silent) {
+                    self.peer_appeared(source);
+                }
+                return true;
+            }
+            Some(peer) if !peer.silent => return false,
+            Some(_) | None => {}
+        }
+        let sensible = Messages::of(datagram).next().is_some_and(|first| first.is_ok());
+        if sensible {
+            if self.peer.is_some() {
+                self.conversation.new_peer(&mut self.internal);
+            }
+            self.peer = Some(Peer { address: source, heard_at: now, silent: false });
+            self.peer_appeared(source);
+        }
+        // Bytes that mean nothing make nobody a peer, but are counted for what they are.
+        sensible || self.peer.is_none()
+    }
+
+    fn heed(
+        &mut self,
+        content: Option<Content>,
+        body: &[u8],
+        now: Instant,
+    ) -> Result<(), Malformed> {
+        let Some(content) = content else {
+            let since = *self.stuck_since.get_or_insert(now);
+            if now.saturating_duration_since(since) >= STUCK {
+                self.stuck_since = None;
+                self.conversation.rearm();
+                self.want_resync(Cause::Appeared);
+            }
+            return Ok(());
+        };
+        self.stuck_since = None;
+        if let Resync::Asked { progress_at, .. } = &mut self.resync
+            && matches!(content, Content::Flow(_) | Content::Expectation | Content::Ack(..))
+        {
+            *progress_at = now;
+        }
+        match content {
+            Content::Flow(change) => {
+                let flow = decode_flow(body).map_err(|_| Malformed::BadPayload)?;
+                let now_s = self.seconds(now);
+                self.external.apply(change, &flow, now_s, &mut self.counters);
+            }
+            Content::Expectation => self.counters.expectations_ignored += 1,
+            Content::Ack(..) | Content::Nack(..) | Content::Resync | Content::Alive => {}
+        }
+        Ok(())
+    }
+
+    fn peer_appeared(&mut self, address: IpAddr) {
+        self.counters.peer_appeared += 1;
+        self.push(Event::PeerAppeared { address });
+        self.want_resync(Cause::Appeared);
+        if self.role == Role::Active {
+            self.conversation.want_copy();
+        }
+    }
+
+    fn peer_restarted(&mut self) {
+        self.counters.peer_restarted += 1;
+        // The very first greeting comes with the peer's appearance.
+        if self.counters.peer_restarted > 1 {
+            self.push(Event::PeerRestarted);
+        }
+        self.want_resync(Cause::Restarted);
+        if self.role == Role::Active {
+            self.conversation.want_copy();
+        }
+    }
+
+    fn peer_silent(&mut self) {
+        self.counters.peer_silent += 1;
+        self.conversation.peer_is_gone(&mut self.internal);
+        self.push(Event::PeerSilent);
+        self.want_resync(Cause::Appeared);
+    }
+
+    /// Whether a peer is there to be told something.
+    fn peer_present(&self) -> bool {
+        self.peer.as_ref().is_some_and(|peer| !peer.silent)
+    }
+
+    fn count_malformed(&mut self, malformed: Malformed) {
+        self.counters.malformed += 1;
+        *match malformed {
+            Malformed::Truncated => &mut self.counters.malformed_truncated,
+            Malformed::BadSize => &mut self.counters.malformed_size,
+            Malformed::WrongVersion => &mut self.counters.malformed_version,
+            Malformed::BadHeader => &mut self.counters.malformed_header,
+            Malformed::BadPayload => &mut self.counters.malformed_payload,
+        } += 1;
+    }
+
+    // ---- the kernel ----
+
+    /// The kernel's table has changed.
+    pub fn handle_kernel_event(&mut self, event: KernelEvent<'_>, now: Instant) {
+        let KernelEvent { change, flow, own } = event;
+        if !self.selection.takes(flow) {
+            self.counters.internal_filtered += 1;
+            return;
+        }
+        let learned = match change {
+            Change::New | Change::Update => {
+                let now_s = self.seconds(now);
+                self.internal.put(change, flow, own, now_s, &mut self.counters)
+            }
+            Change::Delete => self.internal.destroy(flow, own, &mut self.counters),
+        };
+        self.tell(learned);
+    }
+
+    /// The kernel's table is about to be read: at start, after an overrun, after a commit. Events
+    /// may be fed in between.
+    pub fn begin_dump(&mut self) {
+        self.internal.begin_reading();
+    }
+
+    /// One flow of the table.
+    pub fn dumped(&mut self, flow: &Flow, now: Instant) {
+        if !self.selection.takes(flow) {
+            self.counters.internal_filtered += 1;
+            return;
+        }
+        let now_s = self.seconds(now);
+        let learned = self.internal.read(flow, now_s, &mut self.counters);
+        if !self.copy_after_dump {
+            self.tell(learned);
+        }
+    }
+
+    /// The table has been read to its end: what was not in it is gone. Returns `false` when so
+    /// much has changed meanwhile that it has to be read once more.
+    #[must_use = "an untrustworthy reading has to be repeated"]
+    pub fn end_dump(&mut self, now: Instant) -> bool {
+        let present = self.peer_present();
+        let conversation = &mut self.conversation;
+        let trusted = self.internal.end_reading(&mut self.counters, |internal, learned| {
+            tell(conversation, internal, present, learned);
+        });
+        if trusted && std::mem::take(&mut self.copy_after_dump) {
+            self.conversation.want_copy();
+        }
+        self.settle(now);
+        trusted
+    }
+
+    fn tell(&mut self, learned: Learned) {
+        let present = self.peer_present();
+        tell(&mut self.conversation, &mut self.internal, present, learned);
+    }
+
+    // ---- roles ----
+
+    /// This router serves now: the external flows, committed before, are its own. Read the kernel's
+    /// table next ([`Replicator::begin_dump`]); when it has been read all of it goes to the peer.
+    pub fn activate(&mut self, now: Instant) {
+        self.role = Role::Active;
+        self.external.table.clear();
+        self.resync = Resync::Unneeded;
+        self.sweep_at = None;
+        self.purge_at = None;
+        self.copy_after_dump = true;
+        self.settle(now);
+    }
+
+    /// Another router serves now. What was ours is purged after the configured time, and the peer
+    /// is asked for everything.
+    pub fn deactivate(&mut self, now: Instant) {
+        if self.role == Role::Active {
+            self.internal.mark_ours();
+            self.purge_at = Some(now + self.config.purge_timeout);
+        }
+        self.role = Role::Backup;
+        self.want_resync(Cause::Role);
+        self.settle(now);
+    }
+
+    /// The role.
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// Begins to put the external flows into the kernel; a purge that waits is called off.
+    pub fn begin_commit(&mut self) -> Commit {
+        self.purge_at = None;
+        Commit::default()
+    }
+
+    /// A commit has ended, or was cut short.
+    pub fn end_commit(&mut self, report: &CommitReport) {
+        self.last_committed = report.committed();
+        self.counters.committed += report.committed();
+        self.counters.committed_updated += report.updated;
+        self.counters.committed_replaced += report.replaced;
+        self.counters.commit_unchanged += report.unchanged;
+        self.counters.commit_refused += report.refused();
+    }
+
+    /// Begins to remove what was ours from the kernel, after [`Event::PurgeDue`].
+    pub fn begin_purge(&self) -> Purge {
+        Purge::default()
+    }
+
+    /// A purge has removed this many flows.
+    pub fn end_purge(&mut self, removed: u64) {
+        self.counters.purged += removed;
+    }
+
+    /// Asks the peer for everything it has (`conntrackd -n`).
+    pub fn request_resync(&mut self, now: Instant) {
+        self.resync = Resync::wanted(Cause::Command);
+        self.settle(now);
+    }
+
+    /// Sends the peer everything we have (`conntrackd -B`).
+    pub fn send_everything(&mut self) {
+        self.conversation.want_copy();
+    }
+
+    /// Forgets what the peer has told (`conntrackd -f external`).
+    pub fn flush_external(&mut self) {
+        self.external.table.clear();
+    }
+
+    /// Forgets what the kernel has told (`conntrackd -f internal`); read the table afterwards.
+    pub fn flush_internal(&mut self) {
+        self.conversation.peer_is_gone(&mut self.internal);
+        self.internal.clear();
+        if self.role == Role::Backup {
+            self.want_resync(Cause::Command);
+        }
+    }
+
+    // ---- time ----
+
+    /// When to call [`Replicator::handle_timeout`]; valid until the next call of anything else.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let silent = self.peer.as_ref().filter(|peer| !peer.silent);
+        let resync = self.resync.next_deadline().filter(|_| self.peer_present());
+        [
+            self.conversation.next_deadline(),
+            silent.map(|peer| peer.heard_at + PEER_SILENT),
+            resync,
+            self.sweep_at,
+            self.purge_at,
+            self.provoke_at,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// Does what the clock asks for; spurious calls are harmless.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if let Some(peer) = &mut self.peer
+            && !peer.silent
+            && now.saturating_duration_since(peer.heard_at) >= PEER_SILENT
+        {
+            peer.silent = true;
+            self.peer_silent();
+        }
+        if due(self.provoke_at, now) {
+            self.provoke_at = Some(now + PROVOKE.1);
+            self.conversation.provoke(&mut self.counters);
+        }
+        if due(self.sweep_at, now) {
+            self.sweep_at = None;
+            self.counters.external_swept += self.external.sweep() as u64;
+        }
+        if due(self.purge_at, now) {
+            self.purge_at = None;
+            self.push(Event::PurgeDue);
+        }
+        if let Resync::Asked { progress_at, cause, attempts, .. } = self.resync
+            && now.saturating_duration_since(progress_at) >= PATIENCE
+        {
+            self.resync = Resync::Wanted { at: None, cause, attempts };
+        }
+        self.settle(now);
+        self.conversation.handle_timeout(now, &mut self.counters);
+    }
+
+    /// Draws the consequences of what has changed.
+    fn settle(&mut self, now: Instant) {
+        self.conversation.handle_answer(now, &mut self.counters);
+        self.step_resync(now);
+        let waits = self.peer_present() && self.conversation.waits_for_peer();
+        self.provoke_at = match self.provoke_at {
+            _ if !waits => None,
+            None => Some(now + PROVOKE.0),
+            at => at,
+        };
+        let sync = self.sync_state();
+        if sync != self.sync {
+            self.push(Event::Sync(sync.clone()));
+            self.sync = sync;
+        }
+    }
+
+    fn step_resync(&mut self, now: Instant) {
+        match self.resync {
+            Resync::Wanted { at, cause, attempts } => {
+                let may_ask = self.peer_present() && self.conversation.established();
+                if may_ask && at.is_none_or(|at| now >= at) {
+                    let generation = self.external.begin_generation();
+                    self.conversation.ask_for_everything(generation, &mut self.counters);
+                    self.sweep_at = None;
+                    self.resync = Resync::Asked { generation, progress_at: now, cause, attempts };
+                }
+            }
+            Resync::Asked { generation, cause, attempts, .. } => {
+                let open = self.conversation.resync_open(generation);
+                if !open && self.conversation.gaps() == 0 {
+                    self.resync_ended(cause, attempts, now);
+                }
+            }
+            Resync::Unneeded | Resync::Complete => {}
+        }
+    }
+
+    fn resync_ended(&mut self, cause: Cause, attempts: u32, now: Instant) {
+        if self.conversation.take_doubt() {
+            self.resync = Resync::again(cause, attempts, now);
+            return;
+        }
+        self.resync = Resync::Complete;
+        self.counters.resyncs_completed += 1;
+        // A router that has just booted has nothing to say, and what it told before is still the
+        // best that is known of its connections: it is kept as long as a purge would take.
+        let confirmed = self.external.confirmed();
+        if cause == Cause::Restarted && confirmed == 0 && self.external.table.len() > 0 {
+            self.sweep_at = Some(now + self.config.purge_timeout);
+        } else {
+            self.counters.external_swept += self.external.sweep() as u64;
+        }
+        self.push(Event::ResyncCompleted { flows: confirmed });
+    }
+
+    fn want_resync(&mut self, cause: Cause) {
+        if self.role == Role::Backup {
+            self.resync = Resync::wanted(cause);
+        }
+    }
+
+    // ---- towards the caller ----
+
+    /// Puts the next datagram into `buffer`, which is cleared first; `None` when there is nothing
+    /// to send now. To be called again until then after every other call.
+    pub fn poll_transmit(&mut self, now: Instant, buffer: &mut Vec<u8>) -> Option<Transmit> {
+        buffer.clear();
+        let messages = self.conversation.fill(
+            self.max_datagram,
+            &mut self.internal,
+            &mut self.counters,
+            now,
+            buffer,
+        );
+        if messages == 0 {
+            return None;
+        }
+        self.counters.datagrams_sent += 1;
+        self.counters.bytes_sent += buffer.len() as u64;
+        Some(Transmit { messages })
+    }
+
+    /// The next thing the caller should know.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// Whether this router holds every flow the peer has told, and why (not).
+    pub fn sync_state(&self) -> SyncState {
+        let (in_sync, reason) = match (&self.peer, &self.resync, self.role) {
+            (_, _, Role::Active) => (true, "this router is the active one".to_owned()),
+            (None, _, Role::Backup) => return SyncState::never_heard(),
+            (Some(peer), _, Role::Backup) if peer.silent => {
+                (false, format!("the peer {} has fallen silent", peer.address))
+            }
+            (Some(peer), Resync::Wanted { at: None, .. } | Resync::Unneeded, Role::Backup) => {
+                (false, format!("the peer {} has not been asked for its flows yet", peer.address))
+            }
+            (Some(peer), Resync::Wanted { at: Some(_), .. }, Role::Backup) => (
+                false,
+                format!("flows of the peer {} were lost and are asked for again", peer.address),
+            ),
+            (Some(peer), Resync::Asked { .. }, Role::Backup) => {
+                (false, format!("flows are arriving from the peer {}", peer.address))
+            }
+            (Some(peer), Resync::Complete, Role::Backup) if self.conversation.gaps() > 0 => {
+                (false, format!("messages of the peer {} are missing", peer.address))
+            }
+            (Some(peer), Resync::Complete, Role::Backup) => {
+                (true, format!("all flows of the peer {} have arrived", peer.address))
+            }
+        };
+        SyncState { in_sync, reason }
+    }
+
+    /// The peer, if one has ever been heard.
+    pub fn peer(&self, now: Instant) -> Option<PeerState> {
+        self.peer.as_ref().map(|peer| PeerState {
+            address: peer.address,
+            heard: now.saturating_duration_since(peer.heard_at),
+            silent: peer.silent,
+            unacknowledged: self.conversation.unacknowledged(),
+            waiting: self.conversation.waiting_to_send(),
+        })
+    }
+
+    /// Flows in the internal cache.
+    pub fn internal_len(&self) -> usize {
+        self.internal.len()
+    }
+
+    /// Flows in the external cache.
+    pub fn external_len(&self) -> usize {
+        self.external.table.len()
+    }
+
+    /// The flows our kernel has told, in the order of the cache.
+    pub fn internal_flows(&self) -> impl Iterator<Item = Flow> {
+        let alive = self.internal.table.iter().filter(|entry| entry.stage.is_alive());
+        alive.map(|entry| entry.stored.flow())
+    }
+
+    /// The flows the peer has told, in the order of the cache.
+    pub fn external_flows(&self) -> impl Iterator<Item = Flow> {
+        self.external.table.iter().map(|entry| entry.stored.flow())
+    }
+
+    /// Flows put into the kernel by the last commit.
+    pub fn last_committed(&self) -> u64 {
+        self.last_committed
+    }
+
+    /// What has been counted.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// The counters and the lengths of caches and queues, by name.
+    pub fn statistics(&self) -> BTreeMap<&'static str, u64> {
+        let mut all = self.counters.by_name();
+        all.extend([
+            ("internal-flows", self.internal.len() as u64),
+            ("external-flows", self.external.table.len() as u64),
+            ("resend-queue-length", self.conversation.unacknowledged() as u64),
+            ("transmit-queue-length", self.conversation.waiting_to_send() as u64),
+        ]);
+        all
+    }
+
+    pub(crate) fn internal(&self) -> &Internal {
+        &self.internal
+    }
+
+    pub(crate) fn external(&self) -> &External {
+        &self.external
+    }
+
+    /// Whole seconds since the start.
+    pub(crate) fn seconds(&self, now: Instant) -> u32 {
+        now.saturating_duration_since(self.started).as_secs() as u32
+    }
+
+    fn push(&mut self, event: Event) {
+        if self.events.len() == MAX_EVENTS {
+            self.events.pop_front();
+            self.counters.events_dropped += 1;
+        }
+        self.events.push_back(event);
+    }
+}
+
+fn tell(
+    conversation: &mut Conversation,
+    internal: &mut Internal,
+    peer_present: bool,
+    learned: Learned,
+) {
+    match learned {
+        Learned::Tell(slot) if peer_present => conversation.queue_flow(slot, internal),
+        // Nobody listens; whoever comes gets a full copy.
+        Learned::Tell(slot) | Learned::Forget(slot) => conversation.forget_flow(slot, internal),
+        Learned::Nothing => {}
+    }
+}
+
+fn due(at: Option<Instant>, now: Instant) -> bool {
+    at.is_some_and(|at| now >= at)
+}

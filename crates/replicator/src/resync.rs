@@ -1,0 +1,61 @@
+//! Whether the peer's flows have arrived in full, and how that is found out.
+//!
+//! The wire has no mark for the end of a full copy. It is known nevertheless: the peer
+//! acknowledges our request only after the flows that answer it, and every NACK of ours only after
+//! what it repeated. So the copy is complete when the request and all NACKs are acknowledged
+//! (`docs/decisions/0003-end-of-a-resync.md`).
+
+use std::time::{Duration, Instant};
+
+/// How long a resync may go without a sign of progress before it is asked for again.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Least and most time between attempts.
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
+
+/// Where the copy of the peer's flows stands.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Resync {
+    /// Not needed: this router is active.
+    Unneeded,
+    /// To be asked for, not before `at`.
+    Wanted { at: Option<Instant>, cause: Cause, attempts: u32 },
+    /// Asked for.
+    Asked { generation: u32, progress_at: Instant, cause: Cause, attempts: u32 },
+    /// Arrived.
+    Complete,
+}
+
+/// What made a resync necessary.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Cause {
+    /// The peer was heard for the first time or after a silence.
+    Appeared,
+    /// The peer has started again, so it may know less than it has told.
+    Restarted,
+    /// This router has become backup.
+    Role,
+    /// A person asked.
+    Command,
+}
+
+impl Resync {
+    pub(crate) fn wanted(cause: Cause) -> Self {
+        Self::Wanted { at: None, cause, attempts: 0 }
+    }
+
+    /// Asks again after something was lost for good, waiting longer each time.
+    pub(crate) fn again(cause: Cause, attempts: u32, now: Instant) -> Self {
+        let wait = RETRY.0.saturating_mul(1 << attempts.min(6)).min(RETRY.1);
+        Self::Wanted { at: Some(now + wait), cause, attempts: attempts + 1 }
+    }
+
+    /// When to look again.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        match self {
+            Self::Wanted { at, .. } => *at,
+            Self::Asked { progress_at, .. } => Some(*progress_at + PATIENCE),
+            Self::Unneeded | Self::Complete => None,
+        }
+    }
+}
