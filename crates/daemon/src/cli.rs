@@ -137,4 +137,31 @@ mod tests {
     fn the_command_line_is_consistent() {
         Arguments::command().debug_assert();
     }
+
+    #[test]
+    fn the_reference_names_every_command_and_option() {
+        let reference = include_str!("../../../docs/reference/commands.md");
+        let mut missing = Vec::new();
+        for (call, command) in calls("lockstep", &Arguments::command()) {
+            if !reference.contains(&format!("### `{call}")) {
+                missing.push(call);
+            }
+            let options = command.get_arguments().filter(|option| !option.is_hide_set());
+            for option in options.filter_map(clap::Arg::get_long) {
+                if !reference.contains(&format!("--{option}")) {
+                    missing.push(format!("--{option}"));
+                }
+            }
+        }
+        assert!(missing.is_empty(), "docs/reference/commands.md does not name {missing:?}");
+    }
+
+    /// The commands that do something, with the words that call them.
+    fn calls(words: &str, command: &clap::Command) -> Vec<(String, clap::Command)> {
+        if !command.has_subcommands() {
+            return vec![(words.to_owned(), command.clone())];
+        }
+        let visible = command.get_subcommands().filter(|inner| !inner.is_hide_set());
+        visible.flat_map(|inner| calls(&format!("{words} {}", inner.get_name()), inner)).collect()
+    }
 }

@@ -21,6 +21,9 @@ pub(super) fn show(name: Option<&str>, ask: &Ask) -> anyhow::Result<()> {
     }
     let mut page = Page::new();
     describe(&mut page, &status, SystemTime::now());
+    if name.is_some() {
+        describe_more(&mut page, &status);
+    }
     page.print()
 }
 
@@ -74,6 +77,26 @@ fn describe(page: &mut Page, status: &Status, now: SystemTime) {
     hooks(page, &status.hooks);
 }
 
+/// What is too much for the whole router: every counter, and what the hooks said.
+fn describe_more(page: &mut Page, status: &Status) {
+    for router in &status.virtual_routers {
+        let mut table = Table::new(&["COUNTER", "VALUE"]);
+        for (name, value) in &router.statistics {
+            table.row([name.into(), value.to_string().into()]);
+        }
+        page.gap();
+        page.line(&format!("counters of {}", router.name));
+        page.table(&table);
+    }
+    for hook in status.hooks.iter().filter(|hook| !hook.output.is_empty()) {
+        page.gap();
+        page.line(&format!("output of {}", hook.command));
+        for line in &hook.output {
+            page.line(&format!("  {line}"));
+        }
+    }
+}
+
 fn groups(page: &mut Page, groups: &[Group], now: SystemTime) {
     let mut table = Table::new(&["GROUP", "STATE", "FOR", "WHY"]);
     for group in groups {
@@ -125,6 +148,19 @@ fn virtual_routers(page: &mut Page, routers: &[VirtualRouter]) {
     }
     page.table(&table);
     for router in routers {
+        let errors: Vec<String> = router
+            .statistics
+            .iter()
+            .filter(|(name, value)| **value > 0 && counts_errors(name))
+            .map(|(name, value)| format!("{value} {name}"))
+            .collect();
+        if !errors.is_empty() {
+            page.words(&[
+                Cell::styled("counted", Style::Notable),
+                format!("on {} for {}: {}", router.interface, router.name, errors.join(", "))
+                    .into(),
+            ]);
+        }
         for rejected in &router.rejected {
             page.words(&[
                 Cell::styled("rejected", Style::Notable),
@@ -132,6 +168,11 @@ fn virtual_routers(page: &mut Page, routers: &[VirtualRouter]) {
             ]);
         }
     }
+}
+
+/// Whether the counter with this name is 0 on a link where all is well.
+fn counts_errors(name: &str) -> bool {
+    name.contains("error") || name.contains("failure")
 }
 
 fn checks(page: &mut Page, checks: &[Check]) {

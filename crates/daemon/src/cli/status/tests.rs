@@ -17,7 +17,11 @@ fn status() -> Status {
         priority: 100,
         effective_priority: 100,
         master_address: Some("10.1.1.3".to_owned()),
-        statistics: [].into(),
+        statistics: [
+            ("adverts-rcvd".to_owned(), 12),
+            ("authentication-failures".to_owned(), u64::from(name == "inside")),
+        ]
+        .into(),
         rejected: vec!["10.1.1.7 uses another password".to_owned()],
     };
     let group = |name: &str, state: &str, step: Option<&str>| Group {
@@ -79,6 +83,7 @@ other    fault   3m 12s  a reason
 VIRTUAL ROUTER  GROUP    INTERFACE  VRID  VERSION  STATE   PRIORITY  MASTER
 inside          gateway  eth0       51    2 ipv4   backup  100       10.1.1.3
 outside         other    eth0       51    2 ipv4   backup  100       10.1.1.3
+counted on eth0 for inside: 1 authentication-failures
 rejected on eth0 for inside: 10.1.1.7 uses another password
 rejected on eth0 for outside: 10.1.1.7 uses another password
 
@@ -90,6 +95,24 @@ heartbeat  good   exit status 0
 
 HOOK OF  FOR     STARTED                   TOOK     RESULT
 gateway  backup  2026-03-01T12:00:00.000Z  1204 ms  exit status 1: no such service
+";
+    assert_eq!(page.text(), expected);
+}
+
+#[test]
+fn a_named_group_is_shown_with_counters_and_the_words_of_its_hooks() {
+    let mut status = status();
+    narrow(&mut status, "gateway").unwrap();
+    let mut page = Page::plain();
+    describe_more(&mut page, &status);
+    let expected = "\
+counters of inside
+COUNTER                  VALUE
+adverts-rcvd             12
+authentication-failures  1
+
+output of /opt/hook --backup
+  no such service
 ";
     assert_eq!(page.text(), expected);
 }
