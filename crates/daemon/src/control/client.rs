@@ -40,12 +40,13 @@ impl Client {
     pub(crate) fn ask<T: DeserializeOwned>(&mut self, request: &Request) -> anyhow::Result<T> {
         let mut line = serde_json::to_vec(request)?;
         line.push(b'\n');
-        self.stream.get_mut().write_all(&line).context("cannot ask the daemon")?;
         let mut answer = Vec::new();
-        let read = self.stream.read_until(b'\n', &mut answer);
-        read.context("the daemon does not answer")?;
-        if answer.is_empty() {
-            bail!("the daemon has ended");
+        let asked = self.stream.get_mut().write_all(&line);
+        match asked.and_then(|()| self.stream.read_until(b'\n', &mut answer)) {
+            Ok(0) => bail!("the daemon has ended"),
+            Ok(_) => {}
+            Err(error) if has_hung_up(&error) => bail!("the daemon has ended"),
+            Err(error) => return Err(error).context("the daemon does not answer"),
         }
         let answer =
             serde_json::from_slice(&answer).context("the daemon's answer is not understood")?;
@@ -56,6 +57,10 @@ impl Client {
             Answer::Error(error) => bail!(error),
         }
     }
+}
+
+fn has_hung_up(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
 }
 
 fn why_not(error: &io::Error, path: &Path) -> String {

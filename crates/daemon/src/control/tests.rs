@@ -218,6 +218,16 @@ fn the_socket_is_gone_when_the_thread_has_ended() {
 }
 
 #[test]
+fn a_client_hears_that_the_daemon_has_ended() {
+    let bench = Bench::new();
+    let mut client = bench.client();
+    client.ask::<Pong>(&Request::Ping {}).unwrap();
+    drop(bench);
+    let error = client.ask::<Pong>(&Request::Ping {}).unwrap_err();
+    assert_eq!(format!("{error:#}"), "the daemon has ended");
+}
+
+#[test]
 fn without_a_daemon_the_client_says_so_in_one_line() {
     let error = Client::connect(Path::new("/nonexistent/s")).map(drop).unwrap_err();
     let expected =
