@@ -15,7 +15,10 @@ use futures_util::TryStreamExt;
 use ipnet::IpNet;
 use lockstep_kernel::namespace::Namespace;
 use lockstep_kernel::sysctl;
+use lockstep_kernel::vrrp::Announcer;
+use lockstep_vrrp::announcement;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
+use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage};
 use rtnetlink::{LinkUnspec, RouteMessageBuilder};
 
 use crate::lan::{Lan, Port};
@@ -163,6 +166,18 @@ impl Node {
         .with_context(|| format!("failed to read the addresses of {interface} of {}", self.name))
     }
 
+    /// Tells the neighbours on an interface that an address is here now: a gratuitous ARP or an
+    /// unsolicited neighbour advertisement.
+    pub fn announce(&self, interface: &str, address: IpAddr) -> Result<()> {
+        netlink::within(&self.namespace, async |handle| {
+            let index = netlink::index_of(interface)?;
+            let link = handle.link().get().match_index(index).execute().try_next().await?;
+            let mac = link.and_then(|link| mac_of(&link)).context("it has no Ethernet address")?;
+            Ok(Announcer::open(index)?.send(&announcement(address, mac, true))?)
+        })
+        .with_context(|| format!("failed to announce {address} on {interface} of {}", self.name))
+    }
+
     /// Adds a route to the main table.
     pub fn add_route(&self, destination: IpNet, via: IpAddr) -> Result<()> {
         netlink::within(&self.namespace, async |handle| {
@@ -235,6 +250,14 @@ impl Node {
     }
 }
 
+impl Drop for Node {
+    fn drop(&mut self) {
+        // The links go first. The kernel clears a namespace away in an order of its own, and a host
+        // without its firewall and flows would answer what is still coming in with resets.
+        self.cables().clear();
+    }
+}
+
 /// A thread inside a host that starts its processes.
 struct Keeper {
     jobs: Option<mpsc::Sender<Job>>,
@@ -282,6 +305,13 @@ impl fmt::Debug for Keeper {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Keeper")
     }
+}
+
+fn mac_of(message: &LinkMessage) -> Option<[u8; 6]> {
+    message.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::Address(bytes) => bytes.as_slice().try_into().ok(),
+        _ => None,
+    })
 }
 
 fn address_of(message: &AddressMessage) -> Option<IpNet> {

@@ -6,6 +6,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use lockstep_ctnetlink::{Batch, Family, Flow, Kind, Messages};
+use lockstep_kernel::conntrack::TableSocket;
 use lockstep_lab::traffic::{Connections, Pace, Probe, flows};
 use lockstep_lab::{Firewall, Interface, Lab, Lan, Node, RouterId, Selector, lose, lose_nothing};
 
@@ -125,6 +127,28 @@ fn a_lost_flow_stalls_behind_the_strict_firewall() -> Result<()> {
 }
 
 #[test]
+fn connections_survive_a_failover_exactly_when_their_flows_are_carried_over() -> Result<()> {
+    for (firewall, carried) in
+        [(Firewall::Strict, true), (Firewall::Default, true), (Firewall::Strict, false)]
+    {
+        let Some(mut lab) = lab(firewall)? else { return Ok(()) };
+        serve_on(&lab, RouterId::A)?;
+        let connections = open(&lab, 10)?;
+        let table = if carried { table_of(lab.router(RouterId::A)?)? } else { Vec::new() };
+        lab.power_off(RouterId::A);
+        fill_table_of(lab.router(RouterId::B)?, &table)?;
+        serve_on(&lab, RouterId::B)?;
+
+        let patience = if carried { PATIENCE } else { SILENCE };
+        let verdict = connections.settle(Instant::now(), patience);
+        let expected = if carried { (10, 0) } else { (0, 10) };
+        assert_eq!((verdict.alive, verdict.stalled), expected, "{firewall:?}: {verdict:?}");
+        assert_eq!(verdict.all_survived(), carried);
+    }
+    Ok(())
+}
+
+#[test]
 fn a_router_that_was_switched_off_comes_back_without_addresses_and_flows() -> Result<()> {
     let Some(mut lab) = lab(Firewall::Strict)? else { return Ok(()) };
     serve_on(&lab, RouterId::A)?;
@@ -191,16 +215,12 @@ fn pair() -> Result<Option<(Node, Node)>> {
     Ok(Some((here, there)))
 }
 
-/// Gives the virtual addresses to a router, and makes the neighbours notice: to send them something
-/// from the virtual address the kernel must ask for their MAC, and they learn the asker's.
+/// Gives the virtual addresses to a router and says so to the neighbours.
 fn serve_on(lab: &Lab, id: RouterId) -> Result<()> {
     let router = lab.router(id)?;
     for (interface, address) in Lab::virtual_addresses() {
         router.add_address(interface, address)?;
-        let neighbour =
-            if address.contains(&IpAddr::from(Lab::CLIENT)) { Lab::CLIENT } else { Lab::SERVER };
-        let socket = router.run(|| UdpSocket::bind((address.addr(), 0)))??;
-        socket.send_to(b"here I am", (neighbour, 9))?;
+        router.announce(interface, address.addr())?;
     }
     Ok(())
 }
@@ -216,6 +236,35 @@ fn connect(lab: &Lab) -> Result<(TcpStream, TcpStream)> {
 fn open(lab: &Lab, count: usize) -> Result<Connections> {
     let address = SocketAddr::from((Lab::SERVER, 5001));
     Connections::open(lab.client(), lab.server(), address, count, Pace::default())
+}
+
+fn table_of(router: &Node) -> Result<Vec<Flow>> {
+    router.run(|| {
+        let mut table = TableSocket::open()?;
+        let mut dump = table.dump(Family::Ipv4)?;
+        let (mut buffer, mut flows) = (Vec::new(), Vec::new());
+        while dump.read(&mut buffer)? {
+            for message in Messages::new(&buffer) {
+                let message = message?;
+                if message.kind()? == Kind::Entry {
+                    flows.push(message.flow()?);
+                }
+            }
+        }
+        Ok(flows)
+    })?
+}
+
+fn fill_table_of(router: &Node, flows: &[Flow]) -> Result<()> {
+    router.run(|| {
+        let mut table = TableSocket::open()?;
+        let mut batch = Batch::new();
+        for flow in flows {
+            assert!(batch.create(flow), "a few flows fit one batch");
+        }
+        assert_eq!(table.execute(&mut batch)?, []);
+        Ok(())
+    })?
 }
 
 fn tracked(router: &Node) -> Result<u32> {
