@@ -33,7 +33,7 @@ pub(crate) const RESEND_QUEUE: usize = 131_072;
 /// Flows in each cache.
 pub(crate) const CACHE_LIMIT: usize = 1_000_000;
 /// conntrackd's `PurgeTimeout`.
-pub(crate) const PURGE_TIMEOUT: Duration = Duration::from_secs(60);
+pub(crate) const PURGE_TIMEOUT: Duration = Duration::from_mins(1);
 /// Receive buffer of the kernel's events, in bytes.
 pub(crate) const EVENT_BUFFER: usize = 8 * 1024 * 1024;
 /// conntrackd's usual UDP port.

@@ -24,6 +24,8 @@ pub(crate) fn mask_secrets(source: &str) -> String {
 enum Kind {
     Bare,
     Quoted,
+    /// A string that its line or the text ends before a quote does.
+    Unclosed,
     Equals,
     Dot,
     OpenBracket,
@@ -57,16 +59,17 @@ fn secrets(source: &str) -> Vec<Range<usize>> {
         match token.kind {
             Kind::Newline => line_begins = true,
             Kind::Comment if is_suspect(&source[token.span.clone()]) => {
-                found.push(token.span.clone())
+                found.push(token.span.clone());
             }
             Kind::OpenBracket if begins => {
-                let end = tokens[index..].iter().position(|t| t.kind == Kind::Newline);
-                let header = &tokens[index..end.map_or(tokens.len(), |end| index + end)];
-                let last =
-                    header.iter().rev().find(|t| matches!(t.kind, Kind::Bare | Kind::Quoted));
+                let header = tokens[index..]
+                    .iter()
+                    .take_while(|t| !matches!(t.kind, Kind::Newline | Kind::Equals));
+                let last = header.filter(|t| matches!(t.kind, Kind::Bare | Kind::Quoted)).last();
                 in_secret_header = last.is_some_and(|t| holds_secrets(name(source, t)));
-                index += header.len();
             }
+            // A quote too many turns strings inside out: what looks like one is none.
+            Kind::Unclosed => found.extend(suspect_rest(source, token.span.clone())),
             Kind::Bare | Kind::Quoted => key = Some(token.span.clone()),
             Kind::Equals => {
                 let Some(span) = key.take() else { continue };
@@ -100,6 +103,14 @@ fn secrets(source: &str) -> Vec<Range<usize>> {
 fn starts_statement(rest: &[Token], source: &str) -> bool {
     rest.first()
         .is_some_and(|t| t.kind == Kind::OpenBracket && source[t.span.clone()].starts_with('['))
+}
+
+/// From the first word that speaks of a secret, in the line where `unclosed` begins, to its end.
+fn suspect_rest(source: &str, unclosed: Range<usize>) -> Option<Range<usize>> {
+    let line = source[..unclosed.start].rfind('\n').map_or(0, |newline| newline + 1);
+    let text = source[line..unclosed.end].to_ascii_lowercase();
+    let first = ["auth", "pas", "secret", "psk"].iter().filter_map(|word| text.find(word)).min()?;
+    Some(line + first..unclosed.end)
 }
 
 /// The value at the front of `rest`: one string, a list, or words to the end of the element.
@@ -152,7 +163,7 @@ fn tokens(source: &str) -> Vec<Token> {
     let mut at = 0;
     while at < bytes.len() {
         let start = at;
-        let kind = match bytes[at] {
+        let mut kind = match bytes[at] {
             b' ' | b'\t' | b'\r' => {
                 at += 1;
                 continue;
@@ -171,7 +182,10 @@ fn tokens(source: &str) -> Vec<Token> {
         };
         at = match kind {
             Kind::Comment => line_end(bytes, at),
-            Kind::Quoted => string_end(bytes, at),
+            Kind::Quoted => string_end(bytes, at).unwrap_or_else(|| {
+                kind = Kind::Unclosed;
+                unclosed_end(bytes, at)
+            }),
             Kind::Bare => bare_end(bytes, at),
             _ => at + 1,
         };
@@ -189,24 +203,31 @@ fn bare_end(bytes: &[u8], at: usize) -> usize {
     bytes[at..].iter().position(ends).map_or(bytes.len(), |length| at + length)
 }
 
-/// One past the closing quote; a string of one line ends with its line at the latest, one of
-/// several lines with the text.
-fn string_end(bytes: &[u8], start: usize) -> usize {
+/// One past the closing quote, which a string of one line has in that line.
+fn string_end(bytes: &[u8], start: usize) -> Option<usize> {
     let quote = bytes[start];
     let escapes = quote == b'"';
-    let triple = bytes[start..].starts_with(&[quote; 3]);
+    let triple = is_triple(bytes, start);
     let mut at = start + if triple { 3 } else { 1 };
     while at < bytes.len() {
         match bytes[at] {
             b'\\' if escapes => at += 1,
-            b'\n' if !triple => return at,
-            byte if byte == quote && !triple => return at + 1,
-            byte if byte == quote && bytes[at..].starts_with(&[quote; 3]) => return at + 3,
+            b'\n' if !triple => return None,
+            byte if byte == quote && !triple => return Some(at + 1),
+            byte if byte == quote && is_triple(bytes, at) => return Some(at + 3),
             _ => {}
         }
         at += 1;
     }
-    bytes.len()
+    None
+}
+
+fn unclosed_end(bytes: &[u8], start: usize) -> usize {
+    if is_triple(bytes, start) { bytes.len() } else { line_end(bytes, start) }
+}
+
+fn is_triple(bytes: &[u8], at: usize) -> bool {
+    bytes[at..].starts_with(&[bytes[at]; 3])
 }
 
 #[cfg(test)]
@@ -236,6 +257,9 @@ mod tests {
             "interface = \"eth0\" # the password was hunter2!",
             "password = \"a\\\"hunter2!\"",
             "password = hunter2!hunter2!",
+            "authentication = { type = \"pa\"ss\", password = \"hunter2!\" }",
+            "authentication = { type = \"pass\", \"\"\"password = \"hunter2!\" }",
+            "authentication = {\n[ type = \"pass\", password = \"hunter2!\" }",
         ] {
             let masked = mask_secrets(line);
             assert!(!masked.contains("hunter2"), "{masked}");

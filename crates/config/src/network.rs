@@ -108,7 +108,14 @@ pub(crate) fn addresses(
         // A virtual router without a group has been reported.
         let group = groups.of(router.name.get_ref());
         let condition = Condition { when: When::Master, group };
-        for read in &router.addresses {
+        for (index, read) in router.addresses.iter().enumerate() {
+            // Twice in one virtual router has been reported there.
+            if router.addresses[..index]
+                .iter()
+                .any(|earlier| earlier.address.addr() == read.address.addr())
+            {
+                continue;
+            }
             add(root, &mut addresses, read.clone(), interface.get_ref(), condition.clone());
         }
     }
@@ -138,15 +145,12 @@ fn add(
         other.interface == interface && other.address.addr() == read.address.addr()
     };
     if let Some((_, span)) = addresses.iter().find(same) {
-        // Twice in one virtual router has been reported there.
-        if *span != read.span {
-            root.report().push(
-                Problem::error(format!("address {} is on {interface} twice", read.address.addr()))
-                    .label("again here")
-                    .at(read.span)
-                    .context(span.clone(), "first here"),
-            );
-        }
+        root.report().push(
+            Problem::error(format!("address {} is on {interface} twice", read.address.addr()))
+                .label("again here")
+                .at(read.span)
+                .context(span.clone(), "first here"),
+        );
         return;
     }
     let address = Address {

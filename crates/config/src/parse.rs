@@ -81,12 +81,7 @@ fn read(report: &Report, entries: &DeTable<'_>, surroundings: &Surroundings) -> 
     };
     declared.tables = tables.into_list();
 
-    if routers.is_empty()
-        && declared.links.is_empty()
-        && declared.addresses.is_empty()
-        && declared.routes.is_empty()
-        && declared.rules.is_empty()
-    {
+    if ["vrrp", "interface", "address", "route", "rule"].iter().all(|key| root.get(key).is_none()) {
         let problem = Problem::warning("nothing is configured")
             .label("no virtual router, address, route, rule or interface");
         report.push(problem.at(0..0));

@@ -70,15 +70,17 @@ impl Problem {
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     problems: RefCell<Vec<Problem>>,
-    /// The lines with syntax errors: what was recovered of them is not judged further.
+    /// The lines with syntax errors, and all that follows a broken header: what was recovered of
+    /// them is not judged further.
     broken_lines: Vec<Range<usize>>,
 }
 
 impl Report {
     /// Starts with the syntax errors of `text`.
-    pub(crate) fn new(text: &str, syntax: Vec<Problem>) -> Self {
+    pub(crate) fn new(text: &str, mut syntax: Vec<Problem>) -> Self {
+        syntax.truncate(MAX_DIAGNOSTICS);
         let broken_lines =
-            syntax.iter().map(|problem| line_around(text, problem.span.start)).collect();
+            syntax.iter().map(|problem| broken_around(text, problem.span.start)).collect();
         Self { problems: RefCell::new(syntax), broken_lines }
     }
 
@@ -129,6 +131,19 @@ fn line_around(text: &str, at: usize) -> Range<usize> {
     let start = text[..at].rfind('\n').map_or(0, |newline| newline + 1);
     let end = text[at..].find('\n').map_or(text.len() + 1, |length| at + length + 1);
     start..end
+}
+
+/// The line in which `at` lies; of a header, its whole table, for nobody knows which table it is.
+fn broken_around(text: &str, at: usize) -> Range<usize> {
+    let line = line_around(text, at);
+    if !text[line.start..].starts_with('[')
+        || line.end > text.len()
+        || text[line.end..].starts_with('[')
+    {
+        return line;
+    }
+    let next = text[line.end..].find("\n[").map_or(text.len() + 1, |length| line.end + length + 1);
+    line.start..next
 }
 
 /// Names from the file may hold control characters, which a terminal would obey.

@@ -21,6 +21,8 @@ pub(crate) struct Table<'a> {
     span: Range<usize>,
     /// What it is, for sentences: "virtual router `inside`".
     title: String,
+    /// Keys that an unknown one probably stands for: that they are missing is no news.
+    misspelt: Vec<&'static str>,
 }
 
 impl<'a> Table<'a> {
@@ -40,12 +42,12 @@ impl<'a> Table<'a> {
         span: Range<usize>,
         title: String,
     ) -> Self {
-        for key in entries.keys() {
-            if !section.has(key.get_ref()) {
-                report.push(schema::unknown_key(section, key.get_ref()).at(key.span()));
-            }
+        let mut misspelt = Vec::new();
+        for key in entries.keys().filter(|key| !section.has(key.get_ref())) {
+            report.push(schema::unknown_key(section, key.get_ref()).at(key.span()));
+            misspelt.extend(schema::nearest(key.get_ref(), section.keys));
         }
-        Self { report, entries, section, span, title }
+        Self { report, entries, section, span, title, misspelt }
     }
 
     pub(crate) fn report(&self) -> &'a Report {
@@ -75,7 +77,7 @@ impl<'a> Table<'a> {
     /// The value of `key`; reports that it is missing, with `help`.
     pub(crate) fn require(&self, key: &str, help: &str) -> Option<Value<'a>> {
         let value = self.get(key);
-        if value.is_none() {
+        if value.is_none() && !self.misspelt.contains(&key) {
             self.report.push(
                 Problem::absence(format!("{} has no `{key}`", self.title))
                     .label(format!("`{key}` is required"))
@@ -178,6 +180,11 @@ impl<'a> Value<'a> {
 
     pub(crate) fn is_string(&self) -> bool {
         self.node.is_str()
+    }
+
+    /// The string, when the value is one; it is not reported when it is not.
+    pub(crate) fn as_string(&self) -> Option<&'a str> {
+        self.node.as_str()
     }
 
     fn wrong_type(&self, expected: &str) -> Problem {
@@ -293,6 +300,7 @@ impl<'a> Value<'a> {
             return self.accept(Err(self.wrong_type("an integer")));
         };
         let (low, high): (i128, i128) = ((*range.start()).into(), (*range.end()).into());
+        let between = if high - low == 1 { "or" } else { "to" };
         let checked = (low..=high).contains(&value).then(|| T::try_from(value).ok()).flatten();
         self.accept(checked.ok_or_else(|| {
             let message = if value == i128::MAX {
@@ -300,7 +308,7 @@ impl<'a> Value<'a> {
             } else {
                 format!("{value} is out of range")
             };
-            Problem::error(message).label(format!("must be {low} to {high}"))
+            Problem::error(message).label(format!("must be {low} {between} {high}"))
         }))
     }
 
@@ -309,6 +317,12 @@ impl<'a> Value<'a> {
         if let Some(number) = self.as_integer() {
             return self
                 .refuse("a duration", &format!("say the unit: \"{number}s\" or \"{number}ms\""));
+        }
+        if !self.is_string() {
+            return self.refuse(
+                "a duration",
+                "write a whole number and ms, s, m or h, in quotes: \"250ms\"",
+            );
         }
         self.parse(|text| {
             let duration = words::duration(text)?;
@@ -329,7 +343,10 @@ impl<'a> Value<'a> {
         read: impl FnMut(Value<'a>) -> Option<T>,
     ) -> Option<Vec<T>> {
         let DeValue::Array(array) = self.node else {
-            let help = format!("write `[…]` around {of}, also around a single one");
+            let help = match self.as_string() {
+                Some(text) => format!("write [\"{text}\"]"),
+                None => format!("write `[…]` around {of}"),
+            };
             return self.refuse("an array", &help);
         };
         Some(array.iter().map(|node| self.beside(node)).filter_map(read).collect())

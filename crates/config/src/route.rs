@@ -261,7 +261,6 @@ fn rule_family(table: &Table<'_>, said: [(&str, Option<bool>); 3]) -> bool {
 }
 
 /// A prefix, or `all` as iproute2 says it.
-#[expect(clippy::unnecessary_wraps, reason = "`all` is no prefix")]
 fn selector(text: &str) -> Result<Option<IpNet>, Problem> {
     if text == "all" { Ok(None) } else { words::network(text).map(Some) }
 }

@@ -182,7 +182,7 @@ fn interval_problem(version: Version, interval: Duration) -> Option<Problem> {
             Problem::error(format!("VRRP version 3 cannot advertise every {shown}"))
                 .label("must be 10ms to 40950ms (RFC 9568 §5.2.7)"),
         ),
-        Version::V3 if interval.as_millis() % 10 != 0 => Some(
+        Version::V3 if !interval.as_millis().is_multiple_of(10) => Some(
             Problem::error(format!("VRRP version 3 cannot advertise every {shown}"))
                 .label("must be a multiple of 10ms (RFC 9568 §5.2.7)"),
         ),
@@ -251,9 +251,16 @@ fn authentication(table: &Table<'_>, surroundings: &Surroundings) -> Option<Auth
     let Some(value) = table.get("authentication") else { return Some(Authentication::None) };
     let table = value.table(&AUTHENTICATION, "the authentication")?;
     let choices = [("none", AuthenticationType::None), ("pass", AuthenticationType::Pass)];
-    let kind = table
-        .require("type", "write `type = \"pass\"`")
-        .and_then(|value| value.word("authentication type", &choices));
+    let kind = table.require("type", "write `type = \"pass\"`").and_then(|value| {
+        match value.as_string() {
+            Some("ah" | "AH") => value.reject(
+                Problem::error("authentication type AH is not spoken")
+                    .label("known: \"none\", \"pass\"")
+                    .help("use \"pass\" on every router, or version 3 without authentication"),
+            ),
+            _ => value.word("authentication type", &choices),
+        }
+    });
     let password = password(&table, kind, surroundings);
     match kind? {
         AuthenticationType::None => Some(Authentication::None),
@@ -297,7 +304,8 @@ fn password(
                     value.reject(Problem::error("the password file cannot be used").label(why))
                 }
                 None => value.reject(
-                    Problem::error("the password file was not read").label("nobody brought it"),
+                    Problem::error("the password file was not read")
+                        .label("its contents are not known"),
                 ),
             }
         }

@@ -1,0 +1,84 @@
+//! What a person is told of a file with mistakes: each text beside this file, and all that is said
+//! of it.
+
+use std::path::PathBuf;
+
+use lockstep_config::{Secret, Surroundings, parse, referenced_files, render};
+use lockstep_routes::TableId;
+use snapbox::data::DataFormat;
+use snapbox::{Data, assert_data_eq};
+
+fn surroundings() -> Surroundings {
+    let secret = |text: &str| Ok(Secret::new(text.to_owned()));
+    let files = [
+        ("/etc/lockstep/secret", secret("hunter2!\n")),
+        ("/etc/lockstep/lines", secret("hunter2!\nhunter2!\n")),
+        ("/etc/lockstep/open", Err("can be read by others (mode 0644)".to_owned())),
+    ];
+    Surroundings {
+        hostname: "r1".to_owned(),
+        table_names: vec![("mgmt".to_owned(), TableId(7))],
+        files: files.into_iter().map(|(path, contents)| (PathBuf::from(path), contents)).collect(),
+    }
+}
+
+/// Everything that is said of `text`, as `lockstep check` says it.
+fn said(text: &str) -> String {
+    let problems = match parse("lockstep.toml", text, &surroundings()) {
+        Ok(checked) => checked.warnings,
+        Err(problems) => problems,
+    };
+    let said: Vec<String> = problems.iter().map(|problem| render(problem, text, false)).collect();
+    for problem in &problems {
+        let shown = format!("{problem:?} {problem}");
+        assert!(!shown.contains("hunter2"), "a secret is shown: {shown}");
+    }
+    let said = said.join("\n\n");
+    assert!(!said.contains("hunter2"), "a secret is shown: {said}");
+    said
+}
+
+/// Compares what is said of `NAME.toml` with `NAME.txt`; `SNAPSHOTS=overwrite` writes it anew.
+fn check(name: &str, text: &str) {
+    let expected =
+        snapbox::utils::current_dir!().join("diagnostics").join(name).with_extension("txt");
+    assert_data_eq!(said(text), Data::read_from(&expected, Some(DataFormat::Text)).raw());
+}
+
+macro_rules! said_of {
+    ($($file:literal: $test:ident;)*) => {
+        $(
+            #[test]
+            fn $test() {
+                check($file, include_str!(concat!("diagnostics/", $file, ".toml")));
+            }
+        )*
+    };
+}
+
+said_of! {
+    "syntax": every_syntax_error_is_told_and_what_may_follow_from_it_is_not;
+    "nothing": a_file_that_does_nothing_is_warned_about;
+    "unknown_keys": an_unknown_key_is_told_with_its_neighbour_or_the_word_used_here;
+    "wrong_types": a_value_of_the_wrong_type_is_told_with_the_right_one;
+    "virtual_router": every_setting_of_a_virtual_router_is_checked;
+    "versions": what_a_protocol_version_cannot_do_is_told;
+    "authentication": passwords_are_checked_and_never_shown;
+    "addresses": addresses_are_checked_by_themselves_and_against_each_other;
+    "groups": names_of_routers_checks_and_groups_must_exist_and_be_clear;
+    "no_group": following_a_group_needs_one;
+    "replication": every_setting_of_replication_is_checked;
+    "replication_without_links": replication_needs_a_link;
+    "tables": names_of_tables_must_exist_and_agree_with_the_host;
+    "routes": a_route_that_the_kernel_would_refuse_is_told;
+    "rules": a_rule_that_the_kernel_would_refuse_is_told;
+}
+
+#[test]
+fn only_files_that_are_needed_are_asked_for() {
+    let files = referenced_files(include_str!("diagnostics/authentication.toml"));
+    let expected =
+        ["absent", "secret", "lines", "open"].map(|name| PathBuf::from("/etc/lockstep").join(name));
+    assert_eq!(files, expected);
+    assert_eq!(referenced_files("vrrp = 3"), Vec::<PathBuf>::new());
+}

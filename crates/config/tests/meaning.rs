@@ -1,0 +1,209 @@
+//! What a file that says little means: defaults, names from elsewhere, groups nobody wrote.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use lockstep_config::{Checked, Config, Secret, Surroundings, parse};
+use lockstep_routes::{Condition, Fwmark, TableId, When};
+use lockstep_vrrp::{Authentication, Family, Password, Priority, Version};
+
+const LAN: &str = "[vrrp.lan]\ninterface = \"eth0\"\nvrid = 1\naddresses = [\"10.1.1.1/24\"]\n";
+
+fn checked(text: &str, surroundings: &Surroundings) -> Checked {
+    parse("lockstep.toml", text, surroundings).unwrap_or_else(|problems| panic!("{problems:?}"))
+}
+
+fn read(text: &str) -> Config {
+    let checked = checked(text, &Surroundings::default());
+    assert_eq!(checked.warnings, []);
+    checked.config
+}
+
+fn follows(when: When, group: &str) -> Condition {
+    Condition { when, group: Some(group.to_owned()) }
+}
+
+#[test]
+fn a_virtual_router_needs_an_interface_a_vrid_and_an_address_only() {
+    let config = read(LAN);
+    let [router] = config.virtual_routers.as_slice() else { panic!("{config:?}") };
+    assert_eq!(router.vrrp.version, Version::V3);
+    assert_eq!(router.vrrp.family, Family::Ipv4);
+    assert_eq!(router.vrrp.priority, Priority::DEFAULT);
+    assert!(router.vrrp.preempt);
+    assert_eq!(router.vrrp.advertisement_interval, Duration::from_secs(1));
+    assert_eq!(router.vrrp.authentication, Authentication::None);
+    assert_eq!(config.replication, None);
+}
+
+#[test]
+fn a_virtual_router_in_no_group_is_a_group_of_its_own() {
+    let config =
+        read(&format!("{LAN}checks = [\"alive\"]\n[check.alive]\ncommand = [\"/bin/true\"]\n"));
+    let [group] = config.failover.groups.as_slice() else { panic!("{config:?}") };
+    assert_eq!((group.name.as_str(), group.virtual_routers[0].name.as_str()), ("lan", "lan"));
+    assert_eq!(group.checks, ["alive"]);
+    assert_eq!(config.virtual_routers[0].group, "lan");
+    assert_eq!(config.declared.addresses[0].condition, follows(When::Master, "lan"));
+    assert_eq!(config.failover.checks[0].interval, Duration::from_secs(1));
+    assert_eq!(config.failover.checks[0].timeout, Duration::from_secs(1));
+}
+
+#[test]
+fn a_group_has_its_own_checks_and_those_of_its_members_each_once() {
+    let config = read(
+        "[vrrp.b]\ninterface = \"eth1\"\nvrid = 1\naddresses = [\"10.1.2.1/24\"]\nchecks = [\"y\", \"x\"]\n\
+         [vrrp.a]\ninterface = \"eth0\"\nvrid = 1\naddresses = [\"10.1.1.1/24\"]\nchecks = [\"z\"]\n\
+         [group.g]\nvirtual-routers = [\"a\", \"b\"]\nchecks = [\"x\"]\n\
+         [check.z]\ncommand = [\"/bin/true\"]\n[check.x]\ncommand = [\"/bin/true\"]\n[check.y]\ncommand = [\"/bin/true\"]\n",
+    );
+    assert_eq!(config.failover.groups[0].checks, ["x", "z", "y"]);
+    let names = |names: Vec<&String>| names.into_iter().cloned().collect::<Vec<_>>();
+    assert_eq!(
+        names(config.virtual_routers.iter().map(|router| &router.name).collect()),
+        ["b", "a"]
+    );
+    assert_eq!(
+        names(config.failover.checks.iter().map(|check| &check.name).collect()),
+        ["z", "x", "y"]
+    );
+}
+
+#[test]
+fn the_only_group_need_not_be_named() {
+    let config = read(&format!(
+        "{LAN}[replication]\nprotocol = \"conntrackd\"\nlink = [{{ interface = \"eth9\", multicast = \"ff02::50\" }}]\n\
+         [[route]]\nto = \"default\"\ndev = \"eth1\"\nwhen = \"backup\"\n"
+    ));
+    let replication = config.replication.unwrap();
+    assert_eq!(replication.group, "lan");
+    assert_eq!((replication.links[0].port, replication.links[0].checksum), (3780, true));
+    assert_eq!(config.declared.routes[0].condition, follows(When::Backup, "lan"));
+    assert!(config.failover.groups[0].replicated);
+}
+
+#[test]
+fn only_the_group_that_replication_names_is_replicated() {
+    let config = read(&format!(
+        "{LAN}[vrrp.wan]\ninterface = \"eth1\"\nvrid = 1\naddresses = [\"10.1.2.1/24\"]\n[replication]\ngroup = \"wan\"\n\
+         protocol = \"conntrackd\"\nlink = [{{ interface = \"eth9\", multicast = \"225.0.0.50\" }}]\n"
+    ));
+    let replicated: Vec<_> = config
+        .failover
+        .groups
+        .iter()
+        .map(|group| (group.name.as_str(), group.replicated))
+        .collect();
+    assert_eq!(replicated, [("lan", false), ("wan", true)]);
+}
+
+#[test]
+fn an_address_of_a_virtual_router_may_live_on_another_interface() {
+    let config = read(
+        "[vrrp.lan]\ninterface = \"eth0\"\nvrid = 1\n\
+         addresses = [\"10.1.1.1/24\", { address = \"10.2.2.2/32\", interface = \"lo\", scope = \"host\", label = \"lo:1\" }]\n",
+    );
+    let places: Vec<_> = config
+        .declared
+        .addresses
+        .iter()
+        .map(|a| (a.interface.as_str(), a.address.to_string()))
+        .collect();
+    assert_eq!(places, [("eth0", "10.1.1.1/24".to_owned()), ("lo", "10.2.2.2/32".to_owned())]);
+    assert_eq!(config.virtual_routers[0].vrrp.addresses.len(), 2);
+}
+
+#[test]
+fn names_of_tables_come_from_the_file_then_the_host_then_the_kernel() {
+    let surroundings = Surroundings {
+        table_names: vec![("mgmt".to_owned(), TableId(7)), ("Table_eth2".to_owned(), TableId(2))],
+        ..Surroundings::default()
+    };
+    let rule =
+        |priority, table: &str| format!("[[rule]]\npriority = {priority}\ntable = {table}\n");
+    let text = format!(
+        "[tables]\nTable_eth2 = 2\n{}{}{}{}{}",
+        rule(1, "\"Table_eth2\""),
+        rule(2, "\"mgmt\""),
+        rule(3, "\"main\""),
+        rule(4, "1000"),
+        rule(5, "\"0x10\"")
+    );
+    let checked = checked(&text, &surroundings);
+    assert_eq!(checked.warnings, []);
+    let tables: Vec<u32> = checked.config.declared.rules.iter().map(|rule| rule.table.0).collect();
+    assert_eq!(tables, [2, 7, 254, 1000, 16]);
+}
+
+#[test]
+fn the_router_is_called_as_its_file_or_its_host_says() {
+    let surroundings = Surroundings { hostname: "r1".to_owned(), ..Surroundings::default() };
+    assert_eq!(checked(LAN, &surroundings).config.router_id, "r1");
+    assert_eq!(
+        checked(&format!("router.id = \"left\"\n{LAN}"), &surroundings).config.router_id,
+        "left"
+    );
+}
+
+#[test]
+fn a_password_may_come_from_a_file() {
+    let mut surroundings = Surroundings::default();
+    surroundings
+        .files
+        .insert(PathBuf::from("/etc/secret"), Ok(Secret::new("sesame\r\n".to_owned())));
+    let text = format!(
+        "{LAN}version = 2\nauthentication = {{ type = \"pass\", password-file = \"/etc/secret\" }}\n"
+    );
+    let config = checked(&text, &surroundings).config;
+    assert_eq!(
+        config.virtual_routers[0].vrrp.authentication,
+        Authentication::Pass(Password::new("sesame").unwrap())
+    );
+    assert!(!format!("{surroundings:?} {config:?}").contains("sesame"));
+}
+
+#[test]
+fn a_default_route_is_of_the_family_of_its_next_hop() {
+    let config = read(
+        "[[route]]\nto = \"default\"\nvia = \"2001:db8::1\"\n[[route]]\nto = \"default\"\nvia = \"10.1.1.1\"\n",
+    );
+    let to: Vec<_> = config.declared.routes.iter().map(|route| route.to.to_string()).collect();
+    assert_eq!(to, ["::/0", "0.0.0.0/0"]);
+}
+
+#[test]
+fn routes_that_are_never_wanted_together_may_share_a_place() {
+    let route = |via: &str, when: &str| {
+        format!("[[route]]\nto = \"default\"\nvia = \"{via}\"\nwhen = \"{when}\"\n")
+    };
+    let config =
+        read(&format!("{LAN}{}{}", route("10.1.1.254", "master"), route("10.1.1.1", "backup")));
+    assert_eq!(config.declared.routes.len(), 2);
+}
+
+#[test]
+fn a_rule_selects_by_mark_source_and_interface() {
+    let config = read(
+        "[[rule]]\npriority = 1\ntable = \"main\"\nfwmark = \"0x2/0xff\"\nfrom = \"2001:db8::1\"\nto = \"all\"\niif = \"eth0\"\n\
+         [[rule]]\npriority = 2\ntable = \"main\"\nfamily = \"ipv6\"\nprotocol = \"static\"\n",
+    );
+    let [first, second] = config.declared.rules.as_slice() else { panic!("{config:?}") };
+    assert_eq!(first.fwmark, Some(Fwmark { value: 2, mask: 0xff }));
+    assert_eq!(first.from, Some("2001:db8::1/128".parse().unwrap()));
+    assert!(first.ipv6 && first.to.is_none());
+    assert!(second.ipv6 && second.protocol == 4);
+}
+
+#[test]
+fn a_password_longer_than_eight_bytes_is_cut_with_a_warning() {
+    let text = format!(
+        "{LAN}version = 2\nauthentication = {{ type = \"pass\", password = \"123456789\" }}\n"
+    );
+    let checked = checked(&text, &Surroundings::default());
+    assert_eq!(checked.warnings.len(), 1);
+    let Authentication::Pass(password) = &checked.config.virtual_routers[0].vrrp.authentication
+    else {
+        panic!()
+    };
+    assert_eq!(password.bytes(), *b"12345678");
+}
