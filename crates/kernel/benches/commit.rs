@@ -1,0 +1,244 @@
+//! How fast flows get into the kernel: its limit, and each way of ours, in the same run.
+//!
+//! `cargo bench -p lockstep-kernel --bench commit [-- FLOWS…]`, as root. Every measurement has a
+//! network namespace of its own and takes turns with the others, so that a machine that slows down
+//! slows all of them down. `nf_conntrack_max` and the size of the hash table hold for the whole
+//! machine; they are raised for the run and put back at its end.
+
+#![expect(clippy::print_stdout, reason = "a table is what it is run for")]
+#![expect(clippy::unwrap_used, reason = "a benchmark that cannot go on has failed")]
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::{Duration, Instant};
+
+use lockstep_ctnetlink::{Batch, Flow, L4, ProtocolState, Status, TcpState, Tuple};
+use lockstep_kernel::conntrack::TableSocket;
+use lockstep_kernel::namespace::Namespace;
+use lockstep_kernel::sysctl;
+use netlink_sys::protocols::NETLINK_NETFILTER;
+use netlink_sys::{Socket, SocketAddr};
+use nix::time::ClockId;
+
+/// A way to get flows into the kernel.
+struct Contender {
+    name: &'static str,
+    /// Prepares what may be prepared, runs, and returns how long the run took.
+    run: fn(&[Flow]) -> Took,
+}
+
+/// How long a run took.
+#[derive(Clone, Copy, Debug)]
+struct Took {
+    elapsed: Duration,
+    /// The time of the processor spent by the thread, also in the kernel: what is left when
+    /// others keep the machine busy.
+    processor: Duration,
+}
+
+/// The first is what the others are measured against.
+const CONTENDERS: [Contender; 2] = [
+    Contender { name: "kernel's limit: prepared messages", run: prepared_messages },
+    Contender { name: "flows, encoded and executed", run: encode_and_execute },
+];
+
+/// Each is measured so often; the median counts.
+const ROUNDS: usize = 5;
+
+/// Sends what was prepared, 256 messages to a call, and reads one answer for each call.
+fn prepared_messages(flows: &[Flow]) -> Took {
+    let prepared: Vec<Vec<u8>> = flows
+        .chunks(Batch::CAPACITY)
+        .map(|chunk| {
+            let mut batch = Batch::new();
+            assert!(chunk.iter().all(|flow| batch.create(flow)));
+            batch.seal(1).to_vec()
+        })
+        .collect();
+    let mut socket = Socket::new(NETLINK_NETFILTER).unwrap();
+    socket.bind_auto().unwrap();
+    let kernel = SocketAddr::new(0, 0);
+    let mut answer = Vec::with_capacity(4096);
+    let clock = Clock::start();
+    for messages in &prepared {
+        socket.send_to(messages, &kernel, 0).unwrap();
+        answer.clear();
+        socket.recv(&mut answer, 0).unwrap();
+    }
+    clock.stop()
+}
+
+/// What the daemon does once it knows which flows to create.
+fn encode_and_execute(flows: &[Flow]) -> Took {
+    let mut table = TableSocket::open().unwrap();
+    let mut batch = Batch::new();
+    let clock = Clock::start();
+    for chunk in flows.chunks(Batch::CAPACITY) {
+        batch.clear();
+        assert!(chunk.iter().all(|flow| batch.create(flow)));
+        let failures = table.execute(&mut batch).unwrap();
+        assert!(failures.is_empty(), "{:?}", failures.first());
+    }
+    clock.stop()
+}
+
+struct Clock {
+    started: Instant,
+    processor: Duration,
+}
+
+impl Clock {
+    fn start() -> Self {
+        Self { started: Instant::now(), processor: processor_time() }
+    }
+
+    fn stop(self) -> Took {
+        let processor = processor_time() - self.processor;
+        Took { elapsed: self.started.elapsed(), processor }
+    }
+}
+
+fn processor_time() -> Duration {
+    ClockId::CLOCK_THREAD_CPUTIME_ID.now().unwrap().into()
+}
+
+fn main() {
+    if !nix::unistd::Uid::effective().is_root() {
+        println!("commit: skipped, a network namespace needs root");
+        return;
+    }
+    let mut counts: Vec<usize> =
+        std::env::args().filter_map(|argument| argument.parse().ok()).collect();
+    if counts.is_empty() {
+        counts = vec![100_000, 1_000_000];
+    }
+    let most = counts.iter().max().copied().unwrap_or_default();
+    let _limit = Raised::new("/proc/sys/net/netfilter/nf_conntrack_max", 2 * most);
+    // As many buckets as flows is what a router of that size has.
+    let _buckets = Raised::new("/sys/module/nf_conntrack/parameters/hashsize", most);
+    println!(
+        "{:>9}  {:<5}  {:<34} {:>10} {:>6}  {:>14} {:>6}",
+        "flows", "nat", "way", "flows/s", "ratio", "flows/s of CPU", "ratio"
+    );
+    for count in counts {
+        for nat in [false, true] {
+            let flows: Vec<Flow> = (0..count as u32).map(|number| flow(number, nat)).collect();
+            measure(&flows, if nat { "snat" } else { "plain" });
+        }
+    }
+}
+
+fn measure(flows: &[Flow], nat: &str) {
+    let mut times = CONTENDERS.map(|_| Vec::new());
+    for round in 0..ROUNDS {
+        for turn in 0..CONTENDERS.len() {
+            let index = (round + turn) % CONTENDERS.len();
+            times[index].push(in_namespace(flows, CONTENDERS[index].run));
+        }
+    }
+    let rates = times.map(|times| {
+        [median(&times, |took| took.elapsed), median(&times, |took| took.processor)]
+            .map(|time| flows.len() as f64 / time.as_secs_f64())
+    });
+    for (contender, [rate, of_cpu]) in CONTENDERS.iter().zip(rates) {
+        println!(
+            "{:>9}  {nat:<5}  {:<34} {rate:>10.0} {:>5.0}%  {of_cpu:>14.0} {:>5.0}%",
+            flows.len(),
+            contender.name,
+            100.0 * rate / rates[0][0],
+            100.0 * of_cpu / rates[0][1],
+        );
+    }
+}
+
+fn median(times: &[Took], of: fn(&Took) -> Duration) -> Duration {
+    let mut times: Vec<Duration> = times.iter().map(of).collect();
+    times.sort();
+    times[times.len() / 2]
+}
+
+/// Runs one contender against an empty table, and sees to it that all flows are in and then gone.
+fn in_namespace(flows: &[Flow], run: fn(&[Flow]) -> Took) -> Took {
+    let namespace = Namespace::new().unwrap();
+    namespace
+        .run(|| {
+            let time = run(flows);
+            assert_eq!(table_count(), flows.len());
+            flush();
+            // Left-overs would share the hash table of the next run.
+            while table_count() > 0 {
+                std::thread::yield_now();
+            }
+            time
+        })
+        .unwrap()
+}
+
+fn table_count() -> usize {
+    sysctl::read("net/netfilter/nf_conntrack_count").unwrap().parse().unwrap()
+}
+
+/// A deletion that names no flow removes all of them.
+fn flush() {
+    const DELETE: u16 = 0x102;
+    const REQUEST_AND_ACK: u16 = 0x5;
+    let mut message = 20_u32.to_ne_bytes().to_vec();
+    message.extend(DELETE.to_ne_bytes());
+    message.extend(REQUEST_AND_ACK.to_ne_bytes());
+    message.resize(20, 0);
+    let mut socket = Socket::new(NETLINK_NETFILTER).unwrap();
+    socket.bind_auto().unwrap();
+    socket.send_to(&message, &SocketAddr::new(0, 0), 0).unwrap();
+    socket.recv(&mut Vec::with_capacity(4096), 0).unwrap();
+}
+
+/// An established connection from one of 4 096 hosts to one of 256 servers.
+fn flow(number: u32, nat: bool) -> Flow {
+    const TCP: u8 = 6;
+    let client = Ipv4Addr::from(0x0a00_0000 + number % 4096);
+    let server = Ipv4Addr::from(0xc633_6400 + number / 4096 % 256);
+    let port = (1024 + number / 4096) as u16;
+    let orig = Tuple {
+        source: IpAddr::V4(client),
+        destination: IpAddr::V4(server),
+        protocol: TCP,
+        l4: L4::Ports { source: port, destination: 443 },
+    };
+    let mut reply = orig.inverse();
+    if nat {
+        // 32 public addresses with 60 000 ports each.
+        let public = Ipv4Addr::from(0xcb00_7100 + number / 60_000);
+        reply.destination = IpAddr::V4(public);
+        reply.l4 = L4::Ports { source: 443, destination: (2000 + number % 60_000) as u16 };
+    }
+    let mut flow = Flow::new(orig, reply);
+    flow.status = Status(Status::CONFIRMED | Status::SEEN_REPLY | Status::ASSURED);
+    flow.timeout_s = Some(432_000);
+    flow.mark = Some(0);
+    flow.protocol_state = ProtocolState::Tcp(TcpState { state: 3, ..TcpState::default() });
+    flow
+}
+
+/// A setting of the machine that is at least as high as asked for, until it is dropped.
+struct Raised {
+    path: &'static str,
+    before: String,
+}
+
+impl Raised {
+    fn new(path: &'static str, to: usize) -> Self {
+        let before = fs::read_to_string(path).unwrap().trim().to_owned();
+        if before.parse::<usize>().unwrap() < to {
+            fs::write(path, to.to_string()).unwrap();
+        }
+        Self { path, before }
+    }
+}
+
+impl Drop for Raised {
+    fn drop(&mut self) {
+        if let Err(error) = fs::write(self.path, &self.before) {
+            println!("{} could not be put back to {}: {error}", self.path, self.before);
+        }
+    }
+}
