@@ -12,7 +12,7 @@ use lockstep_lab::traffic::{Connections, Pace, Probe, flows};
 use lockstep_lab::{Firewall, Interface, Lab, Lan, Node, RouterId, Selector, lose, lose_nothing};
 
 /// Longer than anything here takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 /// Long enough for an answer that comes at all.
 const SILENCE: Duration = Duration::from_millis(600);
 

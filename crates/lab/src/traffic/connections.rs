@@ -46,7 +46,7 @@ impl Connections {
     /// them have delivered both ways.
     ///
     /// # Errors
-    /// When a connection cannot be opened, or does not transfer within ten seconds.
+    /// When a connection cannot be opened, or does not transfer within half a minute.
     pub fn open(
         client: &Node,
         server: &Node,
@@ -223,5 +223,5 @@ fn seed(id: usize, way: Way) -> u64 {
 }
 
 const LOOK_EVERY: Duration = Duration::from_millis(10);
-const OPENING: Duration = Duration::from_secs(10);
+const OPENING: Duration = Duration::from_secs(30);
 const LARGEST_CHUNK: usize = 64 * 1024;
