@@ -66,3 +66,25 @@ fn same(received: u16, computed: u16) -> bool {
 
 /// The checksum field, counted in 16-bit words.
 const FIELD: usize = 3;
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::{Endpoints, Version, of, verify};
+
+    #[test]
+    fn both_zeros_of_ones_complement_are_the_same_checksum() {
+        let endpoints = Endpoints::Ipv4 {
+            source: Ipv4Addr::new(10, 0, 0, 1),
+            destination: Ipv4Addr::new(224, 0, 0, 18),
+        };
+        let mut message = [0x21, 51, 100, 1, 0, 1, 0, 0, 0x7a, 0xca];
+        assert_eq!(of(Version::V2, &message, &endpoints), 0);
+        assert_eq!(verify(Version::V2, &message, &endpoints), Ok(()));
+        message[6..8].fill(0xff);
+        assert_eq!(verify(Version::V2, &message, &endpoints), Ok(()));
+        message[6..8].fill(0xfe);
+        assert_eq!(verify(Version::V2, &message, &endpoints), Err((0xfefe, 0)));
+    }
+}

@@ -186,6 +186,19 @@ fn silence_from_the_start_is_told() {
 }
 
 #[test]
+fn what_was_heard_before_an_own_mastership_is_no_reason_after_it() {
+    let begin = start_of_time();
+    let mut router = started(config(), begin);
+    drop(router.handle(heard(&config(), 100, HIGH), begin));
+    drop(router.handle(Event::Claim, begin + DOWN));
+    drop(router.handle(Event::Relinquish, begin + DOWN));
+    assert_eq!(router.master_address(), None);
+    let actions = router.handle(Event::Timeout, begin + 2 * DOWN);
+    let reason = "no advertisement heard for 3.61 s since it began to listen";
+    assert_eq!(actions, [Action::Elected { reason: reason.to_owned() }]);
+}
+
+#[test]
 fn a_master_that_stops_is_replaced_after_the_skew_time() {
     let begin = start_of_time();
     let mut router = started(config(), begin);
