@@ -88,10 +88,10 @@ fn check_says_that_a_good_file_is_good() {
     assert_eq!(status(&output), 0, "{output:?}");
     assert_data_eq!(
         stdout(&output),
-        str![[r#"
+        str![[r"
 lockstep.toml: no errors, 1 virtual router, 1 group, 1 check, 1 route
 
-"#]]
+"]]
     );
     assert_eq!(stderr(&output), "");
 }
@@ -123,15 +123,25 @@ error: unknown virtual router "outside"
 }
 
 #[test]
+fn run_refuses_a_bad_configuration_like_check() {
+    let place = Place::new(&[("lockstep.toml", BAD)]);
+    let check = place.run(&["check", "lockstep.toml"]);
+    let run = place.run(&["run", "--config", "lockstep.toml", "--socket", "socket"]);
+    assert_eq!(status(&run), 78);
+    assert_eq!(stderr(&run), stderr(&check));
+    assert!(!place.0.path().join("socket").exists());
+}
+
+#[test]
 fn check_of_a_file_that_is_not_there_is_one_line() {
     let output = Place::new(&[]).run(&["check", "lockstep.toml"]);
     assert_eq!(status(&output), 1);
     assert_data_eq!(
         stderr(&output),
-        str![[r#"
+        str![[r"
 lockstep: cannot read lockstep.toml: No such file or directory (os error 2)
 
-"#]]
+"]]
     );
 }
 

@@ -16,7 +16,7 @@ mod replication;
 mod routes;
 mod status;
 
-pub(crate) use check::BadConfiguration;
+pub(crate) use check::{BadConfiguration, load};
 
 /// The configuration is bad (`EX_CONFIG`): starting again does not help.
 const EXIT_BAD_CONFIGURATION: u8 = 78;
@@ -35,11 +35,21 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run the daemon in the foreground
+    Run {
+        /// The configuration
+        #[arg(long, value_name = "FILE", default_value = "/etc/lockstep/lockstep.toml")]
+        config: PathBuf,
+        #[command(flatten)]
+        socket: Socket,
+    },
     /// Show every problem of a configuration; exit status 78 when there is one
     Check {
         /// The configuration
         file: PathBuf,
     },
+    /// Let a router fail under live connections, in networks of its own, and see what becomes of them
+    Demo(crate::demo::Options),
     /// Show groups, virtual routers, replication, routes, checks and hooks, and why each is as it is
     Status {
         /// Only this group or virtual router
@@ -118,6 +128,8 @@ fn complain(error: &anyhow::Error, as_it_is: bool) {
 
 fn perform(command: Command) -> anyhow::Result<()> {
     match command {
+        Command::Run { config, socket } => crate::run::run(&config, &socket.socket),
+        Command::Demo(options) => crate::demo::demo(&options),
         Command::Check { file } => check::check(&file),
         Command::Status { name, ask } => status::show(name.as_deref(), &ask),
         Command::Journal { follow, ask } => journal::show(follow, &ask),

@@ -6,10 +6,15 @@ mod checks;
 mod cli;
 mod conntrack;
 mod control;
+mod core;
+mod demo;
 mod hooks;
 mod logging;
 mod messages;
+mod network;
 mod process;
+mod replicator;
+mod run;
 mod status;
 
 fn main() -> ExitCode {
