@@ -1,13 +1,14 @@
 //! How each declared object stands in the kernel, and why.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
 use crate::{
-    Actual, ActualAddress, ActualRoute, ActualRule, Address, Desired, Kind, Link, Object,
-    PROTOCOL_LOCKSTEP, Refusals, Route, Rule, protocol_name, reach,
+    Actual, ActualAddress, ActualRoute, ActualRule, Address, Condition, Desired, Kind, Link,
+    Object, PROTOCOL_LOCKSTEP, Refusals, Route, RouteKey, Rule, When, protocol_name, reach,
 };
 
 /// How one object stands.
@@ -123,6 +124,7 @@ pub struct Assessment {
 /// How everything declared stands.
 pub fn assess(desired: Desired<'_>, actual: &Actual, refusals: &Refusals) -> Assessment {
     let declared = desired.declared;
+    let places = Places::of(desired, actual);
     Assessment {
         links: declared.links.iter().map(|link| of_link(desired, link, actual, refusals)).collect(),
         addresses: declared
@@ -133,9 +135,67 @@ pub fn assess(desired: Desired<'_>, actual: &Actual, refusals: &Refusals) -> Ass
         routes: declared
             .routes
             .iter()
-            .map(|route| of_route(desired, route, actual, refusals))
+            .map(|route| of_route(desired, route, &places, refusals))
             .collect(),
         rules: declared.rules.iter().map(|rule| of_rule(desired, rule, actual, refusals)).collect(),
+    }
+}
+
+/// How the objects of one kind that follow a group stand; of [`Kind::Routes`] the routes and then
+/// the rules. What is wanted in every state follows no group.
+pub fn assess_group(
+    desired: Desired<'_>,
+    actual: &Actual,
+    refusals: &Refusals,
+    group: &str,
+    kind: Kind,
+) -> Vec<State> {
+    let declared = desired.declared;
+    let follows = |condition: &Condition| {
+        condition.when != When::Always && condition.group.as_deref() == Some(group)
+    };
+    match kind {
+        Kind::Links => declared
+            .links
+            .iter()
+            .filter(|link| follows(&link.up))
+            .map(|link| of_link(desired, link, actual, refusals))
+            .collect(),
+        Kind::Addresses => declared
+            .addresses
+            .iter()
+            .filter(|address| follows(&address.condition))
+            .map(|address| of_address(desired, address, actual, refusals))
+            .collect(),
+        Kind::Routes => {
+            let places = Places::of(desired, actual);
+            let routes = declared.routes.iter().filter(|route| follows(&route.condition));
+            let rules = declared.rules.iter().filter(|rule| follows(&rule.condition));
+            routes
+                .map(|route| of_route(desired, route, &places, refusals))
+                .chain(rules.map(|rule| of_rule(desired, rule, actual, refusals)))
+                .collect()
+        }
+    }
+}
+
+/// The places in the tables: which routes are declared for each, and which are in it.
+struct Places<'a> {
+    actual: &'a Actual,
+    declared: BTreeMap<RouteKey, Vec<&'a Route>>,
+    in_place: BTreeMap<RouteKey, Vec<&'a ActualRoute>>,
+}
+
+impl<'a> Places<'a> {
+    fn of(desired: Desired<'a>, actual: &'a Actual) -> Self {
+        let mut places = Self { actual, declared: BTreeMap::new(), in_place: BTreeMap::new() };
+        for route in &desired.declared.routes {
+            places.declared.entry(route.key()).or_default().push(route);
+        }
+        for route in &actual.routes {
+            places.in_place.entry(route.key()).or_default().push(route);
+        }
+        places
     }
 }
 
@@ -179,25 +239,30 @@ fn of_address(
     }
 }
 
-fn of_route(desired: Desired<'_>, route: &Route, actual: &Actual, refusals: &Refusals) -> State {
+fn of_route(
+    desired: Desired<'_>,
+    route: &Route,
+    places: &Places<'_>,
+    refusals: &Refusals,
+) -> State {
+    let actual = places.actual;
     let wanted = desired.phases.wants(&route.condition, Kind::Routes);
     let key = route.key();
-    let candidates: Vec<_> =
-        desired.declared.routes.iter().filter(|other| other.key() == key).collect();
+    let candidates = places.declared.get(&key).map_or(&[][..], Vec::as_slice);
+    let in_place = places.in_place.get(&key).map_or(&[][..], Vec::as_slice);
     let dev = declared_dev(route, actual);
-    let mut in_place = actual.routes.iter().filter(|there| there.key() == key);
-    let ours = |there: &&ActualRoute| is_ours(there, &candidates, actual);
-    let same = in_place.clone().any(|there| there.matches(route, dev) && ours(&there));
+    let ours = |there: &ActualRoute| is_ours(there, candidates, actual);
+    let same = in_place.iter().any(|there| there.matches(route, dev) && ours(there));
     match (wanted, same) {
         (true, true) => State::Installed,
-        (true, false) => match in_place.find(|there| !ours(there)) {
+        (true, false) => match in_place.iter().find(|there| !ours(there)) {
             Some(there) => State::Foreign { protocol: there.protocol },
             None => match reach::obstacle(route, actual) {
                 Some(reason) => State::Pending(reason),
                 None => due(&Object::Route(key), refusals),
             },
         },
-        (false, true) if !claimed_by_another(desired, &candidates, route) => {
+        (false, true) if !claimed_by_another(desired, candidates, route) => {
             leaving(&Object::Route(key), refusals)
         }
         (false, _) => State::Absent,

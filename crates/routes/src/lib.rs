@@ -18,11 +18,11 @@ mod refusal;
 mod text;
 
 pub use actual::{Actual, ActualAddress, ActualLink, ActualRoute, ActualRule};
-pub use assess::{Assessment, Reason, State, assess};
+pub use assess::{Assessment, Reason, State, assess, assess_group};
 pub use change::{Change, Object};
 pub use desired::{Desired, Kind, Phase, Phases, Side};
 pub use interest::Interest;
 pub use model::*;
-pub use plan::plan;
+pub use plan::{plan, plan_kind};
 pub use refusal::{Refusal, Refusals};
 pub use text::protocol_name;

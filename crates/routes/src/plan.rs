@@ -36,6 +36,25 @@ pub fn plan(desired: Desired<'_>, actual: &Actual) -> Vec<Change> {
     .concat()
 }
 
+/// The changes of one kind only, as one step of a transition wants them; in the order of [`plan`].
+pub fn plan_kind(desired: Desired<'_>, actual: &Actual, kind: Kind) -> Vec<Change> {
+    match kind {
+        Kind::Links => {
+            let (up, down) = links(desired, actual);
+            [up, down].concat()
+        }
+        Kind::Addresses => {
+            let (to_add, to_remove) = addresses(desired, actual);
+            [to_add, to_remove].concat()
+        }
+        Kind::Routes => {
+            let (rules_to_add, rules_to_remove) = rules(desired, actual);
+            let (routes_to_add, routes_to_remove) = routes(desired, actual);
+            [rules_to_remove, routes_to_add, rules_to_add, routes_to_remove].concat()
+        }
+    }
+}
+
 fn links(desired: Desired<'_>, actual: &Actual) -> (Vec<Change>, Vec<Change>) {
     let mut seen = BTreeSet::new();
     desired
