@@ -14,13 +14,18 @@ mod monitor;
 use std::collections::BTreeMap;
 use std::io;
 
-use lockstep_routes::{Actual, ActualAddress, ActualLink, Change, Interest, TableId};
+use lockstep_routes::{
+    Actual, ActualAddress, ActualLink, ActualRoute, ActualRule, Change, Interest, TableId,
+};
 use netlink_packet_route::AddressFamily;
 use thiserror::Error;
 
 use conversation::{BATCH, Conversation, Refusal};
 
 pub use monitor::{Hints, Monitor};
+
+/// Routes and rules are dumped for one family at a time.
+const FAMILIES: [AddressFamily; 2] = [AddressFamily::Inet, AddressFamily::Inet6];
 
 /// Attempts to get a dump during which nothing changed. After the last one the dump is taken as
 /// it is: whatever changed is announced, and looked at then.
@@ -55,28 +60,47 @@ impl Network {
     }
 
     /// Everything the kernel has, of the routes what `interest` asks for. May be dropped half
-    /// way.
+    /// way, like the other dumps.
     pub async fn dump(&self, interest: &Interest) -> io::Result<Actual> {
-        let mut actual = Actual { links: self.links().await?, ..Actual::default() };
-        actual.addresses = self.addresses().await?;
-        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+        Ok(Actual {
+            links: self.links().await?,
+            addresses: self.addresses().await?,
+            routes: self.routes(interest).await?,
+            rules: self.rules().await?,
+        })
+    }
+
+    /// The routes that `interest` asks for.
+    pub async fn routes(&self, interest: &Interest) -> io::Result<Vec<ActualRoute>> {
+        let mut kept = Vec::new();
+        for family in FAMILIES {
             for table in interest.tables() {
                 let routes = whole_dump(encode::routes_of(family, table), |kind, payload| {
                     decode::route(kind, payload, interest)
+                        // A kernel that does not filter sends every table each time.
+                        .filter(|route| route.table == table)
                 });
-                actual.routes.extend(routes.await?);
+                kept.extend(routes.await?);
             }
-            actual.rules.extend(whole_dump(encode::rules_of(family), decode::rule).await?);
         }
-        Ok(actual)
+        Ok(kept)
+    }
+
+    /// Every rule.
+    pub async fn rules(&self) -> io::Result<Vec<ActualRule>> {
+        let mut rules = Vec::new();
+        for family in FAMILIES {
+            rules.extend(whole_dump(encode::rules_of(family), decode::rule).await?);
+        }
+        Ok(rules)
     }
 
     /// The routes that bear our protocol number in every table, for finding what an earlier run
     /// has left in tables that are not declared any more.
-    pub async fn own_routes(&self) -> io::Result<Vec<lockstep_routes::ActualRoute>> {
+    pub async fn own_routes(&self) -> io::Result<Vec<ActualRoute>> {
         let mut own = Vec::new();
         let everywhere = Interest::of(&lockstep_routes::Declared::default());
-        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+        for family in FAMILIES {
             let routes = whole_dump(encode::own_routes_of(family), |kind, payload| {
                 decode::route(kind, payload, &everywhere)
                     .filter(|route| route.protocol == lockstep_routes::PROTOCOL_LOCKSTEP)
