@@ -1,0 +1,323 @@
+//! The thread on the real kernel, each test in a network namespace of its own.
+
+use std::net::IpAddr;
+
+use lockstep_failover::{Outcome, Step, StepId};
+use lockstep_lab::{Interface, Lan, Node};
+use lockstep_routes::{
+    Address, Condition, Fwmark, Link, PROTOCOL_LOCKSTEP, Route, RouteKind, Rule, Scope, TableId,
+    When,
+};
+use tokio::sync::oneshot;
+
+use super::*;
+use crate::messages::{LinkState, QUEUE};
+use crate::status;
+
+const LIMIT: Duration = Duration::from_secs(10);
+const GROUP: &str = "gateway";
+
+/// A router with `eth0` up, the thread under test, and what it says.
+struct Router {
+    node: Node,
+    lan: Lan,
+    requests: mpsc::Sender<NetworkRequest>,
+    events: mpsc::Receiver<CoreEvent>,
+    thread: Option<JoinHandle<()>>,
+    steps: u64,
+    /// The newest state of every interface.
+    heard: BTreeMap<String, InterfaceState>,
+}
+
+impl Drop for Router {
+    fn drop(&mut self) {
+        drop(self.requests.blocking_send(NetworkRequest::Stop));
+        if let Some(thread) = self.thread.take() {
+            drop(thread.join());
+        }
+    }
+}
+
+impl Router {
+    fn start(declared: &Declared, node: Node, lan: Lan) -> Self {
+        let (requests, request_queue) = mpsc::channel(QUEUE);
+        let (core, events) = mpsc::channel(QUEUE);
+        let interfaces = BTreeSet::from(["eth0".to_owned(), "eth7".to_owned()]);
+        let thread =
+            node.run(|| spawn(declared.clone(), interfaces, request_queue, core)).unwrap().unwrap();
+        let thread = Some(thread);
+        Self { node, lan, requests, events, thread, steps: 0, heard: BTreeMap::new() }
+    }
+
+    fn step(&mut self, step: Step) -> Outcome {
+        self.steps += 1;
+        let asked = StepId(self.steps);
+        let request = NetworkRequest::Step { id: asked, group: GROUP.to_owned(), step };
+        self.requests.blocking_send(request).unwrap();
+        loop {
+            match self.events.blocking_recv().unwrap() {
+                CoreEvent::Stepped { id, outcome } => {
+                    assert_eq!(id, asked, "one answer to each step, in order");
+                    return outcome;
+                }
+                CoreEvent::Interface(state) => drop(self.heard.insert(state.name.clone(), state)),
+                other => panic!("unexpected {other:?}"),
+            }
+        }
+    }
+
+    fn become_master(&mut self) -> [Outcome; 3] {
+        [Step::LinksUp, Step::AddressesUp, Step::RoutesUp].map(|step| self.step(step))
+    }
+
+    fn become_backup(&mut self) -> [Outcome; 3] {
+        [Step::AddressesDown, Step::RoutesDown, Step::LinksDown].map(|step| self.step(step))
+    }
+
+    fn status(&self) -> status::Network {
+        let (sender, answer) = oneshot::channel();
+        self.requests.blocking_send(NetworkRequest::Status(sender)).unwrap();
+        answer.blocking_recv().unwrap()
+    }
+
+    /// Asks again until the status is as it must become.
+    fn until(&self, what: &str, met: impl Fn(&status::Network) -> bool) {
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            let status = self.status();
+            if met(&status) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{what}: {status:#?}");
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Waits until the core is told that an interface is as it must become.
+    fn until_told(&mut self, name: &str, met: impl Fn(Option<&LinkState>) -> bool) {
+        let deadline = Instant::now() + LIMIT;
+        while !self.heard.get(name).is_some_and(|state| met(state.link.as_ref())) {
+            match self.events.try_recv() {
+                Ok(CoreEvent::Interface(state)) => {
+                    drop(self.heard.insert(state.name.clone(), state))
+                }
+                Ok(other) => panic!("unexpected {other:?}"),
+                Err(_) => thread::sleep(Duration::from_millis(2)),
+            }
+            assert!(Instant::now() < deadline, "{name}: {:?}", self.heard.get(name));
+        }
+    }
+
+    fn has(&self, interface: &str, address: &str) -> bool {
+        self.node.addresses(interface).unwrap().contains(&address.parse().unwrap())
+    }
+}
+
+fn node() -> Option<(Node, Lan)> {
+    if let Err(error) = lockstep_lab::available() {
+        eprintln!("skipped: no network namespace can be made: {error}");
+        return None;
+    }
+    let (lan, node) = (Lan::new().unwrap(), Node::new("router").unwrap());
+    for (name, address) in [("eth0", "10.1.1.2/24"), ("eth2", "10.147.48.2/20")] {
+        node.attach(&lan, &Interface::new(name).address(address.parse().unwrap())).unwrap();
+    }
+    Some((node, lan))
+}
+
+fn master_only() -> Condition {
+    Condition { when: When::Master, group: Some(GROUP.to_owned()) }
+}
+
+fn route(to: &str) -> Route {
+    Route {
+        kind: RouteKind::Unicast,
+        to: to.parse().unwrap(),
+        via: None,
+        dev: None,
+        source: None,
+        table: TableId(100),
+        metric: None,
+        scope: None,
+        onlink: false,
+        protocol: PROTOCOL_LOCKSTEP,
+        condition: Condition::ALWAYS,
+    }
+}
+
+/// `eth2` is up on the master only, a route of every state and one of the master lead over it.
+fn declared() -> Declared {
+    let via = |text: &str| text.parse::<IpAddr>().ok();
+    Declared {
+        links: vec![Link { interface: "eth2".to_owned(), up: master_only() }],
+        addresses: vec![Address {
+            interface: "eth0".to_owned(),
+            address: "10.1.1.1/32".parse().unwrap(),
+            broadcast: Some("10.1.1.255".parse().unwrap()),
+            label: None,
+            scope: Scope::Global,
+            condition: master_only(),
+        }],
+        routes: vec![
+            Route { kind: RouteKind::Throw, ..route("10.147.46.0/24") },
+            Route { via: via("10.147.52.1"), ..route("10.147.70.0/24") },
+            Route {
+                via: via("10.147.48.1"),
+                dev: Some("eth2".to_owned()),
+                condition: master_only(),
+                ..route("0.0.0.0/0")
+            },
+        ],
+        rules: vec![Rule {
+            ipv6: false,
+            priority: 32_000,
+            from: None,
+            to: None,
+            fwmark: Some(Fwmark { value: 2, mask: u32::MAX }),
+            iif: None,
+            oif: None,
+            table: TableId(100),
+            protocol: PROTOCOL_LOCKSTEP,
+            condition: Condition::ALWAYS,
+        }],
+        tables: vec![("static_route".to_owned(), TableId(100))],
+    }
+}
+
+fn all_installed(status: &status::Network) -> bool {
+    let objects = status.links.iter().chain(&status.addresses).chain(&status.rules);
+    objects
+        .map(|object| &object.state)
+        .chain(status.routes.iter().map(|route| &route.state))
+        .all(|state| state == "installed")
+}
+
+fn states(status: &status::Network) -> Vec<&str> {
+    status.routes.iter().map(|route| route.state.as_str()).collect()
+}
+
+#[test]
+fn what_is_wanted_in_every_state_comes_at_once_and_the_rest_with_the_steps() {
+    let Some((node, lan)) = node() else { return };
+    let mut router = Router::start(&declared(), node, lan);
+    router.until("always", |status| status.rules[0].state == "installed");
+    let before = router.status();
+    assert_eq!(states(&before), ["installed", "installed", "absent"], "eth2 is left up for now");
+    assert_eq!(before.addresses[0].state, "absent");
+
+    let [addresses, routes, links] = router.become_backup();
+    assert_eq!(addresses, Outcome::Done("0 addresses changed".to_owned()));
+    assert_eq!(routes, Outcome::Done("0 routes and rules changed".to_owned()));
+    assert_eq!(links, Outcome::Done("1 link changed".to_owned()));
+    let status = router.status();
+    assert_eq!(states(&status), ["installed", "pending", "absent"]);
+    assert_eq!(status.routes[1].reason.as_deref(), Some("link eth2 is down"));
+    assert_eq!(status.routes[1].table, "static_route");
+    assert_eq!(status.links[0].object, "eth2 down");
+
+    let [links, addresses, routes] = router.become_master();
+    assert_eq!(links, Outcome::Done("1 link".to_owned()));
+    assert_eq!(addresses, Outcome::Done("1 address".to_owned()));
+    assert_eq!(routes, Outcome::Done("1 route or rule".to_owned()));
+    assert!(router.has("eth0", "10.1.1.1/32"));
+    router.until("all of it", all_installed);
+
+    router.become_backup();
+    assert!(!router.has("eth0", "10.1.1.1/32"));
+    assert!(router.has("eth0", "10.1.1.2/24") && router.has("eth2", "10.147.48.2/20"));
+}
+
+#[test]
+fn addresses_left_by_a_killed_run_are_gone_before_anything_else() {
+    let Some((node, lan)) = node() else { return };
+    node.add_address("eth0", "10.1.1.1/32".parse().unwrap()).unwrap();
+    let mut router = Router::start(&declared(), node, lan);
+    assert!(!router.has("eth0", "10.1.1.1/32"));
+    router.until_told("eth0", |link| link.is_some());
+    let told = router.heard["eth0"].link.clone().unwrap();
+    assert_eq!(told.addresses[0], "10.1.1.2".parse::<IpAddr>().unwrap());
+}
+
+#[test]
+fn a_virtual_address_that_somebody_removes_comes_back_while_master() {
+    let Some((node, lan)) = node() else { return };
+    let mut router = Router::start(&declared(), node, lan);
+    router.become_master();
+    for _ in 0..20 {
+        router.node.remove_address("eth0", "10.1.1.1/32".parse().unwrap()).unwrap();
+        router.until("the address", |status| status.addresses[0].state == "installed");
+    }
+}
+
+#[test]
+fn after_fifty_flaps_of_a_link_its_routes_are_there_again() {
+    let Some((node, lan)) = node() else { return };
+    let mut declared = declared();
+    declared.links.clear();
+    let mut router = Router::start(&declared, node, lan);
+    router.become_master();
+    for _ in 0..50 {
+        router.node.set_link("eth2", false).unwrap();
+        router.node.set_link("eth2", true).unwrap();
+        router.until("every route", all_installed);
+    }
+    router.node.set_link("eth2", false).unwrap();
+    router.until("the reason", |status| {
+        status.routes[2].reason.as_deref() == Some("link eth2 is down")
+    });
+}
+
+#[test]
+fn the_core_is_told_what_happens_to_its_interfaces() {
+    let Some((node, lan)) = node() else { return };
+    let mut router = Router::start(&declared(), node, lan);
+    router.until_told("eth7", |link| link.is_none());
+    router.until_told("eth0", |link| link.is_some_and(|link| link.up && link.carrier));
+    router.become_master();
+    let own = router.heard["eth0"].link.clone().unwrap().addresses;
+    assert!(!own.contains(&"10.1.1.1".parse().unwrap()), "virtual addresses are left out: {own:?}");
+
+    router.node.unplug("eth0").unwrap();
+    router.until_told("eth0", |link| link.is_some_and(|link| link.up && !link.carrier));
+    router.node.plug("eth0").unwrap();
+    router.until_told("eth0", |link| link.is_some_and(|link| link.carrier));
+    router.node.set_link("eth0", false).unwrap();
+    router.until_told("eth0", |link| link.is_some_and(|link| !link.up));
+    let late = Interface::new("eth7").address("192.0.2.1/24".parse().unwrap());
+    router.node.attach(&router.lan, &late).unwrap();
+    let address: IpAddr = "192.0.2.1".parse().unwrap();
+    router.until_told("eth7", |link| link.is_some_and(|link| link.addresses.contains(&address)));
+}
+
+#[test]
+fn a_step_whose_interface_is_missing_is_pending_and_done_when_it_comes() {
+    let Some((node, lan)) = node() else { return };
+    let mut declared = declared();
+    declared.addresses[0].interface = "eth7".to_owned();
+    let mut router = Router::start(&declared, node, lan);
+    let [_, addresses, _] = router.become_master();
+    let pending = "0 addresses, 1 pending: eth7 does not exist".to_owned();
+    assert_eq!(addresses, Outcome::Pending(pending));
+    router.node.attach(&router.lan, &Interface::new("eth7")).unwrap();
+    router.until("the address", |status| status.addresses[0].state == "installed");
+}
+
+#[test]
+fn what_the_kernel_refuses_is_shown_in_its_words_and_does_not_stop_the_rest() {
+    let Some((node, lan)) = node() else { return };
+    let mut declared = declared();
+    declared.addresses.push(Address {
+        label: Some("not-a-label-of-eth0".to_owned()),
+        address: "10.1.1.9/32".parse().unwrap(),
+        ..declared.addresses[0].clone()
+    });
+    let mut router = Router::start(&declared, node, lan);
+    let [_, addresses, routes] = router.become_master();
+    let Outcome::Failed(text) = addresses else { panic!("{addresses:?}") };
+    assert!(text.starts_with("1 address, 1 failed: "), "{text}");
+    assert!(matches!(routes, Outcome::Done(_)), "{routes:?}");
+    assert!(router.has("eth0", "10.1.1.1/32"));
+    let status = router.status();
+    assert_eq!(status.addresses[1].state, "failed");
+    assert!(status.addresses[1].reason.is_some());
+}
