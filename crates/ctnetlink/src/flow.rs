@@ -214,9 +214,10 @@ pub enum ProtocolState {
     Sctp {
         /// `enum sctp_conntrack`.
         state: u8,
-        /// The verification tag expected in the original direction.
+        /// The verification tag expected in the original direction, as a number; 0 when not
+        /// told, as in the event of the flow's end.
         vtag_orig: u32,
-        /// The verification tag expected in the reply direction.
+        /// The verification tag expected in the reply direction, likewise.
         vtag_reply: u32,
     },
     /// DCCP.
