@@ -93,7 +93,7 @@ impl Clock {
     }
 
     fn stop(self) -> Took {
-        let processor = processor_time() - self.processor;
+        let processor = processor_time().saturating_sub(self.processor);
         Took { elapsed: self.started.elapsed(), processor }
     }
 }

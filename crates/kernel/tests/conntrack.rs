@@ -2,26 +2,23 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-mod conntrack_flows;
+mod conntrack_support;
 
-use std::io::Write;
+use std::io::Read;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
-use conntrack_flows::{Nat, kinds, read_lines, tcp, udp, wait_for_listener};
+use conntrack_support::*;
 use lockstep_ctnetlink::{
-    Batch, Details, Family, Flow, HelperName, Kind, L4, Messages, ProtocolState,
-    SequenceAdjustment, Status, Synproxy, TcpState, Tuple, ZoneDirection, event_line, list_line,
+    Batch, Family, Flow, HelperName, L4, Messages, ProtocolState, SequenceAdjustment, Status,
+    Synproxy, TcpState, Tuple, ZoneDirection, event_line, list_line,
 };
 use lockstep_kernel::conntrack::{
-    EventSocket, Events, Failure, TableSocket, Tracking, keep_events, tracking,
+    EventSocket, Events, TableSocket, Tracking, keep_events, tracking,
 };
-use lockstep_kernel::namespace::Namespace;
 use lockstep_kernel::sysctl;
-
-/// How long a test waits for what must happen.
-const DEADLINE: Duration = Duration::from_secs(10);
+use netlink_sys::protocols::NETLINK_NETFILTER;
+use netlink_sys::{Socket, SocketAddr};
 
 #[test]
 fn every_kind_of_flow_and_nat_comes_back_as_it_was_created() {
@@ -285,6 +282,54 @@ fn a_created_flow_translates_real_packets() {
 }
 
 #[test]
+fn a_live_connection_goes_on_after_its_flow_was_made_anew() {
+    for told in [true, false] {
+        in_namespace(|| {
+            run("ip", "link set lo up");
+            sysctl::write("net/netfilter/nf_conntrack_tcp_loose", "0").unwrap();
+            nft("table ip t { chain c { type filter hook input priority 0; policy drop;
+                ct state established accept; tcp flags syn ct state new accept; }; }");
+            let mut table = TableSocket::open().unwrap();
+            let (mut client, mut server) = connection(DEADLINE);
+            exchange(&mut client, &mut server);
+            let mut flow = dump(&mut table, Family::Any).pop().unwrap();
+            if !told {
+                // As from a peer that knows no window scale.
+                flow.protocol_state =
+                    ProtocolState::Tcp(TcpState { state: 3, window_scale: None, flags: None });
+            }
+            remove_all(&mut table);
+            assert_eq!(create(&mut table, std::slice::from_ref(&flow)), []);
+            let made = table.get(&flow.key()).unwrap().unwrap();
+            assert_same(&made, &flow);
+            for _ in 0..3 {
+                exchange(&mut client, &mut server);
+                exchange(&mut server, &mut client);
+            }
+            drop(client);
+            assert_eq!(server.read(&mut [0]).unwrap(), 0);
+        });
+    }
+}
+
+#[test]
+fn answers_that_the_kernel_did_not_send_are_not_believed() {
+    in_namespace(|| {
+        let mut table = TableSocket::open().unwrap();
+        let mut liar = Socket::new(NETLINK_NETFILTER).unwrap();
+        liar.bind_auto().unwrap();
+        for sequence in 0..10_u32 {
+            const ERROR: u32 = 2;
+            let words = [36, ERROR, sequence, 0, -1_i32 as u32, 16, 0, 0, 0];
+            let lie: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+            liar.send_to(&lie, &SocketAddr::new(table.port_id(), 0), 0).unwrap();
+        }
+        assert_eq!(create(&mut table, &[udp(1, Nat::None), udp(2, Nat::None)]), []);
+        assert_eq!(dump(&mut table, Family::Any).len(), 2);
+    });
+}
+
+#[test]
 fn events_tell_what_happened_and_who_asked_for_it() {
     in_namespace_async(async || {
         let mut events = EventSocket::open(1 << 20).unwrap();
@@ -466,190 +511,5 @@ fn event_lines_are_those_of_conntrack() {
         tool.kill().unwrap();
         tool.wait().unwrap();
         compare_lines(ours, theirs);
-    });
-}
-
-/// Lines without what differs by nature: seconds that pass, and the program's name.
-fn compare_lines(ours: Vec<String>, theirs: Vec<String>) {
-    let normal = |line: String| {
-        let line = line.split(" progname=").next().unwrap().to_owned();
-        let line = line.replace(" use=2", " use=1");
-        line.split(' ')
-            .map(|word| match word.parse::<u32>() {
-                Ok(seconds) if seconds > 200 => "SECONDS".to_owned(),
-                _ => word.to_owned(),
-            })
-            .collect::<Vec<_>>()
-            .join(" ")
-            .trim_end()
-            .to_owned()
-    };
-    let mut ours: Vec<_> = ours.into_iter().map(normal).collect();
-    let mut theirs: Vec<_> = theirs.into_iter().map(normal).collect();
-    ours.sort();
-    theirs.sort();
-    assert!(!ours.is_empty());
-    assert_eq!(ours.len(), theirs.len());
-    for (our, their) in ours.iter().zip(&theirs) {
-        assert_eq!(our, their);
-    }
-}
-
-/// Compares what matters after a creation: what the kernel adds by itself is left out.
-#[track_caller]
-fn assert_same(found: &Flow, wanted: &Flow) {
-    const COMPARED: u32 = Status::SEEN_REPLY
-        | Status::ASSURED
-        | Status::CONFIRMED
-        | Status::EXPECTED
-        | Status::SRC_NAT
-        | Status::DST_NAT
-        | Status::SRC_NAT_DONE
-        | Status::DST_NAT_DONE;
-    const TCP_FLAGS: u8 = TcpState::WINDOW_SCALE | TcpState::SACK_PERMITTED | TcpState::CLOSE_INIT;
-    let normal = |flow: &Flow| {
-        let mut flow = flow.clone();
-        if flow.source_translated() {
-            flow.status.0 |= Status::SRC_NAT;
-        }
-        if flow.destination_translated() {
-            flow.status.0 |= Status::DST_NAT;
-        }
-        if flow.source_translated() || flow.destination_translated() {
-            flow.status.0 |= Status::SRC_NAT_DONE | Status::DST_NAT_DONE;
-        }
-        flow.status.0 = (flow.status.0 | Status::CONFIRMED) & COMPARED;
-        flow.id = None;
-        flow.timeout_s = None;
-        flow.mark.get_or_insert_default();
-        flow.synproxy.get_or_insert_default();
-        flow.labels.get_or_insert_default();
-        if let ProtocolState::Tcp(tcp) = &mut flow.protocol_state {
-            let scaled = if tcp.window_scale.is_some_and(|scale| scale != [0; 2]) {
-                TcpState::WINDOW_SCALE
-            } else {
-                0
-            };
-            tcp.window_scale.get_or_insert_default();
-            tcp.flags = Some(tcp.flags.unwrap_or([scaled; 2]).map(|flags| flags & TCP_FLAGS));
-        }
-        flow
-    };
-    assert_eq!(normal(found), normal(wanted));
-    if let ProtocolState::Tcp(tcp) = found.protocol_state {
-        for flags in tcp.flags.unwrap() {
-            assert_eq!(flags & TcpState::BE_LIBERAL, TcpState::BE_LIBERAL);
-        }
-    }
-    let (left, given) = (found.timeout_s.unwrap(), wanted.timeout_s.unwrap());
-    assert!(left <= given && left + 10 >= given, "{left} of {given}");
-}
-
-fn refusals(failures: &[Failure]) -> Vec<(usize, i32)> {
-    failures.iter().map(|failure| (failure.index, failure.errno)).collect()
-}
-
-/// Creates flows in full batches.
-fn create(table: &mut TableSocket, flows: &[Flow]) -> Vec<Failure> {
-    let mut failures = Vec::new();
-    let mut batch = Batch::new();
-    for (number, chunk) in flows.chunks(Batch::CAPACITY).enumerate() {
-        batch.clear();
-        for flow in chunk {
-            assert!(batch.create(flow));
-        }
-        failures.extend(
-            table.execute(&mut batch).unwrap().into_iter().map(|failure| Failure {
-                index: failure.index + number * Batch::CAPACITY,
-                ..failure
-            }),
-        );
-    }
-    failures
-}
-
-fn each(table: &mut TableSocket, mut work: impl FnMut(Flow, Details)) {
-    let mut buffer = Vec::new();
-    let mut dump = table.dump(Family::Any).unwrap();
-    while dump.read(&mut buffer).unwrap() {
-        for message in Messages::new(&buffer).map(Result::unwrap) {
-            if message.kind().unwrap() == Kind::Entry {
-                work(message.flow().unwrap(), message.details().unwrap());
-            }
-        }
-    }
-    assert!(!dump.interrupted());
-}
-
-fn dump(table: &mut TableSocket, family: Family) -> Vec<Flow> {
-    let mut flows = Vec::new();
-    let mut buffer = Vec::new();
-    let mut dump = table.dump(family).unwrap();
-    while dump.read(&mut buffer).unwrap() {
-        let messages = Messages::new(&buffer).map(Result::unwrap);
-        let entries = messages.filter(|message| message.kind().unwrap() == Kind::Entry);
-        flows.extend(entries.map(|entry| entry.flow().unwrap()));
-    }
-    flows
-}
-
-fn remove_all(table: &mut TableSocket) {
-    let mut batch = Batch::new();
-    for chunk in dump(table, Family::Any).chunks(Batch::CAPACITY) {
-        batch.clear();
-        for flow in chunk {
-            assert!(batch.delete(&flow.key(), flow.id));
-        }
-        assert_eq!(table.execute(&mut batch).unwrap(), []);
-    }
-}
-
-/// Waits for `count` events.
-async fn hear(events: &mut EventSocket, count: usize) -> Vec<(&'static str, Flow, u32)> {
-    let mut heard = Vec::new();
-    let mut buffer = Vec::new();
-    while heard.len() < count {
-        assert_eq!(receive(events, &mut buffer).await, Events::Messages);
-        for message in Messages::new(&buffer).map(Result::unwrap) {
-            let what = match message.kind().unwrap() {
-                Kind::New => "new",
-                Kind::Update => "update",
-                Kind::Destroy => "destroy",
-                other => panic!("{other:?}"),
-            };
-            heard.push((what, message.flow().unwrap(), message.header().port_id));
-        }
-    }
-    assert_eq!(heard.len(), count);
-    heard
-}
-
-async fn receive(events: &mut EventSocket, buffer: &mut Vec<u8>) -> Events {
-    tokio::time::timeout(DEADLINE, events.receive(buffer)).await.expect("an event").unwrap()
-}
-
-fn run(program: &str, arguments: &str) {
-    let status = Command::new(program).args(arguments.split(' ')).status().unwrap();
-    assert!(status.success(), "{program} {arguments}");
-}
-
-fn nft(rules: &str) {
-    let mut nft = Command::new("nft").args(["-f", "-"]).stdin(Stdio::piped()).spawn().unwrap();
-    nft.stdin.take().unwrap().write_all(rules.as_bytes()).unwrap();
-    assert!(nft.wait().unwrap().success());
-}
-
-fn in_namespace(test: impl FnOnce() + Send) {
-    if !nix::unistd::Uid::effective().is_root() {
-        eprintln!("skipped: a network namespace needs root");
-        return;
-    }
-    Namespace::new().unwrap().run(test).unwrap();
-}
-
-fn in_namespace_async(test: impl AsyncFnOnce() + Send) {
-    in_namespace(|| {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(test());
     });
 }

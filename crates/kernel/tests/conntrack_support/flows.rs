@@ -1,10 +1,6 @@
-//! Flows of every kind, and what the tests need from the system besides.
+//! Flows of every kind.
 
-use std::io::{BufRead, BufReader, Read};
 use std::net::IpAddr;
-use std::sync::mpsc;
-use std::time::{Duration, Instant};
-use std::{fs, thread};
 
 use lockstep_ctnetlink::{Flow, L4, ProtocolState, Status, TcpState, Tuple};
 
@@ -147,44 +143,4 @@ fn shifted(address: IpAddr, by: u8) -> IpAddr {
             octets.into()
         }
     }
-}
-
-/// Waits until somebody in this namespace listens to groups of netfilter.
-pub(crate) fn wait_for_listener() {
-    const NETFILTER: &str = "12";
-    let deadline = Instant::now() + Duration::from_secs(10);
-    loop {
-        // One socket to a line: address, protocol, port, groups.
-        let sockets = fs::read_to_string("/proc/thread-self/net/netlink").unwrap();
-        let listens = sockets.lines().any(|line| {
-            let mut fields = line.split_whitespace().skip(1);
-            let protocol = fields.next() == Some(NETFILTER);
-            protocol && fields.nth(1).is_some_and(|groups| groups != "00000000")
-        });
-        if listens {
-            return;
-        }
-        assert!(Instant::now() < deadline, "{sockets}");
-        thread::sleep(Duration::from_millis(5));
-    }
-}
-
-/// Reads `count` lines, in a time.
-pub(crate) fn read_lines(
-    from: impl Read + Send + 'static,
-    count: usize,
-    time: Duration,
-) -> Vec<String> {
-    let (sender, receiver) = mpsc::channel();
-    thread::spawn(move || {
-        for line in BufReader::new(from).lines().map_while(Result::ok) {
-            if sender.send(line).is_err() {
-                return;
-            }
-        }
-    });
-    let deadline = Instant::now() + time;
-    (0..count)
-        .map(|_| receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())).unwrap())
-        .collect()
 }
