@@ -478,7 +478,7 @@ fn list_lines_are_those_of_conntrack() {
 fn event_lines_are_those_of_conntrack() {
     in_namespace_async(async || {
         let mut tool = Command::new("conntrack")
-            .args(["-E", "-o", "id"])
+            .args(["-E", "-o", "id", "-b", "4194304"])
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
