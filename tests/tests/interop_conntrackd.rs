@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use lockstep_lab::traffic::{Connections, Pace, Verdict};
 use lockstep_lab::{Firewall, Lab, Node, RouterId, Selector, lose, lose_nothing};
-use lockstep_tests::conntrackd::{Conntrackd, conntrack, flows, insert_flows, kernel_flows};
-use lockstep_tests::daemon::{Lockstep, number};
+use lockstep_tests::conntrackd::{Conntrackd, conntrack, insert_flows, kernel_flows};
+use lockstep_tests::daemon::{Lockstep, binary, number};
 use lockstep_tests::keepalived::{Instance, Keepalived};
 use lockstep_tests::wait;
 use tempfile::TempDir;
@@ -80,6 +80,24 @@ fn connections_survive_when_keepalived_and_conntrackd_die_and_we_take_over() {
 }
 
 #[test]
+fn without_replication_the_same_failure_kills_every_connection() {
+    let mut world = World::new();
+    let (keepalived, conntrackd) = world.their_pair(150);
+    keepalived.wait_for_state("MASTER");
+    conntrackd.stop();
+    let lockstep = Lockstep::start(world.ours(), &World::config(100));
+    lockstep.wait_for_state("gateway", "backup");
+    let connections = world.connect(10);
+
+    keepalived.kill();
+    world.lab.power_off(THEIRS);
+    lockstep.wait_for_state("gateway", "master");
+
+    let verdict = connections.settle(Instant::now(), Duration::from_secs(8));
+    assert_eq!(verdict.alive, 0, "else the tests around this one show nothing: {verdict:?}");
+}
+
+#[test]
 fn connections_survive_an_orderly_hand_over_to_conntrackd_and_back() {
     let world = World::new();
     let mut lockstep = world.master();
@@ -128,6 +146,11 @@ fn lost_datagrams_are_sent_again_in_both_directions() {
         number(&lockstep.status()["replication"]["external"]) == u64::from(FLOWS)
     });
 
+    let statistics = lockstep.status()["replication"]["statistics"].clone();
+    for counter in ["messages-lost", "nacks-sent", "nacks-received", "messages-resent"] {
+        assert!(number(&statistics[counter]) > 0, "{counter}: something was lost: {statistics:#}");
+    }
+
     conntrack(world.theirs(), &["-D", "-p", "tcp", "--dport", "443"]);
     wait::until("their ends arrive too", || {
         number(&lockstep.status()["replication"]["external"]) == 0
@@ -168,21 +191,30 @@ fn a_conntrackd_that_starts_is_told_all_flows() {
 }
 
 #[test]
-fn the_kernels_table_is_listed_in_the_form_of_conntrack() {
+fn the_kernels_table_is_shown_as_conntrack_shows_it() {
     let world = World::new();
-    let lockstep = world.master();
+    let _lockstep = world.master();
+    let _connections = world.connect(5);
     insert_flows(world.ours(), 20_000, 50);
+    for kind in [
+        "udp --sport 5000 --dport 53",
+        "sctp --sport 1 --dport 2 --state ESTABLISHED \
+        --orig-vtag 1 --reply-vtag 2",
+        "icmp --icmp-type 8 --icmp-code 0 --icmp-id 7",
+    ] {
+        let flow = format!("-I -s 10.10.0.78 -d 203.0.113.78 -t 600 -m 7 -p {kind}");
+        conntrack(world.ours(), &flow.split_whitespace().collect::<Vec<_>>());
+    }
 
-    let mut list = std::process::Command::new(lockstep_tests::daemon::binary());
-    list.args(["conntrack", "list"]).arg("--socket").arg(lockstep.directory().join("socket"));
+    let mut list = std::process::Command::new(binary());
+    list.args(["conntrack", "list", "--family", "ipv4"]);
     let output = world.ours().output(list).expect("the binary runs");
-
     assert!(output.status.success(), "{output:?}");
-    let ours = flows(&String::from_utf8_lossy(&output.stdout));
-    let tcp = |all: &std::collections::BTreeSet<String>| {
-        all.iter().filter(|flow| flow.starts_with("6 ")).cloned().collect::<Vec<_>>()
-    };
-    assert_eq!(tcp(&ours), tcp(&kernel_flows(world.ours(), "tcp")));
+
+    let ours = without_timeouts(&String::from_utf8_lossy(&output.stdout));
+    let theirs = without_timeouts(&conntrack(world.ours(), &["-L", "-f", "ipv4"]));
+    assert_eq!(ours, theirs);
+    assert_eq!(theirs.iter().filter(|line| line.starts_with("tcp")).count(), 55);
 }
 
 /// Client, server and two routers, of which A runs Lockstep and B what it replaces.
@@ -297,6 +329,19 @@ impl World {
 fn settle(connections: &Connections) -> Verdict {
     const LIMIT: Duration = Duration::from_secs(30);
     connections.settle(Instant::now(), LIMIT)
+}
+
+/// The lines of a list in order, without the seconds left, which go on between two lists.
+fn without_timeouts(list: &str) -> Vec<String> {
+    let mut lines: Vec<String> = list
+        .lines()
+        .map(|line| {
+            let words = line.split_whitespace().enumerate();
+            words.filter(|(at, _)| *at != 2).map(|(_, word)| word).collect::<Vec<_>>().join(" ")
+        })
+        .collect();
+    lines.sort();
+    lines
 }
 
 fn write_executable(path: &Path, text: &str) {
