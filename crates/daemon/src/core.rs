@@ -1,0 +1,353 @@
+//! The core thread: VRRP elections and the failover state machine.
+//!
+//! Owns the advertisement sockets and the timers, so that an advertisement is never late because
+//! flows are committed, tables dumped or hooks run: those are other threads' work, asked for with
+//! messages that never wait. Decides nothing: `vrrp` and `failover` do.
+
+mod election;
+mod report;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use lockstep_failover::{Action, Event, Failover, Outcome, Step, StepId, VirtualRouterEvent};
+use lockstep_routes::Address;
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
+use tracing::{error, info, warn};
+
+use crate::messages::{
+    ControlRequest, CoreEvent, InterfaceState, NetworkRequest, ReplicatorRequest,
+};
+use election::Elections;
+
+/// Announcements after the first, counted from the `announce` step: a neighbour may have lost one.
+const ANNOUNCE_AGAIN: [Duration; 3] =
+    [Duration::from_millis(100), Duration::from_secs(1), Duration::from_secs(5)];
+/// A shutdown takes no longer, whatever an actor does.
+const STOP_LIMIT: Duration = Duration::from_secs(8);
+
+/// The other threads.
+pub(crate) struct Actors {
+    /// Links, addresses, routes, rules.
+    pub network: mpsc::Sender<NetworkRequest>,
+    /// Flow replication, when configured.
+    pub replicator: Option<mpsc::Sender<ReplicatorRequest>>,
+    /// Hooks.
+    pub control: mpsc::Sender<ControlRequest>,
+}
+
+/// The core at work.
+pub(crate) struct Core {
+    failover: Failover,
+    elections: Elections,
+    /// The addresses each group serves as master, to be announced.
+    addresses: BTreeMap<String, Vec<Address>>,
+    interfaces: BTreeMap<String, InterfaceState>,
+    announcements: Vec<Announcement>,
+    in_sync: Option<String>,
+    stopped: Vec<String>,
+    actors: Actors,
+    clock: report::Clock,
+}
+
+/// An announcement to be repeated.
+struct Announcement {
+    group: String,
+    began: Instant,
+    /// How many of [`ANNOUNCE_AGAIN`] are out.
+    repeated: usize,
+}
+
+impl Core {
+    /// Everything in `init`; nothing is sent before [`Core::run`].
+    pub(crate) fn new(config: &lockstep_config::Config, actors: Actors) -> Self {
+        let now = Instant::now();
+        let mut addresses: BTreeMap<String, Vec<Address>> = BTreeMap::new();
+        for address in &config.declared.addresses {
+            if let Some(group) = &address.condition.group {
+                addresses.entry(group.clone()).or_default().push(address.clone());
+            }
+        }
+        Self {
+            failover: Failover::new(&config.failover, now),
+            elections: Elections::new(&config.virtual_routers),
+            addresses,
+            interfaces: BTreeMap::new(),
+            announcements: Vec::new(),
+            in_sync: None,
+            stopped: Vec::new(),
+            actors,
+            clock: report::Clock::new(now),
+        }
+    }
+
+    /// Runs until every group has handed over after [`CoreEvent::Stop`].
+    pub(crate) async fn run(mut self, mut inbox: mpsc::Receiver<CoreEvent>) -> anyhow::Result<()> {
+        self.feed(Event::Start);
+        let mut stop_by: Option<Instant> = None;
+        loop {
+            let deadline = self.next_deadline().into_iter().chain(stop_by).min();
+            tokio::select! {
+                biased;
+                heard = self.elections.receive() => self.hear(heard),
+                event = inbox.recv() => {
+                    let event = event.context("every other thread has ended")?;
+                    if matches!(event, CoreEvent::Stop) {
+                        stop_by.get_or_insert(Instant::now() + STOP_LIMIT);
+                    }
+                    self.take(event);
+                }
+                () = sleep_until(deadline) => self.timeout(),
+            }
+            if self.stopped.len() == self.failover.groups().len() && stop_by.is_some() {
+                return Ok(());
+            }
+            if stop_by.is_some_and(|limit| Instant::now() >= limit) {
+                anyhow::bail!("not everything could be handed over within {STOP_LIMIT:?}");
+            }
+        }
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        let announcements = self.announcements.iter().filter_map(Announcement::due);
+        self.failover
+            .next_deadline()
+            .into_iter()
+            .chain(self.elections.next_deadline())
+            .chain(announcements)
+            .min()
+    }
+
+    /// What waits in the sockets is older than the timer: a late thread listens before it acts.
+    fn timeout(&mut self) {
+        while let Some(heard) = self.elections.try_receive() {
+            self.hear(heard);
+        }
+        let now = Instant::now();
+        let observed = self.elections.timeout(now);
+        self.observe(observed);
+        self.feed(Event::Timeout);
+        self.repeat_announcements(now);
+    }
+
+    fn hear(&mut self, heard: election::Heard) {
+        let observed = self.elections.hear(heard, Instant::now());
+        self.observe(observed);
+    }
+
+    fn observe(&mut self, observed: Vec<(String, VirtualRouterEvent)>) {
+        for (name, event) in observed {
+            self.feed(Event::VirtualRouter { name, event });
+        }
+    }
+
+    fn take(&mut self, event: CoreEvent) {
+        match event {
+            CoreEvent::Stepped { id, outcome } => self.feed(Event::Stepped { id, outcome }),
+            CoreEvent::Interface(state) => self.interface(state),
+            CoreEvent::Check { name, success, detail } => {
+                self.feed(Event::Check { name, success, detail });
+            }
+            CoreEvent::InSync { in_sync, reason } => {
+                info!(in_sync, reason, "replication");
+                self.in_sync = Some(reason);
+                self.feed(Event::InSync(in_sync));
+            }
+            CoreEvent::HookEnded { group, result: Ok(result) } => {
+                info!(group, result, "hook ended");
+            }
+            CoreEvent::HookEnded { group, result: Err(result) } => {
+                warn!(group, result, "hook failed");
+            }
+            // An asker that no longer waits is no concern of the core.
+            CoreEvent::Status(answer) => drop(answer.send(self.status())),
+            CoreEvent::Journal(answer) => drop(answer.send(self.journal())),
+            CoreEvent::Stop => self.feed(Event::Stop),
+        }
+    }
+
+    fn interface(&mut self, state: InterfaceState) {
+        let now = Instant::now();
+        for (virtual_router, usable) in self.elections.interface(&state, now) {
+            self.feed(Event::Interface { virtual_router, usable });
+        }
+        self.interfaces.insert(state.name.clone(), state);
+    }
+
+    /// Feeds the state machine and carries out what it asks, until nothing is left to do at once.
+    fn feed(&mut self, event: Event) {
+        let mut events = VecDeque::from([event]);
+        while let Some(event) = events.pop_front() {
+            for action in self.failover.handle(event, Instant::now()) {
+                self.perform(action, &mut events);
+            }
+        }
+    }
+
+    fn perform(&mut self, action: Action, events: &mut VecDeque<Event>) {
+        match action {
+            Action::Startup { virtual_router } => {
+                let observed = self.elections.startup(&virtual_router, Instant::now());
+                events.extend(
+                    observed.into_iter().map(|(name, event)| Event::VirtualRouter { name, event }),
+                );
+            }
+            Action::PreemptAllowed { virtual_router, allowed } => {
+                self.elections.preempt_allowed(&virtual_router, allowed, Instant::now());
+            }
+            Action::Stopped { group } => self.stopped.push(group),
+            Action::Step { id, group, step, from, to, reason } => {
+                if step == Step::StopClaiming || step == Step::Claim {
+                    info!(group, from = from.as_str(), to = to.as_str(), reason, "state changed");
+                }
+                let outcome = match step {
+                    Step::Claim => Some(self.claim(&group)),
+                    Step::StopClaiming => Some(self.stop_claiming(&group, to)),
+                    Step::Announce => Some(self.announce_first(&group)),
+                    Step::LinksUp
+                    | Step::AddressesUp
+                    | Step::RoutesUp
+                    | Step::AddressesDown
+                    | Step::RoutesDown
+                    | Step::LinksDown => {
+                        refused(self.actors.network.try_send(NetworkRequest::Step {
+                            id,
+                            group,
+                            step,
+                        }))
+                    }
+                    Step::CommitFlows | Step::ReplicateActive | Step::ReplicateBackup => {
+                        self.ask_replicator(id, step)
+                    }
+                    Step::Hooks => {
+                        let priority = self.elections.priority(self.failover.members(&group));
+                        let hook = ControlRequest::Hook { id, group, from, to, reason, priority };
+                        refused(self.actors.control.try_send(hook))
+                    }
+                };
+                events.extend(outcome.map(|outcome| Event::Stepped { id, outcome }));
+            }
+        }
+    }
+
+    fn ask_replicator(&self, id: StepId, step: Step) -> Option<Outcome> {
+        match &self.actors.replicator {
+            Some(replicator) => refused(replicator.try_send(ReplicatorRequest::Step { id, step })),
+            None => Some(Outcome::Done("no replication configured".to_owned())),
+        }
+    }
+
+    fn claim(&mut self, group: &str) -> Outcome {
+        let members: Vec<String> = self.failover.members(group).map(str::to_owned).collect();
+        let now = Instant::now();
+        let mut failures = Vec::new();
+        for member in &members {
+            if let Err(error) = self.elections.claim(member, now) {
+                failures.push(format!("{member}: {error:#}"));
+            }
+        }
+        if failures.is_empty() {
+            Outcome::Done(counted(members.len(), "advertisement"))
+        } else {
+            Outcome::Failed(failures.join("; "))
+        }
+    }
+
+    fn stop_claiming(&mut self, group: &str, to: lockstep_failover::State) -> Outcome {
+        self.announcements.retain(|announcement| announcement.group != group);
+        let members: Vec<String> = self.failover.members(group).map(str::to_owned).collect();
+        let now = Instant::now();
+        let mut told = 0;
+        for member in &members {
+            told += usize::from(match to {
+                lockstep_failover::State::Backup => self.elections.relinquish(member, now),
+                lockstep_failover::State::Init
+                | lockstep_failover::State::Master
+                | lockstep_failover::State::Fault
+                | lockstep_failover::State::Stopped => self.elections.shut_down(member, now),
+            });
+        }
+        Outcome::Done(if told == 0 {
+            "nothing was claimed".to_owned()
+        } else {
+            format!("priority 0 from {}", counted(told, "virtual router"))
+        })
+    }
+
+    fn announce_first(&mut self, group: &str) -> Outcome {
+        let began = Instant::now();
+        self.announcements.push(Announcement { group: group.to_owned(), began, repeated: 0 });
+        let (sent, failures) = self.announce(group);
+        if failures.is_empty() {
+            Outcome::Done(counted(sent, "announcement"))
+        } else {
+            Outcome::Pending(format!("{}; {}", counted(sent, "announcement"), failures.join("; ")))
+        }
+    }
+
+    fn announce(&mut self, group: &str) -> (usize, Vec<String>) {
+        let mut sent = 0;
+        let mut failures = Vec::new();
+        for address in self.addresses.get(group).into_iter().flatten() {
+            let link = self.interfaces.get(&address.interface).and_then(|state| state.link.as_ref());
+            let result = match link {
+                Some(link) => self.elections.announce(link, address.address.addr()),
+                None => Err(anyhow::anyhow!("{} does not exist", address.interface)),
+            };
+            match result {
+                Ok(()) => sent += 1,
+                Err(error) => failures.push(format!("{}: {error:#}", address.address.addr())),
+            }
+        }
+        (sent, failures)
+    }
+
+    fn repeat_announcements(&mut self, now: Instant) {
+        let due: Vec<String> = self
+            .announcements
+            .iter_mut()
+            .filter(|announcement| announcement.due().is_some_and(|due| due <= now))
+            .map(|announcement| {
+                announcement.repeated += 1;
+                announcement.group.clone()
+            })
+            .collect();
+        for group in due {
+            let (_, failures) = self.announce(&group);
+            for failure in failures {
+                warn!(group, failure, "announcement not sent");
+            }
+        }
+        self.announcements.retain(|announcement| announcement.due().is_some());
+    }
+}
+
+impl Announcement {
+    fn due(&self) -> Option<Instant> {
+        ANNOUNCE_AGAIN.get(self.repeated).map(|after| self.began + *after)
+    }
+}
+
+/// An actor that cannot take a request has failed the step; nobody waits for it.
+fn refused<T>(sent: Result<(), TrySendError<T>>) -> Option<Outcome> {
+    let why = match sent {
+        Ok(()) => return None,
+        Err(TrySendError::Full(_)) => "too many requests wait",
+        Err(TrySendError::Closed(_)) => "the thread has ended",
+    };
+    error!(why, "a step could not be given out");
+    Some(Outcome::Failed(why.to_owned()))
+}
+
+fn counted(count: usize, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,154 @@
+//! `lockstep run`: starts the threads, ties them together, and ends them in order.
+//!
+//! The calling thread waits for signals. When a thread ends before it was told to, the process
+//! ends too: nothing limps on.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::thread;
+
+use anyhow::{Context as _, bail};
+use nix::unistd::Uid;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+use tracing::{debug, info, warn};
+
+use crate::core::{Actors, Core};
+use crate::messages::{ControlRequest, CoreEvent, NetworkRequest, QUEUE, ReplicatorRequest};
+use crate::{cli, control, network, replicator};
+
+/// Runs the daemon until it is told to end.
+///
+/// # Errors
+/// A bad configuration, a missing privilege, a socket in use: one sentence each.
+pub(crate) fn run(config: &Path, socket: &Path) -> anyhow::Result<()> {
+    let config = cli::load(config)?;
+    check_privileges()?;
+    let (core_sender, core_inbox) = mpsc::channel(QUEUE);
+    let (network_sender, network_requests) = mpsc::channel(QUEUE);
+    let (control_sender, control_requests) = mpsc::channel(QUEUE);
+    let (replicator_sender, replicator) = match &config.replication {
+        None => (None, None),
+        Some(replication) => {
+            let (sender, requests) = mpsc::channel(QUEUE);
+            let thread = replicator::spawn(replication.clone(), requests, core_sender.clone())?;
+            (Some(sender), Some(thread))
+        }
+    };
+    let actors = control::Actors {
+        core: core_sender.clone(),
+        network: network_sender.clone(),
+        replicator: replicator_sender.clone(),
+    };
+    let control =
+        control::spawn(&config.router_id, &config.failover, socket, actors, control_requests)?;
+    let network = network::spawn(
+        config.declared.clone(),
+        interfaces(&config),
+        network_requests,
+        core_sender.clone(),
+    )?;
+    let actors = Actors {
+        network: network_sender.clone(),
+        replicator: replicator_sender.clone(),
+        control: control_sender.clone(),
+    };
+    let (ended_sender, ended) = oneshot::channel();
+    let core = Core::new(&config, actors);
+    let core = thread::Builder::new()
+        .name("core".to_owned())
+        .spawn(move || drop(ended_sender.send(run_core(core, core_inbox))))
+        .context("cannot start the core thread")?;
+
+    let result = wait_for_signals(&core_sender, ended);
+    // Each of them may be gone already, which is what is wanted.
+    drop(network_sender.blocking_send(NetworkRequest::Stop));
+    drop(replicator_sender.map(|sender| sender.blocking_send(ReplicatorRequest::Stop)));
+    drop(control_sender.blocking_send(ControlRequest::Stop));
+    for thread in [Some(core), Some(network), replicator, Some(control)].into_iter().flatten() {
+        let name = thread.thread().name().unwrap_or_default().to_owned();
+        if thread.join().is_err() {
+            bail!("the {name} thread panicked");
+        }
+        debug!(name, "thread ended");
+    }
+    info!("ended");
+    result
+}
+
+fn run_core(core: Core, inbox: mpsc::Receiver<CoreEvent>) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the core thread")?;
+    runtime.block_on(core.run(inbox))
+}
+
+fn wait_for_signals(
+    core: &mpsc::Sender<CoreEvent>,
+    mut ended: oneshot::Receiver<anyhow::Result<()>>,
+) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot wait for signals")?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut hangup = signal(SignalKind::hangup())?;
+        info!("running");
+        tell_systemd(sd_notify::NotifyState::Ready);
+        loop {
+            tokio::select! {
+                result = &mut ended => return result.context("the core thread ended")?,
+                _ = terminate.recv() => stop(core, "SIGTERM").await,
+                _ = interrupt.recv() => stop(core, "SIGINT").await,
+                _ = hangup.recv() => warn!("reload is not supported yet: restart to read the configuration again"),
+            }
+        }
+    })
+}
+
+async fn stop(core: &mpsc::Sender<CoreEvent>, signal: &str) {
+    info!(signal, "handing over");
+    tell_systemd(sd_notify::NotifyState::Stopping);
+    // A core that has ended is reported by the other branch.
+    drop(core.send(CoreEvent::Stop).await);
+}
+
+fn tell_systemd(state: sd_notify::NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        debug!(%error, "systemd was not told");
+    }
+}
+
+/// The interfaces that elections run on and that virtual addresses live on.
+fn interfaces(config: &lockstep_config::Config) -> BTreeSet<String> {
+    let elections = config.virtual_routers.iter().map(|router| router.interface.clone());
+    let addresses = config.declared.addresses.iter().map(|address| address.interface.clone());
+    elections.chain(addresses).collect()
+}
+
+/// Without `CAP_NET_ADMIN` and `CAP_NET_RAW` nothing works; said once, before anything is touched.
+fn check_privileges() -> anyhow::Result<()> {
+    let status = std::fs::read_to_string("/proc/thread-self/status")
+        .context("cannot read the capabilities of this process")?;
+    let effective = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .context("the kernel does not tell the capabilities of this process")?;
+    let missing: Vec<&str> = [("CAP_NET_ADMIN", 12), ("CAP_NET_RAW", 13)]
+        .into_iter()
+        .filter(|(_, bit)| effective & (1 << bit) == 0)
+        .map(|(name, _)| name)
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    bail!(
+        "missing {} (user {}): run it as root or with these capabilities",
+        missing.join(" and "),
+        Uid::effective()
+    )
+}
