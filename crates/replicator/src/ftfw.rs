@@ -39,6 +39,9 @@ const MAX_ANSWERS: usize = 8;
 /// fits the receive buffers that conntrackd's documentation asks for.
 const COPY_IN_FLIGHT: usize = 2048;
 
+/// How long a greeting may be under way.
+const LATE_GREETING: Duration = Duration::from_secs(2);
+
 /// Least time between two answers to greetings.
 const ANSWER_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -47,6 +50,8 @@ pub(crate) struct Conversation {
     greeted: bool,
     /// The peer's last message carried a greeting: it may not know us yet.
     peer_greets: bool,
+    /// First and last number of the peer's greetings, and when the last one came.
+    greetings: Option<(u32, u32, Instant)>,
     say_back: bool,
     answer_wanted: bool,
     answered_at: Option<Instant>,
@@ -126,6 +131,7 @@ impl Conversation {
         Self {
             greeted: false,
             peer_greets: false,
+            greetings: None,
             say_back: false,
             answer_wanted: false,
             answered_at: None,
@@ -187,22 +193,41 @@ impl Conversation {
 
     // ---- receiving ----
 
+    /// The peer's last accepted number.
+    pub(crate) fn last(&self) -> Option<u32> {
+        self.last
+    }
+
+    /// Whether messages before this one are missing.
+    pub(crate) fn is_early(&self, message: &Message<'_>) -> bool {
+        !message.flags.has(Flags::HELLO)
+            && self.last.is_some_and(|last| message.sequence.wrapping_sub(last) as i32 > 1)
+    }
+
     /// Takes one message. Acknowledgements and requests are dealt with here, the rest is returned.
     pub(crate) fn receive(
         &mut self,
         message: &Message<'_>,
         internal: &mut Internal,
         counters: &mut Counters,
+        now: Instant,
     ) -> Result<Received, Malformed> {
         let content = content(message)?;
         let number = message.sequence;
         let greets = message.flags.has(Flags::HELLO);
+        if greets && !self.note_greeting(number, now) {
+            counters.before += 1;
+            return Ok(Received { content: None, restarted: false });
+        }
         let restarted = greets && !self.peer_greets;
         if greets {
             self.greeting(number, restarted, internal);
         }
-        if message.flags.has(Flags::HELLO_BACK) {
+        if message.flags.has(Flags::HELLO_BACK) && !self.greeted {
             self.greeted = true;
+            // The peer sends no flows until it hears us without a greeting.
+            self.answer_wanted = true;
+            self.answered_at = None;
         }
         let distance = match self.last {
             Some(last) if !greets => number.wrapping_sub(last) as i32,
@@ -212,6 +237,10 @@ impl Conversation {
             counters.before += 1;
             return Ok(Received { content: None, restarted });
         }
+        if self.peer_greets && !greets {
+            // What the peer has not seen of the time of its greeting it will never ask for.
+            self.resend.retain(|_, sent| !matches!(sent, Sent::Control(Control::Ack(..))));
+        }
         self.peer_greets = greets;
         self.heed(content, internal, counters);
         if let (Some(last), 2..) = (self.last, distance) {
@@ -219,7 +248,11 @@ impl Conversation {
             if let Some(from) = self.ack_from {
                 self.push(Control::Ack(from, last), counters);
             }
-            self.push(Control::Nack(last.wrapping_add(1), number.wrapping_sub(1)), counters);
+            // Before our greeting is over the peer would acknowledge a NACK that it never got;
+            // what is lost until then comes with the resync after it.
+            if self.greeted {
+                self.push(Control::Nack(last.wrapping_add(1), number.wrapping_sub(1)), counters);
+            }
             self.window = self.ack_window;
             self.ack_from = None;
         }
@@ -240,6 +273,27 @@ impl Conversation {
     pub(crate) fn rearm(&mut self) {
         self.last = None;
         self.ack_from = None;
+    }
+
+    /// Whether a greeting is news. Its number is not to be compared with the last one, since a
+    /// restarted peer may count from less; but one from among the greetings of just before is a
+    /// late or repeated datagram and no restart.
+    fn note_greeting(&mut self, number: u32, now: Instant) -> bool {
+        match &mut self.greetings {
+            Some((first, last, at)) if now.saturating_duration_since(*at) < LATE_GREETING => {
+                let after_first = number.wrapping_sub(*first) as i32 >= 0;
+                let after_last = number.wrapping_sub(*last) as i32 > 0;
+                if after_first && !after_last {
+                    return false;
+                }
+                if !after_first {
+                    *first = number;
+                }
+                (*last, *at) = (number, now);
+            }
+            greetings => *greetings = Some((number, number, now)),
+        }
+        true
     }
 
     fn greeting(&mut self, number: u32, restarted: bool, internal: &mut Internal) {
@@ -428,6 +482,7 @@ impl Conversation {
         self.peer_is_gone(internal);
         self.greeted = false;
         self.peer_greets = false;
+        self.greetings = None;
         self.say_back = false;
         self.rearm();
     }

@@ -12,6 +12,7 @@
 
 mod commit;
 mod config;
+mod early;
 mod event;
 mod external;
 mod filter;

@@ -8,14 +8,15 @@ use lockstep_ctnetlink::Flow;
 
 use crate::commit::{Commit, CommitReport, Purge};
 use crate::config::Config;
+use crate::early::Early;
 use crate::event::{Event, PeerState, Role, Start, SyncState, Transmit};
 use crate::external::External;
 use crate::filter::Selection;
 use crate::ftfw::{Content, Conversation};
 use crate::internal::{Internal, Learned};
-use crate::resync::{Cause, PATIENCE, Resync};
+use crate::resync::{Cause, Resync};
 use crate::statistics::Counters;
-use crate::wire::{Change, Malformed, Messages, decode_flow};
+use crate::wire::{Change, Malformed, Message, Messages, decode_flow};
 
 /// A peer that says nothing for this long is taken to be away; conntrackd speaks once a second.
 pub const PEER_SILENT: Duration = Duration::from_secs(5);
@@ -43,6 +44,7 @@ pub struct Replicator {
     internal: Internal,
     external: External,
     conversation: Conversation,
+    early: Early,
     peer: Option<Peer>,
     resync: Resync,
     /// When entries that an empty peer did not confirm are dropped.
@@ -91,6 +93,7 @@ impl Replicator {
                 config.ack_window,
                 config.resend_queue,
             ),
+            early: Early::default(),
             peer: None,
             resync: Resync::wanted(Cause::Appeared),
             sweep_at: None,
@@ -129,20 +132,50 @@ impl Replicator {
         self.counters.datagrams_received += 1;
         self.counters.bytes_received += datagram.len() as u64;
         for message in Messages::of(datagram) {
-            let outcome = message.and_then(|message| {
-                self.counters.messages_received += 1;
-                let received =
-                    self.conversation.receive(&message, &mut self.internal, &mut self.counters)?;
-                if received.restarted {
-                    self.peer_restarted();
-                }
-                self.heed(received.content, message.body, now)
-            });
-            if let Err(malformed) = outcome {
-                self.count_malformed(malformed);
+            match message {
+                Ok(message) => self.sort(&message, now),
+                Err(malformed) => self.count_malformed(malformed),
             }
         }
         self.settle(now);
+    }
+
+    /// Processes a message when its turn has come, and those that waited for it.
+    fn sort(&mut self, message: &Message<'_>, now: Instant) {
+        self.counters.messages_received += 1;
+        let early = self.conversation.is_early(message);
+        if early && self.early.hold(message, now) {
+            return;
+        }
+        if early {
+            self.give_up_waiting(now);
+        }
+        self.process(message, now);
+        while let Some(held) = self.early.next_after(self.conversation.last()) {
+            self.process(&held.message(), now);
+        }
+    }
+
+    /// What is missing before the kept messages counts as lost.
+    fn give_up_waiting(&mut self, now: Instant) {
+        while let Some(held) = self.early.pop() {
+            self.process(&held.message(), now);
+        }
+    }
+
+    fn process(&mut self, message: &Message<'_>, now: Instant) {
+        let received =
+            self.conversation.receive(message, &mut self.internal, &mut self.counters, now);
+        let outcome = received.and_then(|received| {
+            if received.restarted {
+                self.early.clear();
+                self.peer_restarted();
+            }
+            self.heed(received.content, message.body, now)
+        });
+        if let Err(malformed) = outcome {
+            self.count_malformed(malformed);
+        }
     }
 
     /// Whether the datagram is the peer's. The first router heard is; another one only when that
@@ -163,6 +196,7 @@ impl Replicator {
         if sensible {
             if self.peer.is_some() {
                 self.conversation.new_peer(&mut self.internal);
+                self.early.clear();
             }
             self.peer = Some(Peer { address: source, heard_at: now, silent: false });
             self.peer_appeared(source);
@@ -188,7 +222,7 @@ impl Replicator {
         };
         self.stuck_since = None;
         if let Resync::Asked { progress_at, .. } = &mut self.resync
-            && matches!(content, Content::Flow(_) | Content::Expectation | Content::Ack(..))
+            && matches!(content, Content::Flow(_) | Content::Expectation)
         {
             *progress_at = now;
         }
@@ -399,6 +433,7 @@ impl Replicator {
             self.conversation.next_deadline(),
             silent.map(|peer| peer.heard_at + PEER_SILENT),
             resync,
+            self.early.next_deadline(),
             self.sweep_at,
             self.purge_at,
             self.provoke_at,
@@ -417,6 +452,9 @@ impl Replicator {
             peer.silent = true;
             self.peer_silent();
         }
+        if due(self.early.next_deadline(), now) {
+            self.give_up_waiting(now);
+        }
         if due(self.provoke_at, now) {
             self.provoke_at = Some(now + PROVOKE.1);
             self.conversation.provoke(&mut self.counters);
@@ -429,8 +467,8 @@ impl Replicator {
             self.purge_at = None;
             self.push(Event::PurgeDue);
         }
-        if let Resync::Asked { progress_at, cause, attempts, .. } = self.resync
-            && now.saturating_duration_since(progress_at) >= PATIENCE
+        if let Resync::Asked { cause, attempts, .. } = self.resync
+            && due(self.resync.next_deadline(), now)
         {
             self.resync = Resync::Wanted { at: None, cause, attempts };
         }
@@ -442,17 +480,21 @@ impl Replicator {
     fn settle(&mut self, now: Instant) {
         self.conversation.handle_answer(now, &mut self.counters);
         self.step_resync(now);
+        self.plan_provocation(now);
+        let sync = self.sync_state();
+        if sync != self.sync {
+            self.push(Event::Sync(sync.clone()));
+            self.sync = sync;
+        }
+    }
+
+    fn plan_provocation(&mut self, now: Instant) {
         let waits = self.peer_present() && self.conversation.waits_for_peer();
         self.provoke_at = match self.provoke_at {
             _ if !waits => None,
             None => Some(now + PROVOKE.0),
             at => at,
         };
-        let sync = self.sync_state();
-        if sync != self.sync {
-            self.push(Event::Sync(sync.clone()));
-            self.sync = sync;
-        }
     }
 
     fn step_resync(&mut self, now: Instant) {
@@ -463,7 +505,13 @@ impl Replicator {
                     let generation = self.external.begin_generation();
                     self.conversation.ask_for_everything(generation, &mut self.counters);
                     self.sweep_at = None;
-                    self.resync = Resync::Asked { generation, progress_at: now, cause, attempts };
+                    self.resync = Resync::Asked {
+                        generation,
+                        asked_at: now,
+                        progress_at: now,
+                        cause,
+                        attempts,
+                    };
                 }
             }
             Resync::Asked { generation, cause, attempts, .. } => {
@@ -514,6 +562,7 @@ impl Replicator {
             buffer,
         );
         if messages == 0 {
+            self.plan_provocation(now);
             return None;
         }
         self.counters.datagrams_sent += 1;

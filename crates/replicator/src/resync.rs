@@ -7,8 +7,8 @@
 
 use std::time::{Duration, Instant};
 
-/// How long a resync may go without a sign of progress before it is asked for again.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a resync may go without a flow, and how long it may take, before it is asked for again.
+const PATIENCE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_mins(2));
 
 /// Least and most time between attempts.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
@@ -21,7 +21,7 @@ pub(crate) enum Resync {
     /// To be asked for, not before `at`.
     Wanted { at: Option<Instant>, cause: Cause, attempts: u32 },
     /// Asked for.
-    Asked { generation: u32, progress_at: Instant, cause: Cause, attempts: u32 },
+    Asked { generation: u32, asked_at: Instant, progress_at: Instant, cause: Cause, attempts: u32 },
     /// Arrived.
     Complete,
 }
@@ -54,7 +54,9 @@ impl Resync {
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         match self {
             Self::Wanted { at, .. } => *at,
-            Self::Asked { progress_at, .. } => Some(*progress_at + PATIENCE),
+            Self::Asked { asked_at, progress_at, .. } => {
+                Some((*progress_at + PATIENCE.0).min(*asked_at + PATIENCE.1))
+            }
             Self::Unneeded | Self::Complete => None,
         }
     }

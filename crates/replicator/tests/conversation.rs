@@ -1,0 +1,375 @@
+//! Two replicators talk over a bad network and end up equal.
+
+#![allow(clippy::unwrap_used, reason = "test")]
+
+mod common;
+
+use std::time::Duration;
+
+use common::{A, B, FAIR, Weather, World, config, flow, tcp};
+use lockstep_replicator::{Change, Event, Role};
+
+const BAD: Weather =
+    Weather { loss: 30, duplication: 10, longest_delay: Duration::from_millis(20) };
+
+#[test]
+fn two_routers_that_start_together_know_each_other_within_a_round_trip() {
+    let mut world = World::new(1, FAIR);
+    world.run(Duration::from_millis(5));
+    assert!(world.in_sync(A) && world.in_sync(B));
+    assert_eq!(world.nodes[A].sync_state().reason, "all flows of the peer 10.99.0.2 have arrived");
+}
+
+#[test]
+fn a_router_that_has_heard_nobody_is_not_in_sync() {
+    let mut world = World::new(1, FAIR);
+    world.cut();
+    world.run_s(30);
+    assert!(!world.in_sync(A));
+    assert_eq!(world.nodes[A].sync_state().reason, "no peer has been heard");
+}
+
+#[test]
+fn flows_of_the_active_router_appear_change_and_vanish_on_the_backup() {
+    let mut world = World::new(1, FAIR);
+    world.run_s(1);
+    world.activate(A);
+    for number in 0..100 {
+        world.create(A, number);
+    }
+    world.run(Duration::from_millis(10));
+    world.assert_replicated(A);
+
+    let mut closing = flow(7);
+    closing.protocol_state = tcp(4);
+    world.event(A, Change::Update, &closing, false);
+    world.run(Duration::from_millis(10));
+    let changed = world.nodes[B].external_flows().find(|f| f.orig == closing.orig).unwrap();
+    assert_eq!(changed.protocol_state, tcp(4));
+
+    for number in 0..100 {
+        world.destroy(A, number);
+    }
+    world.run(Duration::from_millis(10));
+    assert_eq!(world.nodes[B].external_len(), 0);
+    world.run_s(3);
+    assert_eq!(world.nodes[A].peer(world.now).unwrap().unacknowledged, 1, "its last ack only");
+}
+
+#[test]
+fn a_backup_that_starts_late_gets_everything() {
+    let mut world = World::new(1, FAIR);
+    world.cut();
+    for number in 0..5000 {
+        world.kernels[A].insert(number);
+    }
+    world.activate(A);
+    world.run_s(20);
+    world.connected = true;
+    world.restart(B, &config());
+    world.run_s(2);
+    world.assert_replicated(A);
+    assert!(world.in_sync(B));
+}
+
+#[test]
+fn loss_duplication_and_reordering_are_repaired() {
+    for seed in 0..30 {
+        let mut world = World::new(seed, BAD);
+        world.run_s(2);
+        world.activate(A);
+        for _ in 0..2000 {
+            let number = world.below(300);
+            if world.kernels[A].contains(&number) {
+                world.destroy(A, number);
+            } else {
+                world.create(A, number);
+            }
+            world.run(Duration::from_millis(1));
+        }
+        world.weather = FAIR;
+        world.run_s(5);
+        world.assert_replicated(A);
+        assert!(world.in_sync(B), "seed {seed}: {}", world.nodes[B].sync_state().reason);
+    }
+}
+
+#[test]
+fn both_routers_replicate_at_the_same_time() {
+    let mut world = World::new(3, BAD);
+    world.run_s(2);
+    world.activate(A);
+    world.activate(B);
+    for number in 0..1000 {
+        world.create(A, number);
+        world.create(B, 100_000 + number);
+        world.run(Duration::from_micros(300));
+    }
+    world.weather = FAIR;
+    world.run_s(5);
+    world.assert_replicated(A);
+    world.assert_replicated(B);
+}
+
+#[test]
+fn a_restarted_backup_is_complete_again_and_says_when() {
+    for seed in 0..10 {
+        let mut world = World::new(seed, BAD);
+        world.run_s(2);
+        for number in 0..3000 {
+            world.kernels[A].insert(number);
+        }
+        world.activate(A);
+        world.run_s(5);
+        world.restart(B, &config());
+        let mut waited = 0;
+        while !world.in_sync(B) {
+            world.run(Duration::from_millis(10));
+            waited += 1;
+            assert!(waited < 2000, "seed {seed}: {}", world.nodes[B].sync_state().reason);
+        }
+        world.assert_replicated(A);
+        assert!(world.events[A].contains(&Event::PeerRestarted));
+    }
+}
+
+#[test]
+fn flows_that_ended_while_the_active_daemon_was_down_are_swept() {
+    let mut world = World::new(1, FAIR);
+    world.run_s(1);
+    for number in 0..200 {
+        world.kernels[A].insert(number);
+    }
+    world.activate(A);
+    world.run_s(1);
+    for number in 0..50 {
+        world.kernels[A].remove(&number);
+    }
+    world.restart(A, &config());
+    world.run_s(3);
+    world.assert_replicated(A);
+    assert_eq!(world.nodes[B].counters().external_swept, 50);
+}
+
+#[test]
+fn what_a_rebooted_router_told_before_is_kept_for_a_while() {
+    let mut world = World::new(1, FAIR);
+    world.run_s(1);
+    for number in 0..200 {
+        world.kernels[A].insert(number);
+    }
+    world.activate(A);
+    world.run_s(1);
+    world.kernels[A].clear();
+    world.restart(A, &config());
+    world.run_s(10);
+    assert_eq!(world.nodes[B].external_len(), 200, "the only copy left is not thrown away");
+    world.run_s(60);
+    assert_eq!(world.nodes[B].external_len(), 0);
+}
+
+#[test]
+fn after_a_partition_the_backup_is_equal_again() {
+    let mut world = World::new(1, FAIR);
+    world.run_s(1);
+    world.activate(A);
+    for number in 0..500 {
+        world.create(A, number);
+    }
+    world.run_s(1);
+    world.cut();
+    for number in 250..750 {
+        world.destroy(A, number);
+        world.create(A, 1000 + number);
+    }
+    world.run_s(60);
+    assert!(!world.in_sync(B), "a silent peer may have changed");
+    assert_eq!(world.nodes[B].sync_state().reason, "the peer 10.99.0.1 has fallen silent");
+    for number in 0..100 {
+        world.destroy(A, number);
+    }
+    world.connected = true;
+    world.run_s(5);
+    world.assert_replicated(A);
+    assert!(world.in_sync(B));
+}
+
+#[test]
+fn nothing_is_kept_for_a_peer_that_is_away() {
+    let mut world = World::new(1, FAIR);
+    world.run_s(1);
+    world.activate(A);
+    world.cut();
+    for round in 0..50 {
+        for number in 0..1000 {
+            world.create(A, round * 1000 + number);
+        }
+        for number in 0..1000 {
+            world.destroy(A, round * 1000 + number);
+        }
+        world.run_s(1);
+    }
+    let statistics = world.nodes[A].statistics();
+    assert_eq!(statistics["internal-flows"], 0);
+    assert_eq!(statistics["resend-queue-length"], 0);
+    assert_eq!(statistics["transmit-queue-length"], 0);
+    assert_eq!(statistics["internal-full"], 0, "dead flows do not fill the cache");
+}
+
+#[test]
+fn an_overflow_of_the_resend_queue_is_made_up_for() {
+    let mut small = config();
+    small.resend_queue = 100;
+    for seed in 0..10 {
+        let mut world = World::with(seed, BAD, &small);
+        world.run_s(2);
+        world.activate(A);
+        for number in 0..3000 {
+            world.create(A, number);
+        }
+        world.run_s(10);
+        world.weather = FAIR;
+        world.run_s(30);
+        world.assert_replicated(A);
+        assert!(world.nodes[A].statistics()["resend-queue-length"] <= 100);
+    }
+}
+
+#[test]
+fn a_copy_of_a_large_table_never_has_more_in_flight_than_its_window() {
+    let mut world = World::new(1, FAIR);
+    world.run_s(1);
+    for number in 0..20_000 {
+        world.kernels[A].insert(number);
+    }
+    world.activate(A);
+    let unacknowledged = world.nodes[A].peer(world.now).unwrap().unacknowledged;
+    assert!(unacknowledged <= 2048, "{unacknowledged}");
+    world.run_s(2);
+    world.assert_replicated(A);
+}
+
+#[test]
+fn a_take_over_makes_the_copy_the_own_and_tells_the_old_master() {
+    let mut world = World::new(1, FAIR);
+    world.run_s(1);
+    world.activate(A);
+    for number in 0..300 {
+        world.create(A, number);
+    }
+    world.run_s(1);
+    // B commits: its kernel tells of its own doing.
+    for number in 0..300 {
+        world.kernels[B].insert(number);
+        world.event(B, Change::New, &flow(number), true);
+    }
+    world.run(Duration::from_millis(1));
+    assert_eq!(world.nodes[A].external_len(), 0, "a commit is not told as a change");
+    world.nodes[A].deactivate(world.now);
+    world.drain(A);
+    world.activate(B);
+    world.run_s(3);
+    assert_eq!((world.nodes[A].role(), world.nodes[B].role()), (Role::Backup, Role::Active));
+    world.assert_replicated(B);
+    assert!(world.in_sync(A));
+    assert!(!world.events[A].contains(&Event::PurgeDue));
+    world.run_s(60);
+    assert!(world.events[A].contains(&Event::PurgeDue));
+    let mut purge = world.nodes[A].begin_purge();
+    let mut purged = 0;
+    while let Some(flow) = purge.next(&world.nodes[A]) {
+        world.event(A, Change::Delete, &flow, true);
+        purged += 1;
+    }
+    assert_eq!(purged, 300);
+    world.run_s(2);
+    assert_eq!(world.nodes[B].counters().external_destroyed, 0, "a purge is not told");
+    world.assert_replicated(B);
+}
+
+#[test]
+fn a_commit_calls_the_purge_off() {
+    let mut world = World::new(1, FAIR);
+    world.run_s(1);
+    world.activate(A);
+    world.nodes[A].deactivate(world.now);
+    world.run_s(30);
+    let _ = world.nodes[A].begin_commit();
+    world.run_s(60);
+    assert!(!world.events[A].contains(&Event::PurgeDue));
+}
+
+#[test]
+fn flows_lost_in_a_netlink_overrun_are_found_by_reading_the_table() {
+    let mut world = World::new(1, FAIR);
+    world.run_s(1);
+    world.activate(A);
+    for number in 0..100 {
+        world.create(A, number);
+    }
+    world.run_s(1);
+    // The kernel's table goes on without telling.
+    for number in 0..30 {
+        world.kernels[A].remove(&number);
+        world.kernels[A].insert(500 + number);
+    }
+    let before = world.nodes[A].counters().messages_sent;
+    world.dump(A);
+    world.run(Duration::from_millis(100));
+    world.assert_replicated(A);
+    let told = world.nodes[A].counters().messages_sent - before;
+    assert!(told < 65, "only what has changed is told: {told} messages");
+}
+
+#[test]
+fn a_flow_that_ends_while_the_table_is_read_does_not_come_back() {
+    let mut world = World::new(1, FAIR);
+    world.run_s(1);
+    world.activate(A);
+    world.create(A, 1);
+    world.nodes[A].begin_dump();
+    world.destroy(A, 1);
+    world.nodes[A].dumped(&flow(1), world.now);
+    assert!(world.nodes[A].end_dump(world.now));
+    assert_eq!(world.nodes[A].internal_len(), 0);
+}
+
+#[test]
+fn a_third_router_is_not_taken_for_the_peer() {
+    let mut world = World::new(1, FAIR);
+    world.run_s(1);
+    let stranger = "10.99.0.77".parse().unwrap();
+    let alive = [0x1a, 0x30, 0, 8, 0, 0, 0, 1];
+    world.nodes[A].handle_datagram(stranger, &alive, world.now);
+    assert_eq!(world.nodes[A].counters().datagrams_foreign, 1);
+    assert_eq!(world.nodes[A].peer(world.now).unwrap().address, World::address(B));
+    world.cut();
+    world.run_s(10);
+    world.nodes[A].handle_datagram(stranger, &alive, world.now);
+    assert_eq!(world.nodes[A].peer(world.now).unwrap().address, stranger);
+}
+
+#[test]
+fn an_idle_pair_sends_one_datagram_a_second_each() {
+    let mut world = World::new(1, FAIR);
+    world.run_s(5);
+    let before = world.sent;
+    world.run_s(100);
+    for node in [A, B] {
+        let sent = world.sent[node] - before[node];
+        assert!((90..=110).contains(&sent), "{sent} datagrams in 100 s");
+    }
+}
+
+#[test]
+fn a_full_cache_refuses_and_counts() {
+    let mut tiny = config();
+    tiny.cache_limit = 10;
+    let mut world = World::with(1, FAIR, &tiny);
+    world.run_s(1);
+    for number in 0..20 {
+        world.create(A, number);
+    }
+    assert_eq!(world.nodes[A].internal_len(), 10);
+    assert_eq!(world.nodes[A].counters().internal_full, 10);
+}
