@@ -26,6 +26,8 @@ use report::{Change, Event, Report};
 use stage::Stage;
 use story::Story;
 
+use crate::status::Transition;
+
 /// Runs the demo.
 ///
 /// # Errors
@@ -111,6 +113,9 @@ fn fail_back(
     };
     options.failure.repair(stage, RouterId::A)?;
     story.tell(options.failure.repair_sentence())?;
+    if matches!(options.failure, Failure::Kill | Failure::Stop) {
+        story.tell("before it takes its place again it lets router B tell it all connections")?;
+    }
     watch_change(Change::Failback, options, stage, since, RouterId::A, story, interrupt)
 }
 
@@ -124,23 +129,14 @@ fn watch_change(
     story: &mut Story,
     interrupt: &Interrupt,
 ) -> anyhow::Result<Event> {
-    let name = successor.name();
-    let patience = CHANGE_PATIENCE + options.advertisement_interval * 20 + sync_patience(options);
-    let transition = interrupt.until(patience, &format!("router {name} to take charge"), || {
-        let Some(daemon) = stage.daemon_if_ready(successor)? else { return Ok(None) };
-        daemon.mastery(&since)
-    })?;
+    let transition = watch_take_over(options, stage, &since, successor, story, interrupt)?;
     let in_charge = Instant::now();
-    story.tell(&format!("router {name} is in charge now, because {}", transition.reason))?;
+    story.tell(&format!("router {} is in charge", successor.name()))?;
 
     let traffic = stage.traffic()?;
-    let resumed = interrupt
-        .until(CHANGE_PATIENCE, "the probe to be answered again", || {
-            Ok(traffic.probe.wait_for_answers(in_charge, Duration::ZERO))
-        })
-        .unwrap_or(in_charge);
-    let outage = traffic.probe.longest_outage(since.instant);
-    let settle = SETTLE_PATIENCE + outage.duration() * 6;
+    // A service that stays away shows in the verdict.
+    let resumed = traffic.probe.wait_for_answers(in_charge, ANSWER_PATIENCE).unwrap_or(in_charge);
+    let settle = SETTLE_PATIENCE + traffic.probe.longest_outage(since.instant).duration() * 6;
     let deadline = Instant::now() + settle;
     while traffic.connections.verdict(resumed).stalled > 0 && Instant::now() < deadline {
         interrupt.pause(LOOK_EVERY)?;
@@ -154,6 +150,29 @@ fn watch_change(
         .with_flows(carried, options.flows);
     story.measure(&event)?;
     Ok(event)
+}
+
+/// Waits for the transition that makes a router master, and tells how it comes to it.
+fn watch_take_over(
+    options: &Options,
+    stage: &mut Stage,
+    since: &Since,
+    successor: RouterId,
+    story: &mut Story,
+    interrupt: &Interrupt,
+) -> anyhow::Result<Transition> {
+    let name = successor.name();
+    let patience = CHANGE_PATIENCE + options.advertisement_interval * 20 + sync_patience(options);
+    let begun = interrupt.until(patience, &format!("router {name} to take over"), || {
+        let daemon = stage.daemon_if_ready(successor)?;
+        daemon.map_or(Ok(None), |daemon| daemon.mastery(since))
+    })?;
+    story.tell(&format!("router {name} takes over, because {}", begun.reason))?;
+    interrupt.until(patience, &format!("router {name} to have taken over"), || {
+        let transition = stage.daemon(successor)?.mastery(since)?;
+        Ok(transition
+            .filter(|transition| transition.steps.iter().all(|step| step.took_us.is_some())))
+    })
 }
 
 /// Waits until a standby holds every connection; gives how many that are.
@@ -187,6 +206,7 @@ fn sync_patience(options: &Options) -> Duration {
 
 const START_PATIENCE: Duration = Duration::from_secs(20);
 const CHANGE_PATIENCE: Duration = Duration::from_secs(15);
+const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
 const SETTLE_PATIENCE: Duration = Duration::from_secs(15);
 const AFTERMATH: Duration = Duration::from_secs(1);
 const LOOK_EVERY: Duration = Duration::from_millis(20);

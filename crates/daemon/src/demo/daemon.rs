@@ -123,12 +123,10 @@ impl Daemon {
         Ok(group.context("the daemon does not know its group")?.state)
     }
 
-    /// The completed transition that made it master since then, if there is one.
+    /// The last transition since then, if it leads to mastership; its steps may still run.
     pub(super) fn mastery(&self, since: &Since) -> anyhow::Result<Option<Transition>> {
         let transition = self.journal(since.number)?.into_iter().next_back();
-        Ok(transition.filter(|transition| {
-            transition.to == "master" && transition.steps.iter().all(|step| step.took_us.is_some())
-        }))
+        Ok(transition.filter(|transition| transition.to == "master"))
     }
 
     /// Ends it in order (SIGTERM); it may go on for a moment.
