@@ -198,14 +198,15 @@ impl Actual {
     }
 
     fn as_installed(&self, route: &crate::Route, dev: Option<u32>) -> ActualRoute {
-        let resolved = dev.or_else(|| crate::reach::egress(route, self));
+        let unicast = route.kind == RouteKind::Unicast;
+        let egress = dev.or_else(|| crate::reach::egress(route, self));
         ActualRoute {
             table: route.table,
             kind: Some(route.kind),
             to: route.to.trunc(),
-            via: route.via,
-            dev: if route.kind == RouteKind::Unicast { resolved } else { None },
-            source: route.source,
+            via: route.via.filter(|_| unicast),
+            dev: egress.filter(|_| unicast),
+            source: route.source.filter(|_| unicast),
             metric: route.key().metric,
             scope: route.scope_number(),
             protocol: route.protocol,

@@ -8,7 +8,8 @@ use ipnet::IpNet;
 
 use crate::{
     Actual, ActualAddress, ActualRoute, ActualRule, Address, Condition, Desired, Kind, Link,
-    Object, PROTOCOL_LOCKSTEP, Refusals, Route, RouteKey, Rule, When, protocol_name, reach,
+    Object, PROTOCOL_LOCKSTEP, Refusals, Route, RouteKey, Rule, RuleKey, When, protocol_name,
+    reach,
 };
 
 /// How one object stands.
@@ -56,6 +57,8 @@ pub enum Reason {
     NextHopOwn(IpAddr),
     /// The router does not have the source address.
     SourceMissing(IpAddr),
+    /// Another declared route that is wanted now has its place in the table.
+    Outranked,
     /// Nothing: it is about to be put in place.
     Due,
     /// It is not wanted any more and about to be removed.
@@ -76,6 +79,7 @@ impl fmt::Display for Reason {
             }
             Self::NextHopOwn(via) => write!(f, "next hop {via} is this router itself"),
             Self::SourceMissing(source) => write!(f, "source address {source} is missing"),
+            Self::Outranked => f.write_str("another declared route has its place"),
             Self::Due => f.write_str("about to be installed"),
             Self::Leaving => f.write_str("about to be removed"),
         }
@@ -234,8 +238,8 @@ fn of_address(
             State::Pending(Reason::LinkDown(address.interface.clone()))
         }
         (true, None, None) => due(&object, refusals),
-        (false, Some(_), _) => leaving(&object, refusals),
-        (false, None, _) => State::Absent,
+        (false, Some(_), _) if !address_wanted(desired, address) => leaving(&object, refusals),
+        (false, _, _) => State::Absent,
     }
 }
 
@@ -259,10 +263,13 @@ fn of_route(
             Some(there) => State::Foreign { protocol: there.protocol },
             None => match reach::obstacle(route, actual) {
                 Some(reason) => State::Pending(reason),
+                None if place_in_use(desired, candidates, in_place, actual) => {
+                    State::Pending(Reason::Outranked)
+                }
                 None => due(&Object::Route(key), refusals),
             },
         },
-        (false, true) if !claimed_by_another(desired, candidates, route) => {
+        (false, true) if !place_in_use(desired, candidates, in_place, actual) => {
             leaving(&Object::Route(key), refusals)
         }
         (false, _) => State::Absent,
@@ -278,8 +285,8 @@ fn of_rule(desired: Desired<'_>, rule: &Rule, actual: &Actual, refusals: &Refusa
         (true, true, _) => State::Installed,
         (true, false, Some(there)) => State::Foreign { protocol: there.protocol },
         (true, false, None) => due(&Object::Rule(key), refusals),
-        (false, true, _) => leaving(&Object::Rule(key), refusals),
-        (false, false, _) => State::Absent,
+        (false, true, _) if !rule_wanted(desired, &key) => leaving(&Object::Rule(key), refusals),
+        (false, _, _) => State::Absent,
     }
 }
 
@@ -297,11 +304,33 @@ fn refused(object: &Object, refusals: &Refusals) -> Option<State> {
         .map(|refusal| State::Failed { words: refusal.words.clone(), attempts: refusal.attempts })
 }
 
-/// Whether another route declared for the same place says the same and is wanted now.
-fn claimed_by_another(desired: Desired<'_>, candidates: &[&Route], route: &Route) -> bool {
+/// Whether the address is wanted now, by any of its declarations.
+fn address_wanted(desired: Desired<'_>, address: &Address) -> bool {
+    desired.declared.addresses.iter().any(|other| {
+        (&other.interface, other.address) == (&address.interface, address.address)
+            && desired.phases.wants(&other.condition, Kind::Addresses)
+    })
+}
+
+/// Whether the rule is wanted now, by any of its declarations.
+fn rule_wanted(desired: Desired<'_>, key: &RuleKey) -> bool {
+    desired
+        .declared
+        .rules
+        .iter()
+        .any(|other| other.key() == *key && desired.phases.wants(&other.condition, Kind::Routes))
+}
+
+/// Whether what is in the place is what a route that is wanted now says.
+fn place_in_use(
+    desired: Desired<'_>,
+    candidates: &[&Route],
+    in_place: &[&ActualRoute],
+    actual: &Actual,
+) -> bool {
     candidates.iter().any(|other| {
-        (other.kind, other.via, &other.dev) == (route.kind, route.via, &route.dev)
-            && desired.phases.wants(&other.condition, Kind::Routes)
+        desired.phases.wants(&other.condition, Kind::Routes)
+            && in_place.iter().any(|there| there.matches(other, declared_dev(other, actual)))
     })
 }
 

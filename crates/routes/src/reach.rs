@@ -8,7 +8,8 @@ use crate::{Actual, ActualRoute, Reason, Route, RouteKind, TableId};
 ///
 /// The kernel looks a next hop up among the connected networks of the route's own table and then
 /// of the main one; it refuses a route through a link that is down, and a source address that the
-/// router does not have.
+/// router does not have. A route of ours that is itself such a network and leaves in the same plan
+/// still counts; the refusal that follows is tried again.
 pub(crate) fn obstacle(route: &Route, actual: &Actual) -> Option<Reason> {
     if route.kind != RouteKind::Unicast {
         return None;

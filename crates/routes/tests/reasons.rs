@@ -1,0 +1,367 @@
+//! What a person reads: the state of each object and why, and the order of what is done.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(clippy::disallowed_methods, reason = "a test has a clock")]
+
+use std::time::{Duration, Instant};
+
+use lockstep_routes::{
+    Actual, ActualAddress, ActualLink, ActualRoute, Address, Change, Condition, Declared, Desired,
+    Fwmark, Interest, Kind, Object, PROTOCOL_LOCKSTEP, Phases, Refusals, Route, RouteKind, Rule,
+    Scope, Side, TableId, When, assess, assess_group, plan,
+};
+
+const TABLE_ETH2: TableId = TableId(2);
+
+fn link(index: u32, name: &str, up: bool) -> ActualLink {
+    ActualLink { index, name: name.to_owned(), up, carrier: up, mtu: 1500, mac: [0; 6] }
+}
+
+fn address(index: u32, address: &str) -> ActualAddress {
+    ActualAddress {
+        index,
+        address: address.parse().unwrap(),
+        protocol: 0,
+        secondary: false,
+        tentative: false,
+    }
+}
+
+fn connected(index: u32, to: &str) -> ActualRoute {
+    ActualRoute {
+        table: TableId::MAIN,
+        kind: Some(RouteKind::Unicast),
+        to: to.parse().unwrap(),
+        via: None,
+        dev: Some(index),
+        source: None,
+        metric: 0,
+        scope: 253,
+        protocol: 2,
+        special: false,
+    }
+}
+
+/// `eth0` up, `eth2` as said; both with an address.
+fn router(eth2_up: bool) -> Actual {
+    let mut actual = Actual::default();
+    actual.links.insert(1, link(1, "eth0", true));
+    actual.links.insert(2, link(2, "eth2", eth2_up));
+    actual.addresses = vec![address(1, "10.1.1.2/24"), address(2, "10.147.48.2/20")];
+    actual.routes.push(connected(1, "10.1.1.0/24"));
+    if eth2_up {
+        actual.routes.push(connected(2, "10.147.48.0/20"));
+    }
+    actual
+}
+
+fn route(to: &str, via: Option<&str>, dev: Option<&str>) -> Route {
+    Route {
+        kind: RouteKind::Unicast,
+        to: to.parse().unwrap(),
+        via: via.map(|via| via.parse().unwrap()),
+        dev: dev.map(str::to_owned),
+        source: None,
+        table: TABLE_ETH2,
+        metric: None,
+        scope: None,
+        onlink: false,
+        protocol: PROTOCOL_LOCKSTEP,
+        condition: Condition::ALWAYS,
+    }
+}
+
+fn rule(priority: u32) -> Rule {
+    Rule {
+        ipv6: false,
+        priority,
+        from: None,
+        to: None,
+        fwmark: Some(Fwmark { value: 2, mask: u32::MAX }),
+        iif: None,
+        oif: None,
+        table: TABLE_ETH2,
+        protocol: PROTOCOL_LOCKSTEP,
+        condition: Condition::ALWAYS,
+    }
+}
+
+fn routes(routes: Vec<Route>) -> Declared {
+    Declared { routes, ..Declared::default() }
+}
+
+fn reason_of(route: Route, actual: &Actual) -> Option<String> {
+    let declared = routes(vec![route]);
+    let desired = Desired { declared: &declared, phases: &Phases::default() };
+    assess(desired, actual, &Refusals::default()).routes[0].reason()
+}
+
+fn master_of(group: &str) -> Phases {
+    let mut phases = Phases::default();
+    for kind in [Kind::Links, Kind::Addresses, Kind::Routes] {
+        phases.settle(group, kind, Side::Master);
+    }
+    phases
+}
+
+#[test]
+fn every_obstacle_has_its_sentence() {
+    let with_source = Route {
+        source: Some("10.1.1.1".parse().unwrap()),
+        ..route("10.2.0.0/16", Some("10.1.1.254"), None)
+    };
+    let seed = || route("10.147.70.0/24", Some("10.147.52.1"), None);
+    let without_address = {
+        let mut actual = router(false);
+        actual.addresses.pop();
+        actual
+    };
+    let cases = [
+        (seed(), router(false), Some("link eth2 is down")),
+        (seed(), without_address, Some("next hop 10.147.52.1 is on no connected network")),
+        (seed(), router(true), Some("about to be installed")),
+        (route("0.0.0.0/0", None, Some("eth2")), router(false), Some("link eth2 is down")),
+        (route("0.0.0.0/0", None, Some("eth9")), router(true), Some("eth9 does not exist")),
+        (
+            route("0.0.0.0/0", Some("10.147.48.1"), Some("eth0")),
+            router(true),
+            Some("next hop 10.147.48.1 is on no network of eth0"),
+        ),
+        (
+            route("0.0.0.0/0", Some("10.1.1.2"), None),
+            router(true),
+            Some("next hop 10.1.1.2 is this router itself"),
+        ),
+        (with_source, router(true), Some("source address 10.1.1.1 is missing")),
+    ];
+    for (route, actual, reason) in cases {
+        let text = route.to_string();
+        assert_eq!(reason_of(route, &actual).as_deref(), reason, "{text}");
+    }
+}
+
+#[test]
+fn an_onlink_or_link_local_next_hop_needs_only_its_link() {
+    let onlink = Route { onlink: true, ..route("0.0.0.0/0", Some("203.0.113.1"), Some("eth2")) };
+    let link_local = route("::/0", Some("fe80::1"), Some("eth2"));
+    for route in [onlink, link_local] {
+        let down = reason_of(route.clone(), &router(false));
+        assert_eq!(down.as_deref(), Some("link eth2 is down"));
+        assert_eq!(reason_of(route, &router(true)).as_deref(), Some("about to be installed"));
+    }
+}
+
+#[test]
+fn a_connected_network_in_the_routes_own_table_serves_too() {
+    let mut actual = router(true);
+    actual.routes.push(ActualRoute { table: TABLE_ETH2, ..connected(2, "10.50.0.0/24") });
+    let through = route("10.60.0.0/16", Some("10.50.0.1"), None);
+    let elsewhere = Route { table: TableId(9), ..through.clone() };
+    assert_eq!(reason_of(through, &actual).as_deref(), Some("about to be installed"));
+    let nowhere = "next hop 10.50.0.1 is on no connected network";
+    assert_eq!(reason_of(elsewhere, &actual).as_deref(), Some(nowhere));
+}
+
+#[test]
+fn a_rule_goes_in_after_its_tables_routes_and_out_before_them() {
+    let mut actual = router(true);
+    let declared = Declared {
+        routes: vec![route("0.0.0.0/0", Some("10.147.48.1"), None)],
+        rules: vec![rule(32_000)],
+        ..Declared::default()
+    };
+    let phases = Phases::default();
+    let there = plan(Desired { declared: &declared, phases: &phases }, &actual);
+    assert!(matches!(there[..], [Change::AddRoute { .. }, Change::AddRule { .. }]), "{there:?}");
+    for change in &there {
+        actual.record(change);
+    }
+    let nothing = Declared::default();
+    let back = plan(Desired { declared: &nothing, phases: &phases }, &actual);
+    let words: Vec<String> = back.iter().map(Change::to_string).collect();
+    assert_eq!(
+        words,
+        [
+            "remove rule from all fwmark 0x2 lookup 2 priority 32000",
+            "remove route default via 10.147.48.1 table 2 metric 0",
+        ]
+    );
+}
+
+#[test]
+fn a_default_route_that_changes_side_is_replaced_without_a_gap() {
+    let follows = |when| Condition { when, group: Some("gateway".to_owned()) };
+    let declared = routes(vec![
+        Route {
+            condition: follows(When::Master),
+            ..route("0.0.0.0/0", Some("10.147.48.1"), Some("eth2"))
+        },
+        Route { condition: follows(When::Backup), ..route("0.0.0.0/0", Some("10.1.1.1"), None) },
+    ]);
+    let mut actual = router(true);
+    let mut phases = Phases::default();
+    for (side, via) in [(Side::Backup, "10.1.1.1"), (Side::Master, "10.147.48.1")] {
+        phases.settle("gateway", Kind::Routes, side);
+        let changes = plan(Desired { declared: &declared, phases: &phases }, &actual);
+        let [Change::AddRoute { route, .. } | Change::ReplaceRoute { route, .. }] = &changes[..]
+        else {
+            panic!("{changes:?}")
+        };
+        assert_eq!(route.via, Some(via.parse().unwrap()));
+        actual.record(&changes[0]);
+    }
+    let last = actual.routes.last().unwrap();
+    assert_eq!((last.via, last.dev), (Some("10.147.48.1".parse().unwrap()), Some(2)));
+}
+
+#[test]
+fn a_route_in_somebody_elses_place_is_theirs() {
+    let mut actual = router(true);
+    let wanted = route("0.0.0.0/0", Some("10.147.48.1"), Some("eth2"));
+    let theirs = ActualRoute {
+        table: TABLE_ETH2,
+        to: wanted.to,
+        via: Some("10.147.48.7".parse().unwrap()),
+        scope: 0,
+        protocol: 186,
+        ..connected(2, "0.0.0.0/0")
+    };
+    actual.routes.push(theirs);
+    let reason = reason_of(wanted.clone(), &actual);
+    assert_eq!(reason.as_deref(), Some("in its place is one of protocol bgp"));
+    let declared = routes(vec![wanted]);
+    assert_eq!(plan(Desired { declared: &declared, phases: &Phases::default() }, &actual), []);
+}
+
+#[test]
+fn an_unsettled_group_leaves_links_alone_and_wants_nothing() {
+    let follows = |when| Condition { when, group: Some("gateway".to_owned()) };
+    let declared = Declared {
+        links: vec![lockstep_routes::Link {
+            interface: "eth2".to_owned(),
+            up: follows(When::Master),
+        }],
+        routes: vec![Route {
+            condition: follows(When::Backup),
+            ..route("10.2.0.0/16", Some("10.1.1.254"), None)
+        }],
+        ..Declared::default()
+    };
+    for up in [true, false] {
+        let phases = Phases::default();
+        let desired = Desired { declared: &declared, phases: &phases };
+        assert_eq!(plan(desired, &router(up)), []);
+        let states =
+            assess_group(desired, &router(up), &Refusals::default(), "gateway", Kind::Links);
+        assert_eq!(states[0].as_str(), "absent");
+    }
+}
+
+#[test]
+fn a_link_that_is_up_without_carrier_is_pending() {
+    let declared = Declared {
+        links: vec![lockstep_routes::Link {
+            interface: "eth2".to_owned(),
+            up: Condition { when: When::Master, group: Some("gateway".to_owned()) },
+        }],
+        ..Declared::default()
+    };
+    let mut actual = router(true);
+    actual.links.get_mut(&2).unwrap().carrier = false;
+    let phases = master_of("gateway");
+    let desired = Desired { declared: &declared, phases: &phases };
+    let states = assess(desired, &actual, &Refusals::default());
+    assert_eq!(states.links[0].reason().as_deref(), Some("no carrier on eth2"));
+}
+
+#[test]
+fn a_refused_change_waits_longer_each_time_and_is_forgotten_when_it_is_taken() {
+    let start = Instant::now();
+    let object = Object::Link("eth2".to_owned());
+    let mut refusals = Refusals::default();
+    let mut now = start;
+    let mut waits = Vec::new();
+    for _ in 0..12 {
+        assert!(refusals.is_due(&object, now));
+        refusals.refused(object.clone(), "No such device".to_owned(), now);
+        let next = refusals.next_deadline().unwrap();
+        assert!(!refusals.is_due(&object, now) && refusals.is_due(&object, next));
+        waits.push(next - now);
+        now = next;
+    }
+    assert_eq!(waits[..3], [100, 200, 400].map(Duration::from_millis));
+    assert_eq!(waits[11], Duration::from_secs(30));
+    assert_eq!(refusals.of(&object).unwrap().attempts, 12);
+    refusals.accepted(&object);
+    assert_eq!(refusals.next_deadline(), None);
+}
+
+#[test]
+fn a_refusal_is_shown_in_the_kernels_words() {
+    let wanted = route("10.2.0.0/16", Some("10.1.1.254"), None);
+    let mut refusals = Refusals::default();
+    let object = Object::Route(wanted.key());
+    refusals.refused(object.clone(), "Operation not permitted".to_owned(), Instant::now());
+    refusals.refused(object, "Operation not permitted".to_owned(), Instant::now());
+    let declared = routes(vec![wanted]);
+    let desired = Desired { declared: &declared, phases: &Phases::default() };
+    let state = assess(desired, &router(true), &refusals).routes[0].clone();
+    assert_eq!(state.as_str(), "failed");
+    assert_eq!(state.reason().as_deref(), Some("Operation not permitted (2 times)"));
+}
+
+#[test]
+fn a_dump_keeps_what_is_ours_in_our_place_or_connected() {
+    let declared = routes(vec![route("10.2.0.0/16", Some("10.1.1.254"), None)]);
+    let interest = Interest::of(&declared);
+    let tables: Vec<_> = interest.tables().collect();
+    assert_eq!(tables, [TABLE_ETH2, TableId::MAIN]);
+    let foreign = |to: &str, table| ActualRoute {
+        via: Some("10.1.1.9".parse().unwrap()),
+        scope: 0,
+        protocol: 186,
+        table,
+        ..connected(1, to)
+    };
+    let cases = [
+        (foreign("10.3.0.0/16", TABLE_ETH2), false),
+        (foreign("10.2.0.0/16", TableId::MAIN), false),
+        (foreign("10.2.0.0/16", TABLE_ETH2), true),
+        (ActualRoute { protocol: PROTOCOL_LOCKSTEP, ..foreign("10.3.0.0/16", TABLE_ETH2) }, true),
+        (connected(1, "10.1.1.0/24"), true),
+    ];
+    for (route, wanted) in cases {
+        assert_eq!(interest.wants(&route), wanted, "{route}");
+        let may = interest.may_want(false, route.to.prefix_len(), route.scope, route.protocol);
+        assert!(may || !wanted, "the cheap check must not lose {route}");
+    }
+}
+
+#[test]
+fn objects_read_as_in_iproute2() {
+    let vip = Address {
+        interface: "eth0".to_owned(),
+        address: "10.1.1.1/32".parse().unwrap(),
+        broadcast: Some("10.1.1.255".parse().unwrap()),
+        label: Some("eth0:1".to_owned()),
+        scope: Scope::Link,
+        condition: Condition::ALWAYS,
+    };
+    assert_eq!(vip.to_string(), "10.1.1.1/32 brd 10.1.1.255 dev eth0 label eth0:1 scope link");
+    let declared =
+        Declared { tables: vec![("Table_eth2".to_owned(), TABLE_ETH2)], ..Declared::default() };
+    assert_eq!(declared.table_name(TABLE_ETH2), "Table_eth2");
+    assert_eq!(declared.table_name(TableId::MAIN), "main");
+    assert_eq!(declared.table_name(TableId(9)), "9");
+    let marked = Rule {
+        from: Some("10.0.0.0/8".parse().unwrap()),
+        to: Some("0.0.0.0/0".parse().unwrap()),
+        fwmark: Some(Fwmark { value: 2, mask: 0xff }),
+        iif: Some("eth1".to_owned()),
+        ..rule(7)
+    };
+    assert_eq!(
+        marked.key().describe(&declared),
+        "from 10.0.0.0/8 fwmark 0x2/0xff iif eth1 lookup Table_eth2 priority 7"
+    );
+}
