@@ -15,6 +15,7 @@ fn flapping_runs_hooks_one_at_a_time_and_the_newest_state_last() {
     let pair = Pair::new();
     let recorder = Recorder::new("sleep 0.2");
     let lockstep = Lockstep::start(&pair.ours, &config(&recorder.notify()));
+    wait::until("the first hook runs", || !recorder.lines().is_empty());
 
     for _ in 0..12 {
         pair.ours.set_link("eth0", false).expect("the interface goes down");
