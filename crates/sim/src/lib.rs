@@ -1,1 +1,17 @@
-//! placeholder
+//! A deterministic world for the pure crates: a clock, a lossy LAN, model kernels, and routers that
+//! run the real elections, groups and replicators.
+//!
+//! Owns nothing of the product: it plays the kernel, the network and the actors, each with the
+//! delays, losses and crashes that a seed decides, and checks after every step what must always
+//! hold (see [`World::step`]). The same seed gives the same run.
+
+mod faults;
+mod invariants;
+mod kernel;
+mod lan;
+mod router;
+mod world;
+
+pub use faults::Weather;
+pub use invariants::Violation;
+pub use world::{Outcome, World};
