@@ -133,7 +133,7 @@ impl Internal {
         }
         entry.changed_s = now_s;
         entry.reading = reading;
-        entry.ours = false;
+        entry.ours &= change != Change::New;
         if own { Learned::Nothing } else { Learned::Tell(slot) }
     }
 

@@ -1,6 +1,8 @@
 //! The replicator: caches, roles and timers around the conversation with the peer.
 
-use std::collections::{BTreeMap, VecDeque};
+mod view;
+
+use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -9,7 +11,7 @@ use lockstep_ctnetlink::Flow;
 use crate::commit::{Commit, CommitReport, Purge};
 use crate::config::Config;
 use crate::early::Early;
-use crate::event::{Event, PeerState, Role, Start, SyncState, Transmit};
+use crate::event::{Event, Role, Start, SyncState, Transmit};
 use crate::external::External;
 use crate::filter::Selection;
 use crate::ftfw::{Content, Conversation};
@@ -356,14 +358,15 @@ impl Replicator {
     }
 
     /// Another router serves now. What was ours is purged after the configured time, and the peer
-    /// is asked for everything.
+    /// is asked for everything. Nothing changes for a router that is backup already.
     pub fn deactivate(&mut self, now: Instant) {
         if self.role == Role::Active {
+            self.role = Role::Backup;
             self.internal.mark_ours();
             self.purge_at = Some(now + self.config.purge_timeout);
+            self.copy_after_dump = false;
+            self.want_resync(Cause::Role);
         }
-        self.role = Role::Backup;
-        self.want_resync(Cause::Role);
         self.settle(now);
     }
 
@@ -601,60 +604,6 @@ impl Replicator {
             }
         };
         SyncState { in_sync, reason }
-    }
-
-    /// The peer, if one has ever been heard.
-    pub fn peer(&self, now: Instant) -> Option<PeerState> {
-        self.peer.as_ref().map(|peer| PeerState {
-            address: peer.address,
-            heard: now.saturating_duration_since(peer.heard_at),
-            silent: peer.silent,
-            unacknowledged: self.conversation.unacknowledged(),
-            waiting: self.conversation.waiting_to_send(),
-        })
-    }
-
-    /// Flows in the internal cache.
-    pub fn internal_len(&self) -> usize {
-        self.internal.len()
-    }
-
-    /// Flows in the external cache.
-    pub fn external_len(&self) -> usize {
-        self.external.table.len()
-    }
-
-    /// The flows our kernel has told, in the order of the cache.
-    pub fn internal_flows(&self) -> impl Iterator<Item = Flow> {
-        let alive = self.internal.table.iter().filter(|entry| entry.stage.is_alive());
-        alive.map(|entry| entry.stored.flow())
-    }
-
-    /// The flows the peer has told, in the order of the cache.
-    pub fn external_flows(&self) -> impl Iterator<Item = Flow> {
-        self.external.table.iter().map(|entry| entry.stored.flow())
-    }
-
-    /// Flows put into the kernel by the last commit.
-    pub fn last_committed(&self) -> u64 {
-        self.last_committed
-    }
-
-    /// What has been counted.
-    pub fn counters(&self) -> &Counters {
-        &self.counters
-    }
-
-    /// The counters and the lengths of caches and queues, by name.
-    pub fn statistics(&self) -> BTreeMap<&'static str, u64> {
-        let mut all = self.counters.by_name();
-        all.extend([
-            ("internal-flows", self.internal.len() as u64),
-            ("external-flows", self.external.table.len() as u64),
-            ("resend-queue-length", self.conversation.unacknowledged() as u64),
-            ("transmit-queue-length", self.conversation.waiting_to_send() as u64),
-        ]);
-        all
     }
 
     pub(crate) fn internal(&self) -> &Internal {

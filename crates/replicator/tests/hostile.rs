@@ -182,12 +182,10 @@ fn a_flood_of_requests_does_not_multiply_copies() {
     world.dump(A);
     world.run_s(1);
     let before = world.nodes[A].counters().bytes_sent;
-    let mut sequence = 4_000_000_u32;
-    for _ in 0..1000 {
+    for sequence in 4_000_000_u32..4_001_000 {
         let mut resync = vec![0x1a, 0x02, 0, 16];
         resync.extend_from_slice(&sequence.to_be_bytes());
         resync.extend_from_slice(&[0; 8]);
-        sequence += 1;
         world.nodes[A].handle_datagram(World::address(B), &resync, world.now);
     }
     world.drain(A);
@@ -275,9 +273,12 @@ fn any_flow() -> impl Strategy<Value = Flow> {
     );
     (transport, any::<bool>(), any::<[u128; 4]>(), any::<[u16; 2]>(), any::<u32>(), optional)
         .prop_map(|((protocol, l4), six, addresses, new_ports, status, optional)| {
-            let address = |bits: u128| match six {
-                true => IpAddr::V6(Ipv6Addr::from_bits(bits)),
-                false => IpAddr::V4(Ipv4Addr::from_bits(bits as u32)),
+            let address = |bits: u128| {
+                if six {
+                    IpAddr::V6(Ipv6Addr::from_bits(bits))
+                } else {
+                    IpAddr::V4(Ipv4Addr::from_bits(bits as u32))
+                }
             };
             let [source, destination, to, from] = addresses.map(address);
             let orig = Tuple { source, destination, protocol, l4 };
@@ -294,7 +295,7 @@ fn any_flow() -> impl Strategy<Value = Flow> {
             flow.labels = labels;
             flow.zone = zone;
             flow.helper = helper.and_then(|name| HelperName::new(name.as_bytes()));
-            flow.master = scaled.then(|| orig).filter(|_| matches!(l4, L4::Ports { .. }));
+            flow.master = scaled.then_some(orig).filter(|_| matches!(l4, L4::Ports { .. }));
             flow.synproxy = synproxy.map(|[its, isn, tsoff]| Synproxy { its, isn, tsoff });
             flow.sequence_adjustment =
                 adjustment.map(|[a, b, c, d, e, f]| {

@@ -15,7 +15,6 @@ pub struct Datagram {
 }
 
 pub fn captures() -> Vec<(String, Vec<Datagram>)> {
-    #[expect(clippy::disallowed_methods, reason = "tests may read files")]
     let entries = std::fs::read_dir(directory()).unwrap();
     let mut names: Vec<_> = entries
         .map(|entry| entry.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned())

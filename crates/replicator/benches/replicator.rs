@@ -1,0 +1,146 @@
+//! What one flow costs in each part of the replicator, without the kernel.
+//!
+//! `cargo bench -p lockstep-replicator -- [FLOWS]`. For orientation: the kernel needs about 1 µs to
+//! tell of an event and 1.6 µs to insert a flow in a batch.
+
+#![expect(clippy::print_stdout, reason = "a table is what it is run for")]
+#![allow(clippy::unwrap_used, reason = "a benchmark that cannot go on has failed")]
+#![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
+
+use std::hint::black_box;
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::{Duration, Instant};
+
+use lockstep_ctnetlink::{Batch, Flow, L4, ProtocolState, Status, TcpState, Tuple};
+use lockstep_replicator::{
+    Change, Config, Filter, KernelEvent, Link, Mode, PeerProtocol, Replicator, Start,
+};
+
+fn main() {
+    let flows = std::env::args().skip(1).find_map(|argument| argument.parse().ok());
+    let flows: u32 = flows.unwrap_or(100_000);
+    let flows: Vec<Flow> = (0..flows).map(flow).collect();
+    let now = Instant::now();
+    let [mut sender, mut receiver] = [1, 2].map(|first| {
+        let start = Start { first_sequence: first, secret: 7, max_datagram: 1472 };
+        Replicator::new(config(flows.len()), start, now)
+    });
+    let mut datagrams = 0;
+    exchange(&mut sender, &mut receiver, now, &mut datagrams);
+
+    let before = memory();
+    let learn = time(|| {
+        for flow in &flows {
+            let event = KernelEvent { change: Change::New, flow, own: true };
+            sender.handle_kernel_event(event, now);
+        }
+    });
+    let internal = memory() - before;
+    let before = memory();
+    sender.send_everything();
+    datagrams = 0;
+    let copy = time(|| exchange(&mut sender, &mut receiver, now, &mut datagrams));
+    let external = memory() - before;
+    assert_eq!(receiver.external_len(), flows.len(), "the copy is complete");
+
+    let mut commit = receiver.begin_commit();
+    let mut batch = Batch::new();
+    let mut planned = 0;
+    let plan = time(|| {
+        while let Some(next) = commit.next(&receiver, now) {
+            assert!(batch.create(&next.flow));
+            commit.done(&next);
+            planned += 1;
+            if batch.is_full() {
+                black_box(batch.seal(1));
+                batch.clear();
+            }
+        }
+    });
+    assert_eq!(planned, flows.len());
+
+    let each = |elapsed: Duration| elapsed.as_nanos() as f64 / flows.len() as f64;
+    println!("{} flows", flows.len());
+    println!("kernel event into the internal cache   {:7.0} ns", each(learn));
+    println!("full copy, both ends, {datagrams:6} datagrams {:7.0} ns", each(copy));
+    println!("commit planned and encoded             {:7.0} ns", each(plan));
+    println!("memory, internal cache                 {:7.0} bytes", per_flow(internal, &flows));
+    println!("memory, external cache                 {:7.0} bytes", per_flow(external, &flows));
+}
+
+/// Passes datagrams to and fro until there are none.
+fn exchange(a: &mut Replicator, b: &mut Replicator, now: Instant, datagrams: &mut u64) {
+    let [of_a, of_b] = [1, 2].map(|host| IpAddr::V4(Ipv4Addr::new(10, 99, 0, host)));
+    let mut buffer = Vec::new();
+    loop {
+        let before = *datagrams;
+        while a.poll_transmit(now, &mut buffer).is_some() {
+            *datagrams += 1;
+            b.handle_datagram(of_a, &buffer, now);
+        }
+        while b.poll_transmit(now, &mut buffer).is_some() {
+            *datagrams += 1;
+            a.handle_datagram(of_b, &buffer, now);
+        }
+        if *datagrams == before {
+            return;
+        }
+    }
+}
+
+fn time(work: impl FnOnce()) -> Duration {
+    let start = Instant::now();
+    work();
+    start.elapsed()
+}
+
+/// Resident bytes of the process.
+fn memory() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/statm").unwrap();
+    let pages: f64 = status.split(' ').nth(1).unwrap().parse().unwrap();
+    pages * 4096.0
+}
+
+fn per_flow(bytes: f64, flows: &[Flow]) -> f64 {
+    bytes / flows.len() as f64
+}
+
+fn flow(number: u32) -> Flow {
+    let orig = Tuple {
+        source: IpAddr::V4(Ipv4Addr::from_bits(0x0a00_0000 | number >> 12)),
+        destination: IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1)),
+        protocol: 6,
+        l4: L4::Ports { source: 1024 + (number & 0xfff) as u16, destination: 80 },
+    };
+    let mut reply = orig.inverse();
+    reply.destination = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 9));
+    let mut flow = Flow::new(orig, reply);
+    flow.status = Status(0x19e);
+    flow.timeout_s = Some(432_000);
+    flow.mark = Some(0);
+    let state = TcpState { state: 3, ..TcpState::default() };
+    flow.protocol_state = ProtocolState::Tcp(state);
+    flow
+}
+
+fn config(flows: usize) -> Config {
+    Config {
+        group: "gateway".to_owned(),
+        protocol: PeerProtocol::Conntrackd,
+        mode: Mode::Ftfw,
+        links: vec![Link {
+            interface: "eth0".to_owned(),
+            multicast: IpAddr::V4(Ipv4Addr::new(225, 0, 0, 50)),
+            port: 3780,
+            checksum: true,
+            send_buffer: None,
+            receive_buffer: None,
+        }],
+        filter: Filter::default(),
+        ack_window: 300,
+        resend_queue: 131_072,
+        cache_limit: flows,
+        purge_timeout: Duration::from_mins(1),
+        event_buffer: 1 << 20,
+    }
+}

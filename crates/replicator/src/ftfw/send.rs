@@ -1,0 +1,248 @@
+//! What is said, and when.
+
+use std::time::Instant;
+
+use super::{ALIVE_INTERVAL, ANSWER_INTERVAL, COPY_IN_FLIGHT, Control, Conversation, Copy, Sent};
+use crate::internal::Internal;
+use crate::statistics::Counters;
+use crate::wire::{self, Flags};
+
+impl Conversation {
+    /// When something has to be said although nothing has happened.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        let answer = self.answered_at.filter(|_| self.answer_wanted);
+        let alive = self.last_sent.map(|at| at + ALIVE_INTERVAL);
+        answer.map(|at| at + ANSWER_INTERVAL).into_iter().chain(alive).min()
+    }
+
+    /// Puts in line what the clock asks for.
+    pub(crate) fn handle_timeout(&mut self, now: Instant, counters: &mut Counters) {
+        if self.last_sent.is_none_or(|at| now >= at + ALIVE_INTERVAL) {
+            self.say_something(counters);
+        }
+    }
+
+    /// Answers the peer's greeting at once, and not at the next second as conntrackd does.
+    pub(crate) fn handle_answer(&mut self, now: Instant, counters: &mut Counters) {
+        let may = self.answered_at.is_none_or(|at| now >= at + ANSWER_INTERVAL);
+        if self.answer_wanted && may {
+            self.answer_wanted = false;
+            self.answered_at = Some(now);
+            self.say_something(counters);
+        }
+    }
+
+    pub(super) fn say_something(&mut self, counters: &mut Counters) {
+        if !self.controls.is_empty() {
+            return;
+        }
+        if self.ack_from.is_some() {
+            self.acknowledge(counters);
+        } else {
+            self.push(Control::Alive, counters);
+        }
+    }
+
+    /// Fills `datagram` with whole messages, fewer than `limit` bytes; returns how many.
+    pub(crate) fn fill(
+        &mut self,
+        limit: usize,
+        internal: &mut Internal,
+        counters: &mut Counters,
+        now: Instant,
+        datagram: &mut Vec<u8>,
+    ) -> u32 {
+        let mut messages = 0;
+        while let Some(item) = self.pick(internal, counters) {
+            let start = datagram.len();
+            let written = self.write(item, internal, datagram);
+            if written && datagram.len() < limit {
+                self.sent(item, internal, counters);
+                messages += 1;
+                continue;
+            }
+            let too_long = written && start > 0;
+            datagram.truncate(start);
+            if too_long {
+                self.put_back(item, internal);
+                break;
+            }
+            if written {
+                counters.too_large += 1;
+            } else {
+                counters.unsendable += 1;
+            }
+            if let Sent::Flow(slot) = item {
+                internal.release(slot);
+            }
+        }
+        if messages > 0 {
+            self.last_sent = Some(now);
+        }
+        messages
+    }
+
+    /// The next thing to say, taken out of its queue.
+    pub(super) fn pick(
+        &mut self,
+        internal: &mut Internal,
+        counters: &mut Counters,
+    ) -> Option<Sent> {
+        let open = self.established();
+        loop {
+            let open = open && self.resend.len() < self.flow_window();
+            let control = self.controls.front().map(|(ticket, _)| *ticket);
+            let flow = self.flows.front().filter(|_| open).map(|(ticket, _)| *ticket);
+            match (control, flow) {
+                (Some(control), Some(flow)) if flow < control => {}
+                (None, Some(_)) => {}
+                (None, None) => {
+                    if open && self.step_copy(internal, counters) {
+                        continue;
+                    }
+                    return None;
+                }
+                (Some(_), _) => {
+                    return self.controls.pop_front().map(|(_, control)| Sent::Control(control));
+                }
+            }
+            let (_, slot) = self.flows.pop_front()?;
+            let Some(entry) = internal.table.get_mut(slot) else { continue };
+            entry.queued = false;
+            if entry.stage.change().is_some() {
+                return Some(Sent::Flow(slot));
+            }
+            internal.release(slot);
+        }
+    }
+
+    /// Puts the next flow of the full copy in line, or ends the copy. Returns whether there is
+    /// something in line now.
+    pub(super) fn step_copy(&mut self, internal: &mut Internal, counters: &mut Counters) -> bool {
+        if self.copy.is_none() && self.copy_wanted {
+            self.copy_wanted = false;
+            let answers = std::mem::take(&mut self.waiting);
+            self.copy = Some(Copy { next: 0, began: self.next, answers });
+        }
+        let window = self.copy_window();
+        let Some(copy) = &mut self.copy else { return false };
+        if self.resend.len() >= window {
+            return false;
+        }
+        while copy.next < internal.table.slots() {
+            let slot = copy.next;
+            copy.next += 1;
+            let due = internal
+                .table
+                .get(slot)
+                .is_some_and(|entry| entry.stage.is_alive() && entry.sent < copy.began);
+            if due {
+                self.queue_flow(slot, internal);
+                return true;
+            }
+        }
+        counters.bulks_sent += 1;
+        let answers = self.copy.take().map(|copy| copy.answers).unwrap_or_default();
+        for number in &answers {
+            self.push(Control::Ack(*number, *number), counters);
+        }
+        self.copy_wanted || !answers.is_empty()
+    }
+
+    /// Changes may run further ahead of the peer than a copy: they are fewer and more urgent.
+    pub(super) fn flow_window(&self) -> usize {
+        (2 * COPY_IN_FLIGHT).min(self.resend_limit)
+    }
+
+    pub(super) fn copy_window(&self) -> usize {
+        COPY_IN_FLIGHT.min(self.resend_limit.div_ceil(2))
+    }
+
+    /// Appends the message; `false` when the wire cannot carry it.
+    pub(super) fn write(&self, item: Sent, internal: &Internal, out: &mut Vec<u8>) -> bool {
+        let mut flags = 0;
+        if !self.greeted {
+            flags |= Flags::HELLO;
+        }
+        if self.say_back {
+            flags |= Flags::HELLO_BACK;
+        }
+        let number = self.next as u32;
+        match item {
+            Sent::Flow(slot) => {
+                let Some(entry) = internal.table.get(slot) else { return false };
+                let Some(change) = entry.stage.change() else { return false };
+                let flow = entry.stored.flow();
+                return wire::encode_flow_message(change, Flags(flags), number, &flow, out).is_ok();
+            }
+            Sent::Control(Control::Alive) => {
+                wire::encode_control(Flags(flags | Flags::ALIVE), number, out);
+            }
+            Sent::Control(Control::Resync(_)) => {
+                wire::encode_ranged(Flags(flags | Flags::RESYNC), number, (0, 0), out);
+            }
+            Sent::Control(Control::Ack(from, to)) => {
+                wire::encode_ranged(Flags(flags | Flags::ACK), number, (from, to), out);
+            }
+            Sent::Control(Control::Nack(from, to)) => {
+                wire::encode_ranged(Flags(flags | Flags::NACK), number, (from, to), out);
+            }
+        }
+        true
+    }
+
+    pub(super) fn sent(&mut self, item: Sent, internal: &mut Internal, counters: &mut Counters) {
+        let number = self.next;
+        self.next += 1;
+        self.say_back = false;
+        counters.messages_sent += 1;
+        if item == Sent::Control(Control::Alive) {
+            return;
+        }
+        if let Sent::Flow(slot) = item
+            && let Some(entry) = internal.table.get_mut(slot)
+        {
+            entry.sent = number;
+        }
+        self.resend.insert(number, item);
+        if self.resend.len() > self.resend_limit {
+            self.drop_oldest(internal, counters);
+        }
+    }
+
+    /// Unlike conntrackd, what falls out of the queue is made up for by a full copy.
+    pub(super) fn drop_oldest(&mut self, internal: &mut Internal, counters: &mut Counters) {
+        let Some((_, oldest)) = self.resend.pop_first() else { return };
+        counters.resend_overflow += 1;
+        match oldest {
+            Sent::Flow(slot) => {
+                if let Some(entry) = internal.table.get_mut(slot) {
+                    entry.sent = 0;
+                }
+                internal.release(slot);
+                self.copy_wanted = true;
+            }
+            Sent::Control(Control::Nack(..)) => {
+                self.open_nacks = self.open_nacks.saturating_sub(1);
+                self.doubt = true;
+            }
+            Sent::Control(Control::Resync(_)) => {
+                self.open_resync = None;
+                self.doubt = true;
+            }
+            Sent::Control(Control::Ack(..) | Control::Alive) => {}
+        }
+    }
+
+    pub(super) fn put_back(&mut self, item: Sent, internal: &mut Internal) {
+        match item {
+            Sent::Flow(slot) => {
+                if let Some(entry) = internal.table.get_mut(slot) {
+                    entry.queued = true;
+                }
+                self.flows.push_front((0, slot));
+            }
+            Sent::Control(control) => self.controls.push_front((0, control)),
+        }
+    }
+}
