@@ -63,20 +63,20 @@ impl Actor {
         let count = |word| states.iter().filter(|state| state.as_str() == word).count();
         let (installed, failed) = (count("installed"), count("failed"));
         let waiting = [("pending", count("pending")), ("foreign", count("foreign"))];
-        let mut text = match (side, states.len()) {
+        let mut counts = vec![match (side, states.len()) {
             (_, 0) => return Outcome::Done("none declared".to_owned()),
             (Side::Master, _) => counted(installed, noun(kind)),
             (Side::Backup | Side::Unsettled, _) => {
                 format!("{} changed", counted(done, noun(kind)))
             }
-        };
-        for (word, number) in waiting.into_iter().chain([("failed", failed)]) {
-            if number > 0 {
-                text += &format!(", {number} {word}");
-            }
-        }
+        }];
+        let others = waiting.into_iter().chain([("failed", failed)]);
+        counts.extend(
+            others.filter(|(_, count)| *count > 0).map(|(word, count)| format!("{count} {word}")),
+        );
+        let mut text = counts.join(", ");
         if !reasons.is_empty() {
-            text += &format!(": {}", reasons.join("; "));
+            text = format!("{text}: {}", reasons.join("; "));
         }
         if failed > 0 {
             Outcome::Failed(text)

@@ -60,7 +60,9 @@ impl Router {
                     assert_eq!(id, asked, "one answer to each step, in order");
                     return outcome;
                 }
-                CoreEvent::Interface(state) => drop(self.heard.insert(state.name.clone(), state)),
+                CoreEvent::Interface(state) => {
+                    self.heard.insert(state.name.clone(), state);
+                }
                 other => panic!("unexpected {other:?}"),
             }
         }
@@ -99,7 +101,7 @@ impl Router {
         while !self.heard.get(name).is_some_and(|state| met(state.link.as_ref())) {
             match self.events.try_recv() {
                 Ok(CoreEvent::Interface(state)) => {
-                    drop(self.heard.insert(state.name.clone(), state))
+                    self.heard.insert(state.name.clone(), state);
                 }
                 Ok(other) => panic!("unexpected {other:?}"),
                 Err(_) => thread::sleep(Duration::from_millis(2)),
