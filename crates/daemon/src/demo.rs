@@ -26,7 +26,7 @@ use report::{Change, Event, Report};
 use stage::Stage;
 use story::Story;
 
-use crate::status::Transition;
+use crate::status::{Replication, Transition};
 
 /// Runs the demo.
 ///
@@ -183,21 +183,26 @@ fn wait_until_in_sync(
     interrupt: &Interrupt,
 ) -> anyhow::Result<u64> {
     let expected = u64::from(options.flows) + options.connections as u64;
-    let mut seen = None;
-    let waited = interrupt.until(sync_patience(options), "router B to know them all", || {
-        let replication = stage.daemon(standby)?.status()?.replication;
-        let replication = replication.context("the daemon says nothing about replication")?;
-        let complete = replication.in_sync && replication.external >= expected;
-        seen = Some((replication.external, replication.reason));
-        Ok(complete.then(|| seen.as_ref().map_or(0, |(external, _)| *external)))
+    let name = standby.name();
+    let known = |id| -> anyhow::Result<Replication> {
+        let replication = stage.daemon(id)?.status()?.replication;
+        replication.context("a daemon says nothing about replication")
+    };
+    let waited = interrupt.until(sync_patience(options), "the connections to be copied", || {
+        let standby = known(standby)?;
+        let complete = standby.in_sync && standby.external >= expected;
+        Ok(complete.then_some(standby.external))
     });
-    match (waited, seen) {
-        (Ok(external), _) => Ok(external),
-        (Err(error), Some((external, reason))) if !interrupt.is_set() => {
-            bail!("{error:#}: it knows {external} of {expected} ({reason})")
-        }
-        (Err(error), _) => Err(error),
+    if waited.is_ok() || interrupt.is_set() {
+        return waited;
     }
+    let (active, standby) = (known(standby.other())?, known(standby)?);
+    waited.with_context(|| {
+        format!(
+            "of {expected} connections the router in charge knows {}, router {name} {} ({})",
+            active.internal, standby.external, standby.reason
+        )
+    })
 }
 
 fn sync_patience(options: &Options) -> Duration {

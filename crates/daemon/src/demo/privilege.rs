@@ -15,6 +15,7 @@ pub(super) fn obtain(story: &mut Story) -> anyhow::Result<()> {
         "the demo makes networks of its own; for that it must run as root, or the system must \
          allow user namespaces to ordinary users",
     )?;
+    story.in_user_namespace();
     story.tell("not root: working in a user namespace, where this program may make networks")
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use lockstep_lab::{Lab, RouterId};
+use lockstep_lab::{Lab, Node, RouterId};
 
 use super::options::{FirewallKind, Options};
 use super::report::{Change, Counts, Event, Report};
@@ -13,11 +13,17 @@ use crate::cli::output::{Cell, Page, Style, Table, print_json};
 pub(super) struct Story {
     json: bool,
     began: Instant,
+    user_namespace: bool,
 }
 
 impl Story {
     pub(super) fn new(json: bool) -> Self {
-        Self { json, began: Instant::now() }
+        Self { json, began: Instant::now(), user_namespace: false }
+    }
+
+    /// Whoever looks around has to enter a user namespace, too.
+    pub(super) fn in_user_namespace(&mut self) {
+        self.user_namespace = true;
     }
 
     /// What will be seen.
@@ -122,9 +128,12 @@ impl Story {
 
     /// How to look around while everything is up.
     pub(super) fn show_around(&mut self, stage: &Stage) -> anyhow::Result<()> {
-        let enter = "nsenter --preserve-credentials --user=/proc/{pid}/ns/user --net={net}";
-        let pid = std::process::id().to_string();
-        let prefix = |net: String| enter.replace("{pid}", &pid).replace("{net}", &net);
+        let user = if self.user_namespace {
+            format!(" --preserve-credentials --user=/proc/{}/ns/user", std::process::id())
+        } else {
+            String::new()
+        };
+        let enter = |host: &Node| format!("  nsenter{user} --net={} sh", host.path().display());
         self.show(|page| {
             page.line("");
             page.line("Everything is still up. To look around, in another terminal:");
@@ -146,12 +155,12 @@ impl Story {
                 ));
                 page.line(&format!("  lockstep status --socket {}", files.socket.display()));
                 page.line(&format!("  lockstep journal --socket {}", files.socket.display()));
-                page.line(&format!("  {} sh", prefix(router.path().display().to_string())));
+                page.line(&enter(router));
             }
             for host in stage.hosts() {
                 page.line("");
                 page.line(host.name());
-                page.line(&format!("  {} sh", prefix(host.path().display().to_string())));
+                page.line(&enter(host));
             }
             page.line("");
             page.line("Ctrl-C ends it all.");
