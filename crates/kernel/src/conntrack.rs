@@ -6,10 +6,12 @@
 //! waiting when that call returns. So [`TableSocket`] never waits, and only [`EventSocket`], which
 //! is told what others do, is asynchronous.
 
+mod commit;
 mod events;
 mod table;
 mod tracking;
 
+pub use commit::Committer;
 pub use events::{EventSocket, Events};
 pub use table::{Dump, Failure, TableError, TableSocket};
 pub use tracking::{Tracking, keep_events, tracking};
