@@ -8,14 +8,17 @@
 #![expect(clippy::print_stdout, reason = "a table is what it is run for")]
 #![expect(clippy::unwrap_used, reason = "a benchmark that cannot go on has failed")]
 
+mod peer;
+
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use lockstep_ctnetlink::{Batch, Flow, L4, ProtocolState, Status, TcpState, Tuple};
-use lockstep_kernel::conntrack::TableSocket;
+use lockstep_kernel::conntrack::{Committer, EventSocket, TableSocket};
 use lockstep_kernel::namespace::Namespace;
 use lockstep_kernel::sysctl;
+use lockstep_replicator::{Commit, Replicator};
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use netlink_sys::{Socket, SocketAddr};
 use nix::time::ClockId;
@@ -24,7 +27,14 @@ use nix::time::ClockId;
 struct Contender {
     name: &'static str,
     /// Prepares what may be prepared, runs, and returns how long the run took.
-    run: fn(&[Flow]) -> Took,
+    run: fn(&Load) -> Took,
+}
+
+/// What is to be put into the kernel.
+struct Load {
+    flows: Vec<Flow>,
+    /// Has the same flows in its external cache.
+    backup: Replicator,
 }
 
 /// How long a run took.
@@ -37,17 +47,20 @@ struct Took {
 }
 
 /// The first is what the others are measured against.
-const CONTENDERS: [Contender; 2] = [
+const CONTENDERS: [Contender; 4] = [
     Contender { name: "kernel's limit: prepared messages", run: prepared_messages },
     Contender { name: "flows, encoded and executed", run: encode_and_execute },
+    Contender { name: "the replicator's commit", run: commit },
+    Contender { name: "the same, events listened to", run: commit_with_events },
 ];
 
 /// Each is measured so often; the median counts.
 const ROUNDS: usize = 5;
 
 /// Sends what was prepared, 256 messages to a call, and reads one answer for each call.
-fn prepared_messages(flows: &[Flow]) -> Took {
-    let prepared: Vec<Vec<u8>> = flows
+fn prepared_messages(load: &Load) -> Took {
+    let prepared: Vec<Vec<u8>> = load
+        .flows
         .chunks(Batch::CAPACITY)
         .map(|chunk| {
             let mut batch = Batch::new();
@@ -68,18 +81,39 @@ fn prepared_messages(flows: &[Flow]) -> Took {
     clock.stop()
 }
 
-/// What the daemon does once it knows which flows to create.
-fn encode_and_execute(flows: &[Flow]) -> Took {
+/// Without the caches and the decisions of a commit.
+fn encode_and_execute(load: &Load) -> Took {
     let mut table = TableSocket::open().unwrap();
     let mut batch = Batch::new();
     let clock = Clock::start();
-    for chunk in flows.chunks(Batch::CAPACITY) {
+    for chunk in load.flows.chunks(Batch::CAPACITY) {
         batch.clear();
         assert!(chunk.iter().all(|flow| batch.create(flow)));
         let failures = table.execute(&mut batch).unwrap();
         assert!(failures.is_empty(), "{:?}", failures.first());
     }
     clock.stop()
+}
+
+/// What the daemon does: from the cache filled by the peer into the kernel.
+fn commit(load: &Load) -> Took {
+    let mut table = TableSocket::open().unwrap();
+    let clock = Clock::start();
+    let mut commit = Commit::default();
+    let mut committer = Committer::new();
+    while committer.advance(&mut table, &mut commit, &load.backup, Instant::now()).unwrap() {}
+    let took = clock.stop();
+    let report = commit.report();
+    assert_eq!(report.created, load.flows.len() as u64, "{report}");
+    took
+}
+
+/// The kernel tells every new flow to a socket that nobody reads meanwhile.
+fn commit_with_events(load: &Load) -> Took {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+    let _context = runtime.enter();
+    let _events = EventSocket::open(8 << 20).unwrap();
+    commit(load)
 }
 
 struct Clock {
@@ -123,27 +157,28 @@ fn main() {
     for count in counts {
         for nat in [false, true] {
             let flows: Vec<Flow> = (0..count as u32).map(|number| flow(number, nat)).collect();
-            measure(&flows, if nat { "snat" } else { "plain" });
+            let backup = peer::backup_told(&flows);
+            measure(&Load { flows, backup }, if nat { "snat" } else { "plain" });
         }
     }
 }
 
-fn measure(flows: &[Flow], nat: &str) {
+fn measure(load: &Load, nat: &str) {
     let mut times = CONTENDERS.map(|_| Vec::new());
     for round in 0..ROUNDS {
         for turn in 0..CONTENDERS.len() {
             let index = (round + turn) % CONTENDERS.len();
-            times[index].push(in_namespace(flows, CONTENDERS[index].run));
+            times[index].push(in_namespace(load, CONTENDERS[index].run));
         }
     }
     let rates = times.map(|times| {
         [median(&times, |took| took.elapsed), median(&times, |took| took.processor)]
-            .map(|time| flows.len() as f64 / time.as_secs_f64())
+            .map(|time| load.flows.len() as f64 / time.as_secs_f64())
     });
     for (contender, [rate, of_cpu]) in CONTENDERS.iter().zip(rates) {
         println!(
             "{:>9}  {nat:<5}  {:<34} {rate:>10.0} {:>5.0}%  {of_cpu:>14.0} {:>5.0}%",
-            flows.len(),
+            load.flows.len(),
             contender.name,
             100.0 * rate / rates[0][0],
             100.0 * of_cpu / rates[0][1],
@@ -158,12 +193,12 @@ fn median(times: &[Took], of: fn(&Took) -> Duration) -> Duration {
 }
 
 /// Runs one contender against an empty table, and sees to it that all flows are in and then gone.
-fn in_namespace(flows: &[Flow], run: fn(&[Flow]) -> Took) -> Took {
+fn in_namespace(load: &Load, run: fn(&Load) -> Took) -> Took {
     let namespace = Namespace::new().unwrap();
     namespace
         .run(|| {
-            let time = run(flows);
-            assert_eq!(table_count(), flows.len());
+            let time = run(load);
+            assert_eq!(table_count(), load.flows.len());
             flush();
             // Left-overs would share the hash table of the next run.
             while table_count() > 0 {
