@@ -15,7 +15,7 @@ use lockstep_failover::{Action, Event, Failover, Outcome, Step, StepId, VirtualR
 use lockstep_routes::Address;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::messages::{
     ControlRequest, CoreEvent, InterfaceState, NetworkRequest, ReplicatorRequest,
@@ -46,7 +46,6 @@ pub(crate) struct Core {
     addresses: BTreeMap<String, Vec<Address>>,
     interfaces: BTreeMap<String, InterfaceState>,
     announcements: Vec<Announcement>,
-    in_sync: Option<String>,
     stopped: Vec<String>,
     actors: Actors,
     clock: report::Clock,
@@ -76,7 +75,6 @@ impl Core {
             addresses,
             interfaces: BTreeMap::new(),
             announcements: Vec::new(),
-            in_sync: None,
             stopped: Vec::new(),
             actors,
             clock: report::Clock::new(now),
@@ -91,7 +89,7 @@ impl Core {
             let deadline = self.next_deadline().into_iter().chain(stop_by).min();
             tokio::select! {
                 biased;
-                heard = self.elections.receive() => self.hear(heard),
+                heard = self.elections.receive() => self.hear(&heard),
                 event = inbox.recv() => {
                     let event = event.context("every other thread has ended")?;
                     if matches!(event, CoreEvent::Stop) {
@@ -123,7 +121,7 @@ impl Core {
     /// What waits in the sockets is older than the timer: a late thread listens before it acts.
     fn timeout(&mut self) {
         while let Some(heard) = self.elections.try_receive() {
-            self.hear(heard);
+            self.hear(&heard);
         }
         let now = Instant::now();
         let observed = self.elections.timeout(now);
@@ -132,7 +130,7 @@ impl Core {
         self.repeat_announcements(now);
     }
 
-    fn hear(&mut self, heard: election::Heard) {
+    fn hear(&mut self, heard: &election::Heard) {
         let observed = self.elections.hear(heard, Instant::now());
         self.observe(observed);
     }
@@ -152,15 +150,9 @@ impl Core {
             }
             CoreEvent::InSync { in_sync, reason } => {
                 info!(in_sync, reason, "replication");
-                self.in_sync = Some(reason);
                 self.feed(Event::InSync(in_sync));
             }
-            CoreEvent::HookEnded { group, result: Ok(result) } => {
-                info!(group, result, "hook ended");
-            }
-            CoreEvent::HookEnded { group, result: Err(result) } => {
-                warn!(group, result, "hook failed");
-            }
+            CoreEvent::HookEnded { group, result } => debug!(group, ?result, "hook ended"),
             // An asker that no longer waits is no concern of the core.
             CoreEvent::Status(answer) => drop(answer.send(self.status())),
             CoreEvent::Journal(answer) => drop(answer.send(self.journal())),
@@ -291,7 +283,8 @@ impl Core {
         let mut sent = 0;
         let mut failures = Vec::new();
         for address in self.addresses.get(group).into_iter().flatten() {
-            let link = self.interfaces.get(&address.interface).and_then(|state| state.link.as_ref());
+            let link =
+                self.interfaces.get(&address.interface).and_then(|state| state.link.as_ref());
             let result = match link {
                 Some(link) => self.elections.announce(link, address.address.addr()),
                 None => Err(anyhow::anyhow!("{} does not exist", address.interface)),
@@ -332,10 +325,9 @@ impl Announcement {
 
 /// An actor that cannot take a request has failed the step; nobody waits for it.
 fn refused<T>(sent: Result<(), TrySendError<T>>) -> Option<Outcome> {
-    let why = match sent {
-        Ok(()) => return None,
-        Err(TrySendError::Full(_)) => "too many requests wait",
-        Err(TrySendError::Closed(_)) => "the thread has ended",
+    let why = match sent.err()? {
+        TrySendError::Full(_) => "too many requests wait",
+        TrySendError::Closed(_) => "the thread has ended",
     };
     error!(why, "a step could not be given out");
     Some(Outcome::Failed(why.to_owned()))

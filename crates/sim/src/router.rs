@@ -57,7 +57,7 @@ pub(crate) enum Effect {
     /// A packet leaves.
     Send(Packet),
     /// The kernel's table has changed.
-    Kernel(KernelChange),
+    Kernel(Box<KernelChange>),
     /// The virtual address has gone up; `committed` says whether a commit for this claim had ended.
     AddressUp {
         /// Whether it had.
@@ -111,7 +111,7 @@ impl Router {
     }
 
     pub(crate) fn is_master(&self) -> bool {
-        self.daemon.as_ref().is_some_and(|daemon| daemon.is_master())
+        self.daemon.as_ref().is_some_and(Daemon::is_master)
     }
 
     pub(crate) fn start(&mut self, rng: &mut Rng, now: Instant, effects: &mut Vec<Effect>) {
@@ -353,18 +353,18 @@ impl Daemon {
         effects: &mut Vec<Effect>,
     ) {
         for action in self.failover.handle(event, now) {
-            self.perform(number, action, now, effects);
+            self.perform(number, &action, now, effects);
         }
     }
 
     fn perform(
         &mut self,
         number: usize,
-        action: failover::Action,
+        action: &failover::Action,
         now: Instant,
         effects: &mut Vec<Effect>,
     ) {
-        match action {
+        match *action {
             failover::Action::Startup { .. } => {
                 let event = vrrp::Event::Startup { primary: address(number) };
                 let actions = self.election.handle(event, now);
@@ -500,7 +500,7 @@ impl Daemon {
         for _ in 0..COMMIT_BATCH {
             let Some(planned) = commit.next(&self.replicator, now) else { return false };
             let changes = kernel.carry_out(commit, planned);
-            effects.extend(changes.into_iter().map(Effect::Kernel));
+            effects.extend(changes.into_iter().map(|change| Effect::Kernel(Box::new(change))));
         }
         true
     }
@@ -511,7 +511,8 @@ impl Daemon {
         while let Some(flow) = purge.next(&self.replicator) {
             if let Some(flow) = kernel.flows.remove(&flow.orig) {
                 let change = lockstep_replicator::Change::Delete;
-                effects.push(Effect::Kernel(KernelChange { change, flow, own: true }));
+                let change = KernelChange { change, flow, own: true };
+                effects.push(Effect::Kernel(Box::new(change)));
                 removed += 1;
             }
         }

@@ -266,8 +266,7 @@ impl World {
     }
 
     /// Kernel events arrive in order: the agenda keeps the order of equal delays.
-    fn tell_kernel_event(&mut self, number: usize, change: KernelChange) {
-        let change = Box::new(change);
+    fn tell_kernel_event(&mut self, number: usize, change: Box<KernelChange>) {
         self.later(Duration::from_micros(100), What::Kernel { to: number, change });
     }
 
@@ -343,7 +342,8 @@ impl World {
             } else {
                 self.routers[number].kernel.flows.insert(flow.orig, flow.clone());
             }
-            self.tell_kernel_event(number, KernelChange { change, flow, own: false });
+            let change = KernelChange { change, flow, own: false };
+            self.tell_kernel_event(number, Box::new(change));
         }
         let pause = Duration::from_millis(self.rng.u64(1..60));
         self.later(pause, What::Traffic);

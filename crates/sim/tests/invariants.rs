@@ -3,6 +3,8 @@
 //! `LOCKSTEP_SIM_SEED=n cargo test -p lockstep-sim --test invariants -- --nocapture` runs one seed
 //! again and prints what happens; `LOCKSTEP_SIM_SEEDS=n` runs another number of them.
 
+#![expect(clippy::print_stdout, reason = "a seed's run is told to the person who asked for it")]
+
 use std::time::Instant;
 
 use lockstep_sim::{Outcome, World};

@@ -98,7 +98,7 @@ impl Elections {
         self.routers.values().filter_map(|router| router.machine.next_deadline()).min()
     }
 
-    pub(super) fn hear(&mut self, heard: Heard, now: Instant) -> Observed {
+    pub(super) fn hear(&mut self, heard: &Heard, now: Instant) -> Observed {
         let Some(vrid) = heard.datagram.vrid() else { return Vec::new() };
         let (interface, family) = &heard.lan;
         let meant = self.routers.iter().find(|(_, router)| {
@@ -161,8 +161,7 @@ impl Elections {
 
     /// The lowest priority among the members of a group.
     pub(super) fn priority<'a>(&self, members: impl Iterator<Item = &'a str>) -> u8 {
-        let priority =
-            |name: &str| Some(self.routers.get(name)?.machine.config().priority.value());
+        let priority = |name: &str| Some(self.routers.get(name)?.machine.config().priority.value());
         members.filter_map(priority).min().unwrap_or(0)
     }
 
@@ -202,14 +201,14 @@ impl Elections {
     pub(super) fn announce(&mut self, link: &LinkState, address: IpAddr) -> anyhow::Result<()> {
         let forwards = sysctl::read("net/ipv6/conf/all/forwarding").is_ok_and(|on| on != "0");
         let frame = lockstep_vrrp::announcement(address, link.mac, forwards);
-        if !self.announcers.contains_key(&link.index) {
-            self.announcers.insert(link.index, Announcer::open(link.index)?);
-        }
-        let sent = self.announcers[&link.index].send(&frame);
-        if sent.is_err() {
-            self.announcers.remove(&link.index);
-        }
-        Ok(sent?)
+        let announcer = match self.announcers.remove(&link.index) {
+            Some(announcer) => announcer,
+            None => Announcer::open(link.index)?,
+        };
+        // One that fails is opened anew next time: its interface may have been made again.
+        announcer.send(&frame)?;
+        self.announcers.insert(link.index, announcer);
+        Ok(())
     }
 
     pub(super) fn status(&self, now: Instant) -> Vec<status::VirtualRouter> {
