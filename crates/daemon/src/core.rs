@@ -11,7 +11,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use lockstep_failover::{Action, Event, Failover, Outcome, Step, StepId, VirtualRouterEvent};
+use lockstep_failover::{
+    Action, Event, Failover, Outcome, State, Step, StepId, VirtualRouterEvent,
+};
 use lockstep_routes::Address;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
@@ -247,24 +249,23 @@ impl Core {
         }
     }
 
-    fn stop_claiming(&mut self, group: &str, to: lockstep_failover::State) -> Outcome {
+    fn stop_claiming(&mut self, group: &str, to: State) -> Outcome {
         self.announcements.retain(|announcement| announcement.group != group);
         let members: Vec<String> = self.failover.members(group).map(str::to_owned).collect();
         let now = Instant::now();
-        let mut told = 0;
-        for member in &members {
-            told += usize::from(match to {
-                lockstep_failover::State::Backup => self.elections.relinquish(member, now),
-                lockstep_failover::State::Init
-                | lockstep_failover::State::Master
-                | lockstep_failover::State::Fault
-                | lockstep_failover::State::Stopped => self.elections.shut_down(member, now),
-            });
+        if to == State::Backup {
+            for member in &members {
+                self.elections.relinquish(member, now);
+            }
+            return Outcome::Done(format!(
+                "{} as backup",
+                counted(members.len(), "virtual router")
+            ));
         }
-        Outcome::Done(if told == 0 {
-            "nothing was claimed".to_owned()
-        } else {
-            format!("priority 0 from {}", counted(told, "virtual router"))
+        let told = members.iter().filter(|member| self.elections.shut_down(member, now)).count();
+        Outcome::Done(match told {
+            0 => "no mastership to give up".to_owned(),
+            told => format!("priority 0 from {}", counted(told, "virtual router")),
         })
     }
 

@@ -145,11 +145,9 @@ impl Elections {
         }
     }
 
-    /// Gives mastership up without a word on the wire; whether there was any.
-    pub(super) fn relinquish(&mut self, name: &str, now: Instant) -> bool {
-        let was_master = self.is_master(name);
+    /// Gives mastership up without a word on the wire.
+    pub(super) fn relinquish(&mut self, name: &str, now: Instant) {
         self.event(name, Event::Relinquish, now);
-        was_master
     }
 
     /// Ends the election, with priority 0 from a master; whether it was one.
