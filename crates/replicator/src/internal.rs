@@ -203,7 +203,9 @@ impl Internal {
             return Learned::Nothing;
         }
         let Some(slot) = self.table.find(&flow.orig, flow.zone) else {
-            return self.create(flow, false, now_s, counters);
+            // Found, not seen to change: it may be what an earlier life of this router left, and
+            // must not outrank what the peer tells of it.
+            return self.create(flow, false, 0, counters);
         };
         let reading = self.reading;
         let Some(entry) = self.table.get_mut(slot) else { return Learned::Nothing };

@@ -114,6 +114,21 @@ fn flows_the_kernel_has_are_updated_replaced_or_left_alone() {
 }
 
 #[test]
+fn a_flow_that_was_only_read_from_the_kernel_does_not_outrank_the_replica() {
+    let told = flow(1);
+    let mut world = backup_of(std::slice::from_ref(&told));
+    // What an earlier life of this router left is read after the peer has spoken.
+    let mut left = told.clone();
+    left.protocol_state = tcp(1);
+    world.nodes[B].begin_dump();
+    world.nodes[B].dumped(&left, world.now);
+    assert!(world.nodes[B].end_dump(world.now));
+    let planned = plan(&mut world);
+    assert_eq!(planned.len(), 1);
+    assert_eq!(planned[0].action, Action::Update);
+}
+
+#[test]
 fn a_flow_that_exists_unexpectedly_is_looked_at_and_compared() {
     let mut world = backup_of(&[flow(1), flow(2), flow(3)]);
     let mut commit = world.nodes[B].begin_commit();
