@@ -13,10 +13,17 @@ const ATTEMPTS: usize = 3;
 /// Parts of a reading, of about 100 flows each, between two looks at the link.
 const PARTS_IN_A_ROW: usize = 16;
 
+/// Most receptions in a row of events that come faster than they are taken; then the table is read
+/// once more later.
+const DRAIN_LIMIT: usize = 1_000;
+
 impl Actor {
     /// Reads the kernel's table into the internal cache. Cut short by a step, it is done again
     /// afterwards.
     pub(super) fn read_table(&mut self) -> Result<(), TableError> {
+        // What was lost so far is made good by this reading; what is lost from now on is not.
+        self.drain_events();
+        self.redump_at = None;
         for attempt in 1..=ATTEMPTS {
             self.dumped_at = Some(Instant::now());
             self.replicator.begin_dump();
@@ -65,12 +72,32 @@ impl Actor {
             parts += 1;
             if parts % PARTS_IN_A_ROW == 0 {
                 self.serve_peer();
+                self.drain_events();
                 if self.interrupted() {
                     return Ok(None);
                 }
             }
         }
         Ok(Some(!dump.interrupted()))
+    }
+
+    /// Takes the events that wait, until none does. The kernel tells of lost events only once until
+    /// its queue has been emptied: an overrun that is met with a full queue would stay unknown.
+    fn drain_events(&mut self) {
+        for _ in 0..DRAIN_LIMIT {
+            let mut buffer = std::mem::take(&mut self.netlink);
+            let received = self.events.try_receive(&mut buffer);
+            self.netlink = buffer;
+            match received {
+                Ok(Some(events)) => self.take(events),
+                Ok(None) => return,
+                Err(error) => {
+                    warn!("the kernel's events cannot be read: {error:#}");
+                    break;
+                }
+            }
+        }
+        self.redump();
     }
 
     /// Hears and answers the peer in the middle of long work.
