@@ -14,19 +14,21 @@ use anyhow::Context;
 use lockstep_failover::{
     Action, Event, Failover, Outcome, State, Step, StepId, VirtualRouterEvent,
 };
-use lockstep_routes::Address;
+use lockstep_routes::{Address, When};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 use tracing::{debug, error, info, warn};
 
 use crate::messages::{
-    ControlRequest, CoreEvent, InterfaceState, NetworkRequest, ReplicatorRequest,
+    ControlRequest, CoreEvent, InterfaceState, LinkState, NetworkRequest, ReplicatorRequest,
 };
 use election::Elections;
 
 /// Announcements after the first, counted from the `announce` step: a neighbour may have lost one.
 const ANNOUNCE_AGAIN: [Duration; 3] =
     [Duration::from_millis(100), Duration::from_secs(1), Duration::from_secs(5)];
+/// Most packets heard before an overdue timer is acted on, so that a flood cannot silence a master.
+const LISTEN_LIMIT: usize = 64;
 /// A shutdown takes no longer, whatever an actor does.
 const STOP_LIMIT: Duration = Duration::from_secs(8);
 
@@ -50,7 +52,6 @@ pub(crate) struct Core {
     announcements: Vec<Announcement>,
     stopped: Vec<String>,
     actors: Actors,
-    clock: report::Clock,
 }
 
 /// An announcement to be repeated.
@@ -67,7 +68,8 @@ impl Core {
         let now = Instant::now();
         let mut addresses: BTreeMap<String, Vec<Address>> = BTreeMap::new();
         for address in &config.declared.addresses {
-            if let Some(group) = &address.condition.group {
+            let condition = &address.condition;
+            if let (When::Master, Some(group)) = (condition.when, &condition.group) {
                 addresses.entry(group.clone()).or_default().push(address.clone());
             }
         }
@@ -79,7 +81,6 @@ impl Core {
             announcements: Vec::new(),
             stopped: Vec::new(),
             actors,
-            clock: report::Clock::new(now),
         }
     }
 
@@ -89,9 +90,12 @@ impl Core {
         let mut stop_by: Option<Instant> = None;
         loop {
             let deadline = self.next_deadline().into_iter().chain(stop_by).min();
+            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                self.timeout();
+            }
+            let deadline = self.next_deadline().into_iter().chain(stop_by).min();
             tokio::select! {
                 biased;
-                heard = self.elections.receive() => self.hear(&heard),
                 event = inbox.recv() => {
                     let event = event.context("every other thread has ended")?;
                     if matches!(event, CoreEvent::Stop) {
@@ -99,7 +103,8 @@ impl Core {
                     }
                     self.take(event);
                 }
-                () = sleep_until(deadline) => self.timeout(),
+                heard = self.elections.receive() => self.hear(&heard),
+                () = sleep_until(deadline) => {}
             }
             if self.stopped.len() == self.failover.groups().len() && stop_by.is_some() {
                 return Ok(());
@@ -122,7 +127,8 @@ impl Core {
 
     /// What waits in the sockets is older than the timer: a late thread listens before it acts.
     fn timeout(&mut self) {
-        while let Some(heard) = self.elections.try_receive() {
+        for _ in 0..LISTEN_LIMIT {
+            let Some(heard) = self.elections.try_receive() else { break };
             self.hear(&heard);
         }
         let now = Instant::now();
@@ -130,6 +136,11 @@ impl Core {
         self.observe(observed);
         self.feed(Event::Timeout);
         self.repeat_announcements(now);
+        if self.elections.retry_is_due(now) {
+            for state in self.interfaces.clone().into_values() {
+                self.interface(state);
+            }
+        }
     }
 
     fn hear(&mut self, heard: &election::Heard) {
@@ -154,6 +165,10 @@ impl Core {
                 info!(in_sync, reason, "replication");
                 self.feed(Event::InSync(in_sync));
             }
+            CoreEvent::Restored { group } => {
+                warn!(group, "an address was gone and has been put back");
+                self.announce_again(&group);
+            }
             CoreEvent::HookEnded { group, result } => debug!(group, ?result, "hook ended"),
             // An asker that no longer waits is no concern of the core.
             CoreEvent::Status(answer) => drop(answer.send(self.status())),
@@ -167,7 +182,28 @@ impl Core {
         for (virtual_router, usable) in self.elections.interface(&state, now) {
             self.feed(Event::Interface { virtual_router, usable });
         }
-        self.interfaces.insert(state.name.clone(), state);
+        let before = self.interfaces.insert(state.name.clone(), state.clone());
+        if is_new_to_neighbours(before.and_then(|state| state.link).as_ref(), state.link.as_ref()) {
+            let served = |addresses: &Vec<Address>| {
+                addresses.iter().any(|address| address.interface == state.name)
+            };
+            let groups = self.addresses.iter().filter(|(_, addresses)| served(addresses));
+            let groups: Vec<String> = groups.map(|(group, _)| group.clone()).collect();
+            for group in groups {
+                self.announce_again(&group);
+            }
+        }
+    }
+
+    /// Announces what a settled master serves: the neighbours may look for it in the wrong place.
+    fn announce_again(&mut self, group: &str) {
+        let settled = self
+            .failover
+            .group(group)
+            .is_some_and(|group| group.state() == State::Master && group.is_settled());
+        if settled {
+            self.announce_first(group);
+        }
     }
 
     /// Feeds the state machine and carries out what it asks, until nothing is left to do at once.
@@ -271,6 +307,7 @@ impl Core {
 
     fn announce_first(&mut self, group: &str) -> Outcome {
         let began = Instant::now();
+        self.announcements.retain(|announcement| announcement.group != group);
         self.announcements.push(Announcement { group: group.to_owned(), began, repeated: 0 });
         let (sent, failures) = self.announce(group);
         if failures.is_empty() {
@@ -322,6 +359,14 @@ impl Announcement {
     fn due(&self) -> Option<Instant> {
         ANNOUNCE_AGAIN.get(self.repeated).map(|after| self.began + *after)
     }
+}
+
+/// Whether a link is there that was not, or is another than before.
+fn is_new_to_neighbours(before: Option<&LinkState>, after: Option<&LinkState>) -> bool {
+    let place = |link: &LinkState| (link.index, link.mac, link.up && link.carrier);
+    after.is_some_and(|after| after.up && after.carrier)
+        && before.is_some()
+        && before.map(place) != after.map(place)
 }
 
 /// An actor that cannot take a request has failed the step; nobody waits for it.

@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 use crate::status;
 
 /// Most messages waiting in one channel. A full channel makes the sender wait, except on the core
-/// thread, which drops the oldest status query rather than wait.
+/// thread, which takes the step for failed rather than wait.
 pub(crate) const QUEUE: usize = 256;
 
 /// What reaches the core thread.
@@ -49,6 +49,11 @@ pub(crate) enum CoreEvent {
         in_sync: bool,
         /// For people.
         reason: String,
+    },
+    /// A virtual address of a group that is master was gone and has been put back.
+    Restored {
+        /// The group.
+        group: String,
     },
     /// A hook has ended.
     HookEnded {

@@ -7,17 +7,20 @@ use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::net::IpAddr;
 use std::task::Poll;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
 use lockstep_failover::VirtualRouterEvent;
 use lockstep_kernel::sysctl;
 use lockstep_kernel::vrrp::{AdvertisementSocket, Announcer};
 use lockstep_vrrp::{Action, Datagram, Encoder, Event, Family, StateName, VirtualRouter};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::messages::{InterfaceState, LinkState};
 use crate::status;
+
+/// From a socket that could not be opened to the next attempt.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Interface and family: what one advertisement socket serves.
 type Lan = (String, Family);
@@ -30,6 +33,8 @@ pub(super) struct Elections {
     routers: BTreeMap<String, Router>,
     lans: BTreeMap<Lan, (u32, AdvertisementSocket)>,
     announcers: BTreeMap<u32, Announcer>,
+    /// When a socket that could not be opened is tried again.
+    retry_at: Option<Instant>,
 }
 
 /// A packet, and where it came in.
@@ -67,6 +72,7 @@ impl Elections {
             routers: virtual_routers.iter().map(|one| (one.name.clone(), router(one))).collect(),
             lans: BTreeMap::new(),
             announcers: BTreeMap::new(),
+            retry_at: None,
         }
     }
 
@@ -74,11 +80,16 @@ impl Elections {
     pub(super) async fn receive(&mut self) -> Heard {
         poll_fn(|context| {
             for (lan, (_, socket)) in &mut self.lans {
-                while let Poll::Ready(result) = socket.poll_receive(context) {
-                    match result {
-                        Ok(datagram) => return Poll::Ready(Heard { lan: lan.clone(), datagram }),
-                        Err(error) => warn!(interface = lan.0, %error, "VRRP socket"),
+                match socket.poll_receive(context) {
+                    Poll::Ready(Ok(datagram)) => {
+                        return Poll::Ready(Heard { lan: lan.clone(), datagram });
                     }
+                    // The kernel reports an error once; the socket is looked at again.
+                    Poll::Ready(Err(error)) => {
+                        debug!(interface = lan.0, %error, "VRRP socket");
+                        context.waker().wake_by_ref();
+                    }
+                    Poll::Pending => {}
                 }
             }
             Poll::Pending
@@ -95,7 +106,13 @@ impl Elections {
     }
 
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        self.routers.values().filter_map(|router| router.machine.next_deadline()).min()
+        let routers = self.routers.values().filter_map(|router| router.machine.next_deadline());
+        routers.chain(self.retry_at).min()
+    }
+
+    /// Whether the interfaces are to be looked at again, because a socket could not be opened.
+    pub(super) fn retry_is_due(&mut self, now: Instant) -> bool {
+        self.retry_at.take_if(|at| *at <= now).is_some()
     }
 
     pub(super) fn hear(&mut self, heard: &Heard, now: Instant) -> Observed {
@@ -178,7 +195,7 @@ impl Elections {
         let mut news = Vec::new();
         for name in names {
             let family = self.routers[&name].machine.config().family;
-            let usable = self.usable(state, family);
+            let usable = self.usable(state, family, now);
             let Some(router) = self.routers.get_mut(&name) else { continue };
             let primary = usable.as_ref().ok().copied();
             let moved = router.primary != primary;
@@ -197,7 +214,8 @@ impl Elections {
 
     /// Tells the neighbours on a link where `address` is now.
     pub(super) fn announce(&mut self, link: &LinkState, address: IpAddr) -> anyhow::Result<()> {
-        let forwards = sysctl::read("net/ipv6/conf/all/forwarding").is_ok_and(|on| on != "0");
+        let forwards = address.is_ipv6()
+            && sysctl::read("net/ipv6/conf/all/forwarding").is_ok_and(|on| on != "0");
         let frame = lockstep_vrrp::announcement(address, link.mac, forwards);
         let announcer = match self.announcers.remove(&link.index) {
             Some(announcer) => announcer,
@@ -221,7 +239,12 @@ impl Elections {
 
     /// The primary address to use on an interface, or why it cannot be used. The socket is opened
     /// here, because a socket that cannot be opened is a reason too.
-    fn usable(&mut self, state: &InterfaceState, family: Family) -> Result<IpAddr, String> {
+    fn usable(
+        &mut self,
+        state: &InterfaceState,
+        family: Family,
+        now: Instant,
+    ) -> Result<IpAddr, String> {
         let name = &state.name;
         let lan = (name.clone(), family);
         let Some(link) = &state.link else {
@@ -229,9 +252,13 @@ impl Elections {
             return Err(format!("{name} does not exist"));
         };
         if self.lans.get(&lan).is_none_or(|(index, _)| *index != link.index) {
-            self.lans.remove(&lan);
-            let socket = AdvertisementSocket::open(name, link.index, family)
-                .map_err(|error| format!("{error}: {}", error.source))?;
+            if let Some((before, _)) = self.lans.remove(&lan) {
+                self.announcers.remove(&before);
+            }
+            let socket = AdvertisementSocket::open(name, link.index, family).map_err(|error| {
+                self.retry_at.get_or_insert(now + RETRY_AFTER);
+                format!("{error}: {}", error.source)
+            })?;
             self.lans.insert(lan, (link.index, socket));
         }
         if !link.up {

@@ -7,26 +7,10 @@ use lockstep_failover::{Outcome, StepRecord, Transition};
 use super::Core;
 use crate::status;
 
-/// Turns the moments of the monotonic clock into dates.
-pub(super) struct Clock {
-    instant: Instant,
-    date: SystemTime,
-}
-
-impl Clock {
-    /// Ties `now` to the date it has at this moment.
-    pub(super) fn new(now: Instant) -> Self {
-        Self { instant: now, date: SystemTime::now() }
-    }
-
-    /// RFC 3339 in UTC with milliseconds.
-    pub(super) fn date(&self, moment: Instant) -> String {
-        let date = match moment.checked_duration_since(self.instant) {
-            Some(later) => self.date + later,
-            None => self.date - self.instant.duration_since(moment),
-        };
-        status::timestamp(date)
-    }
+/// The date of a moment as the wall clock has it now, which may have been set since: RFC 3339 in UTC
+/// with milliseconds.
+fn date(moment: Instant) -> String {
+    status::timestamp(SystemTime::now() - Instant::now().saturating_duration_since(moment))
 }
 
 impl Core {
@@ -34,7 +18,7 @@ impl Core {
         let groups = self.failover.groups().iter().map(|group| status::Group {
             name: group.name().to_owned(),
             state: group.state().as_str().to_owned(),
-            since: self.clock.date(group.since()),
+            since: date(group.since()),
             reason: group.reason(),
             step: group.step().map(|step| step.as_str().to_owned()),
         });
@@ -42,19 +26,19 @@ impl Core {
     }
 
     pub(super) fn journal(&self) -> Vec<status::Transition> {
-        self.failover.journal().transitions().map(|entry| self.transition(entry)).collect()
+        self.failover.journal().transitions().map(transition).collect()
     }
+}
 
-    fn transition(&self, entry: &Transition) -> status::Transition {
-        status::Transition {
-            number: entry.number,
-            at: self.clock.date(entry.at),
-            group: entry.group.clone(),
-            from: entry.from.as_str().to_owned(),
-            to: entry.to.as_str().to_owned(),
-            reason: entry.reason.clone(),
-            steps: entry.steps.iter().map(|record| step(record, entry.at)).collect(),
-        }
+fn transition(entry: &Transition) -> status::Transition {
+    status::Transition {
+        number: entry.number,
+        at: date(entry.at),
+        group: entry.group.clone(),
+        from: entry.from.as_str().to_owned(),
+        to: entry.to.as_str().to_owned(),
+        reason: entry.reason.clone(),
+        steps: entry.steps.iter().map(|record| step(record, entry.at)).collect(),
     }
 }
 
