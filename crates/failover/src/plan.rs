@@ -8,8 +8,11 @@ use crate::{State, Step, StepId};
 pub(crate) const ATTEMPTS: u32 = 3;
 /// From a failed attempt to the next.
 pub(crate) const RETRY_AFTER: Duration = Duration::from_millis(100);
-/// The longest a step may go unanswered, the commit excepted.
+/// The longest a step may go unanswered, unless it reads or writes whole tables.
 pub(crate) const STEP_LIMIT: Duration = Duration::from_secs(2);
+/// The longest for steps that go through whole routing or flow tables without holding addresses
+/// back.
+pub(crate) const TABLE_LIMIT: Duration = Duration::from_secs(20);
 /// The longest a commit may hold back the addresses; then the rest goes on without it.
 pub(crate) const COMMIT_LIMIT: Duration = Duration::from_secs(30);
 
@@ -73,7 +76,19 @@ impl Plan {
 
 /// The longest wait for an answer to `step`.
 pub(crate) fn limit(step: Step) -> Duration {
-    if step == Step::CommitFlows { COMMIT_LIMIT } else { STEP_LIMIT }
+    match step {
+        Step::CommitFlows => COMMIT_LIMIT,
+        Step::RoutesUp | Step::RoutesDown | Step::ReplicateActive => TABLE_LIMIT,
+        Step::Claim
+        | Step::LinksUp
+        | Step::AddressesUp
+        | Step::Announce
+        | Step::StopClaiming
+        | Step::AddressesDown
+        | Step::LinksDown
+        | Step::ReplicateBackup
+        | Step::Hooks => STEP_LIMIT,
+    }
 }
 
 /// Whether a group that cannot do `step` cannot serve.
