@@ -162,7 +162,7 @@ impl Actor {
             self.look_after_addresses().await;
         }
         if let Some((id, step)) = self.waiting.pop_front() {
-            let outcome = self.perform(step).await;
+            let outcome = self.perform(step).await?;
             self.tell(CoreEvent::Stepped { id, outcome }).await?;
         } else if self.redump_at.is_some_and(|at| now >= at) {
             self.redump_at = None;
@@ -233,9 +233,9 @@ impl Actor {
         self.stop || !self.waiting.is_empty()
     }
 
-    async fn perform(&mut self, step: Step) -> Outcome {
-        match step {
-            Step::CommitFlows => self.commit(),
+    async fn perform(&mut self, step: Step) -> anyhow::Result<Outcome> {
+        Ok(match step {
+            Step::CommitFlows => self.commit()?,
             Step::ReplicateActive => {
                 self.look_after_addresses().await;
                 self.replicator.activate(Instant::now());
@@ -266,7 +266,7 @@ impl Actor {
             | Step::Hooks => {
                 Outcome::Failed(format!("{} is not for the replicator", step.as_str()))
             }
-        }
+        })
     }
 
     fn status(&self) -> status::Replication {

@@ -1,27 +1,37 @@
 //! The external cache goes into the kernel.
 //!
-//! The kernel's events are not read meanwhile: most of them tell of our own doing, and the table
-//! is read afterwards anyway. The peer is served between batches.
+//! The kernel is not listened to meanwhile: most of what it tells would be our own doing, telling
+//! it would take the kernel nearly as long as doing it, and the table is read afterwards anyway.
+//! The peer is served between batches.
 
 use std::time::Instant;
 
+use anyhow::Context as _;
 use lockstep_failover::Outcome;
 use lockstep_kernel::conntrack::{Committer, TableError};
 use lockstep_replicator::Commit;
 
-use super::Actor;
+use super::{Actor, REDUMP};
 
 /// Batches between two looks at the link and the requests: some 5 ms.
 const BATCHES_IN_A_ROW: usize = 8;
 
 impl Actor {
     /// Carries out a commit.
-    pub(super) fn commit(&mut self) -> Outcome {
+    ///
+    /// # Errors
+    /// When the kernel cannot be listened to any more.
+    pub(super) fn commit(&mut self) -> anyhow::Result<Outcome> {
+        self.events.pause().context("the kernel's events cannot be left")?;
         let mut commit = self.replicator.begin_commit();
         let result = self.commit_all(&mut commit);
         let report = commit.report();
         self.replicator.end_commit(report);
-        match result {
+        self.events.resume().context("the kernel's events cannot be heard again")?;
+        // The active role begins with reading the table. If it does not come, it is read all the
+        // same, when there is time.
+        self.redump_at = Some(Instant::now() + REDUMP);
+        Ok(match result {
             Err(error) => {
                 Outcome::Failed(format!("{report}; then {:#}", anyhow::Error::new(error)))
             }
@@ -30,7 +40,7 @@ impl Actor {
                 Outcome::Failed(report.to_string())
             }
             Ok(true) => Outcome::Done(report.to_string()),
-        }
+        })
     }
 
     /// Whether it came to its end.

@@ -60,6 +60,20 @@ impl EventSocket {
         Ok(Self { socket, receiver: Receiver::new() })
     }
 
+    /// Has the kernel tell nothing until [`EventSocket::resume`]; what it has told stays to be read.
+    ///
+    /// For whoever is about to change many flows and reads the whole table afterwards: telling of
+    /// a new flow takes the kernel nearly as long as making it, and is spared when nobody listens,
+    /// neither in this network namespace nor, as the kernel counts, in any other.
+    pub fn pause(&mut self) -> io::Result<()> {
+        GROUPS.iter().try_for_each(|group| self.socket.socket_mut().drop_membership(*group))
+    }
+
+    /// Has the kernel tell again. What happened since [`EventSocket::pause`] only the table knows.
+    pub fn resume(&mut self) -> io::Result<()> {
+        GROUPS.iter().try_for_each(|group| self.socket.socket_mut().add_membership(*group))
+    }
+
     /// Waits for events and replaces the content of `buffer` by those waiting, up to 64 datagrams.
     ///
     /// Cancel-safe: what is taken from the socket is returned without another await.

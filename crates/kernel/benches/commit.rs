@@ -8,6 +8,7 @@
 #![expect(clippy::print_stdout, reason = "a table is what it is run for")]
 #![expect(clippy::unwrap_used, reason = "a benchmark that cannot go on has failed")]
 
+#[path = "../tests/peer/mod.rs"]
 mod peer;
 
 use std::fs;
@@ -50,9 +51,12 @@ struct Took {
 const CONTENDERS: [Contender; 4] = [
     Contender { name: "kernel's limit: prepared messages", run: prepared_messages },
     Contender { name: "flows, encoded and executed", run: encode_and_execute },
-    Contender { name: "the replicator's commit", run: commit },
-    Contender { name: "the same, events listened to", run: commit_with_events },
+    Contender { name: "the daemon's commit", run: commit_as_the_daemon },
+    Contender { name: "the same with a listener to events", run: commit_with_a_listener },
 ];
+
+/// The daemon's, in bytes.
+const EVENT_BUFFER: usize = 8 << 20;
 
 /// Each is measured so often; the median counts.
 const ROUNDS: usize = 5;
@@ -95,7 +99,27 @@ fn encode_and_execute(load: &Load) -> Took {
     clock.stop()
 }
 
-/// What the daemon does: from the cache filled by the peer into the kernel.
+/// From the cache filled by the peer into the kernel, with the daemon's event socket, which pauses.
+fn commit_as_the_daemon(load: &Load) -> Took {
+    with_event_socket(|events| {
+        events.pause().unwrap();
+        let took = commit(load);
+        events.resume().unwrap();
+        took
+    })
+}
+
+/// The kernel builds an event for each flow, as it must when somebody else listens (conntrack -E).
+fn commit_with_a_listener(load: &Load) -> Took {
+    with_event_socket(|_| commit(load))
+}
+
+fn with_event_socket(work: impl FnOnce(&mut EventSocket) -> Took) -> Took {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+    let _context = runtime.enter();
+    work(&mut EventSocket::open(EVENT_BUFFER).unwrap())
+}
+
 fn commit(load: &Load) -> Took {
     let mut table = TableSocket::open().unwrap();
     let clock = Clock::start();
@@ -106,14 +130,6 @@ fn commit(load: &Load) -> Took {
     let report = commit.report();
     assert_eq!(report.created, load.flows.len() as u64, "{report}");
     took
-}
-
-/// The kernel tells every new flow to a socket that nobody reads meanwhile.
-fn commit_with_events(load: &Load) -> Took {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
-    let _context = runtime.enter();
-    let _events = EventSocket::open(8 << 20).unwrap();
-    commit(load)
 }
 
 struct Clock {

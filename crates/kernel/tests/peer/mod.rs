@@ -1,4 +1,5 @@
-//! A backup that has been told flows by its peer, in the peer's own datagrams.
+//! A backup that has been told flows by its peer, in the peer's own datagrams. The benchmark of
+//! the commit uses it too.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
