@@ -99,7 +99,9 @@ impl VirtualRouter {
             (State::Master { .. }, Event::Shutdown) => self.resign(),
 
             (State::Backup { .. }, Event::Claim) => self.claim(now),
-            (State::Initialize | State::Master { .. }, Event::Claim) => Vec::new(),
+            // Asked again because the first advertisement could not be sent.
+            (State::Master { .. }, Event::Claim) => self.advertise_now(now),
+            (State::Initialize, Event::Claim) => Vec::new(),
 
             (State::Master { .. }, Event::Relinquish) => {
                 let backup = self.listening(self.config.advertisement_interval, now);

@@ -30,7 +30,7 @@ fn every_state_answers_every_event_as_the_rfc_says() {
         ("not taking part", Initialize, Claim, " | initialize"),
         ("claimed for the group", Backup, Claim, "send 100, backup→master | master +1.000"),
         ("the answer to elected", Elected, Claim, "send 100, backup→master | master +1.000"),
-        ("already", Master, Claim, " | master +0.000"),
+        ("asked again: nobody may have heard", Master, Claim, "send 100 | master +1.000"),
         ("not taking part", Initialize, Relinquish, " | initialize"),
         ("nothing to give up", Backup, Relinquish, " | backup +2.609"),
         ("the group says no", Elected, Relinquish, " | backup +2.609"),
