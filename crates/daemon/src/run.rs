@@ -5,17 +5,21 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::thread;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use nix::unistd::Uid;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::core::{Actors, Core};
 use crate::messages::{ControlRequest, CoreEvent, NetworkRequest, QUEUE, ReplicatorRequest};
 use crate::{cli, control, network, replicator};
+
+/// How often the threads are looked after: one that ended unasked ends the daemon.
+const LOOK_AFTER_THREADS: Duration = Duration::from_millis(200);
 
 /// Runs the daemon until it is told to end.
 ///
@@ -27,27 +31,31 @@ pub(crate) fn run(config: &Path, socket: &Path) -> anyhow::Result<()> {
     let (core_sender, core_inbox) = mpsc::channel(QUEUE);
     let (network_sender, network_requests) = mpsc::channel(QUEUE);
     let (control_sender, control_requests) = mpsc::channel(QUEUE);
-    let (replicator_sender, replicator) = match &config.replication {
-        None => (None, None),
-        Some(replication) => {
-            let (sender, requests) = mpsc::channel(QUEUE);
-            let thread = replicator::spawn(replication.clone(), requests, core_sender.clone())?;
-            (Some(sender), Some(thread))
-        }
-    };
-    let actors = control::Actors {
-        core: core_sender.clone(),
-        network: network_sender.clone(),
-        replicator: replicator_sender.clone(),
-    };
-    let control =
-        control::spawn(&config.router_id, &config.failover, socket, actors, control_requests)?;
+    let (replicator_sender, replicator_requests) =
+        config.replication.as_ref().map(|_| mpsc::channel(QUEUE)).unzip();
+    // The control socket says whether another daemon is at work. Then the addresses that an earlier
+    // life left are removed, before anything else can fail.
+    let control = control::spawn(
+        &config.router_id,
+        &config.failover,
+        socket,
+        control::Actors {
+            core: core_sender.clone(),
+            network: network_sender.clone(),
+            replicator: replicator_sender.clone(),
+        },
+        control_requests,
+    )?;
     let network = network::spawn(
         config.declared.clone(),
         interfaces(&config),
         network_requests,
         core_sender.clone(),
     )?;
+    let mut threads = vec![network, control];
+    if let (Some(replication), Some(requests)) = (&config.replication, replicator_requests) {
+        threads.push(replicator::spawn(replication.clone(), requests, core_sender.clone())?);
+    }
     let actors = Actors {
         network: network_sender.clone(),
         replicator: replicator_sender.clone(),
@@ -60,13 +68,14 @@ pub(crate) fn run(config: &Path, socket: &Path) -> anyhow::Result<()> {
         .spawn(move || drop(ended_sender.send(run_core(core, core_inbox))))
         .context("cannot start the core thread")?;
 
-    let result = wait_for_signals(&core_sender, ended);
+    let result = wait_for_signals(&core_sender, ended, &threads);
     // Each of them may be gone already, which is what is wanted.
     drop(network_sender.blocking_send(NetworkRequest::Stop));
     drop(replicator_sender.map(|sender| sender.blocking_send(ReplicatorRequest::Stop)));
     drop(control_sender.blocking_send(ControlRequest::Stop));
-    for thread in [Some(core), Some(network), replicator, Some(control)].into_iter().flatten() {
-        let name = thread.thread().name().unwrap_or_default().to_owned();
+    threads.push(core);
+    for thread in threads {
+        let name = name_of(&thread);
         if thread.join().is_err() {
             bail!("the {name} thread panicked");
         }
@@ -87,6 +96,7 @@ fn run_core(core: Core, inbox: mpsc::Receiver<CoreEvent>) -> anyhow::Result<()> 
 fn wait_for_signals(
     core: &mpsc::Sender<CoreEvent>,
     mut ended: oneshot::Receiver<anyhow::Result<()>>,
+    threads: &[JoinHandle<()>],
 ) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -96,11 +106,26 @@ fn wait_for_signals(
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hangup = signal(SignalKind::hangup())?;
+        let mut look = tokio::time::interval(LOOK_AFTER_THREADS);
+        let mut lost: Option<String> = None;
         info!("running");
         tell_systemd(sd_notify::NotifyState::Ready);
         loop {
             tokio::select! {
-                result = &mut ended => return result.context("the core thread ended")?,
+                result = &mut ended => {
+                    result.context("the core thread ended")??;
+                    return match lost {
+                        Some(name) => Err(anyhow!("the {name} thread ended")),
+                        None => Ok(()),
+                    };
+                }
+                _ = look.tick(), if lost.is_none() => {
+                    lost = threads.iter().find(|thread| thread.is_finished()).map(name_of);
+                    if let Some(name) = &lost {
+                        error!(name, "a thread ended unasked");
+                        stop(core, "a lost thread").await;
+                    }
+                }
                 _ = terminate.recv() => stop(core, "SIGTERM").await,
                 _ = interrupt.recv() => stop(core, "SIGINT").await,
                 _ = hangup.recv() => warn!("reload is not supported yet: restart to read the configuration again"),
@@ -109,11 +134,15 @@ fn wait_for_signals(
     })
 }
 
-async fn stop(core: &mpsc::Sender<CoreEvent>, signal: &str) {
-    info!(signal, "handing over");
+async fn stop(core: &mpsc::Sender<CoreEvent>, cause: &str) {
+    info!(cause, "handing over");
     tell_systemd(sd_notify::NotifyState::Stopping);
     // A core that has ended is reported by the other branch.
     drop(core.send(CoreEvent::Stop).await);
+}
+
+fn name_of(thread: &JoinHandle<()>) -> String {
+    thread.thread().name().unwrap_or_default().to_owned()
 }
 
 fn tell_systemd(state: sd_notify::NotifyState<'_>) {
