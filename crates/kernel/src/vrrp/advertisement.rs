@@ -128,6 +128,11 @@ fn open_raw(
     refuse_everything(&socket).map_err(failed("filter the VRRP socket"))?;
     socket.bind_device(Some(interface.as_bytes())).map_err(failed("bind the VRRP socket"))?;
     set_options(&socket, family).map_err(failed("set the options of the VRRP socket"))?;
+    if protocol == PROTOCOL_AH {
+        // Every other packet with this header is IPsec's and none of our business.
+        let group = SocketAddr::new(family.group(), 0);
+        socket.bind(&group.into()).map_err(failed("bind the VRRP socket to the group"))?;
+    }
     join(&socket, family, index).map_err(failed("join the VRRP multicast group"))?;
     drain(&socket).map_err(failed("read the VRRP socket"))?;
     socket.detach_filter().map_err(failed("filter the VRRP socket"))?;
