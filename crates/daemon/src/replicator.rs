@@ -104,7 +104,6 @@ struct Actor {
     redump_at: Option<Instant>,
     dumped_at: Option<Instant>,
     housekeeping_at: Instant,
-    purge_due: bool,
 }
 
 impl Actor {
@@ -135,7 +134,6 @@ impl Actor {
             redump_at: Some(now),
             dumped_at: None,
             housekeeping_at: now,
-            purge_due: false,
         };
         match actor.open_link() {
             Err(error) if !error.is_temporary() => Err(error.into()),
@@ -170,7 +168,7 @@ impl Actor {
                 warn!("the kernel's flows cannot be read: {error:#}");
                 self.redump_at = Some(now + REDUMP);
             }
-        } else if std::mem::take(&mut self.purge_due) {
+        } else {
             self.purge();
         }
         if self.replicator.next_deadline().is_some_and(|at| Instant::now() >= at) {
@@ -185,7 +183,7 @@ impl Actor {
         let deadline =
             [self.replicator.next_deadline(), self.redump_at, Some(self.housekeeping_at)];
         let deadline = deadline.into_iter().flatten().min().unwrap_or(self.housekeeping_at);
-        let more = self.purge_due;
+        let more = self.replicator.purge_wanted();
         let link = self.link.as_ref();
         tokio::select! {
             biased;
@@ -304,7 +302,7 @@ impl Actor {
                 Event::PeerRestarted => info!("replication peer has restarted"),
                 Event::PeerSilent => warn!("replication peer has fallen silent"),
                 Event::ResyncCompleted { flows } => info!(flows, "the peer's flows have arrived"),
-                Event::PurgeDue => self.purge_due = true,
+                Event::PurgeDue => debug!("the flows of before are to be removed"),
                 Event::Sync(sync) => {
                     debug!(in_sync = sync.in_sync, reason = sync.reason, "synchronisation");
                     let (in_sync, reason) = (sync.in_sync, sync.reason);
@@ -477,3 +475,6 @@ fn start() -> Start {
         max_datagram: USUAL_DATAGRAM,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -29,6 +29,9 @@ const MAX_EVENTS: usize = 64;
 /// Time between demands for an acknowledgement that something waits for: the first and the next.
 const PROVOKE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(500));
 
+/// Time before a purge that was not finished goes on.
+const PURGE_AGAIN: Duration = Duration::from_secs(1);
+
 /// How long late messages may come, and no others, before the peer's numbers are taken anew.
 const STUCK: Duration = Duration::from_secs(3);
 
@@ -52,6 +55,8 @@ pub struct Replicator {
     /// When entries that an empty peer did not confirm are dropped.
     sweep_at: Option<Instant>,
     purge_at: Option<Instant>,
+    /// The time for the purge has come and nobody has begun it.
+    purge_wanted: bool,
     provoke_at: Option<Instant>,
     stuck_since: Option<Instant>,
     /// A full copy follows the reading under way, so that it need not tell one by one.
@@ -100,6 +105,7 @@ impl Replicator {
             resync: Resync::wanted(Cause::Appeared),
             sweep_at: None,
             purge_at: None,
+            purge_wanted: false,
             provoke_at: None,
             stuck_since: None,
             copy_after_dump: false,
@@ -352,7 +358,7 @@ impl Replicator {
         self.external.table.clear();
         self.resync = Resync::Unneeded;
         self.sweep_at = None;
-        self.purge_at = None;
+        self.call_off_purge();
         self.copy_after_dump = true;
         self.settle(now);
     }
@@ -375,9 +381,9 @@ impl Replicator {
         self.role
     }
 
-    /// Begins to put the external flows into the kernel; a purge that waits is called off.
+    /// Begins to put the external flows into the kernel; a purge that waits or is due is called off.
     pub fn begin_commit(&mut self) -> Commit {
-        self.purge_at = None;
+        self.call_off_purge();
         Commit::default()
     }
 
@@ -391,14 +397,33 @@ impl Replicator {
         self.counters.commit_refused += report.refused();
     }
 
-    /// Begins to remove what was ours from the kernel, after [`Event::PurgeDue`].
-    pub fn begin_purge(&self) -> Purge {
-        Purge::default()
+    /// Whether what was ours is to be removed from the kernel now: true from [`Event::PurgeDue`]
+    /// until the purge begins or this router is about to serve again.
+    pub fn purge_wanted(&self) -> bool {
+        self.purge_wanted
     }
 
-    /// A purge has removed this many flows.
+    /// Begins to remove what was ours from the kernel; `None` when that is not wanted (any more).
+    pub fn begin_purge(&mut self) -> Option<Purge> {
+        std::mem::take(&mut self.purge_wanted).then(Purge::default)
+    }
+
+    /// A purge has removed this many flows, and all it had to.
     pub fn end_purge(&mut self, removed: u64) {
         self.counters.purged += removed;
+    }
+
+    /// A purge has removed this many flows and could not go on: it is wanted again a little later.
+    pub fn put_off_purge(&mut self, removed: u64, now: Instant) {
+        self.counters.purged += removed;
+        if self.role == Role::Backup {
+            self.purge_at = Some(now + PURGE_AGAIN);
+        }
+    }
+
+    fn call_off_purge(&mut self) {
+        self.purge_at = None;
+        self.purge_wanted = false;
     }
 
     /// Asks the peer for everything it has (`conntrackd -n`).
@@ -468,6 +493,7 @@ impl Replicator {
         }
         if due(self.purge_at, now) {
             self.purge_at = None;
+            self.purge_wanted = true;
             self.push(Event::PurgeDue);
         }
         if let Resync::Asked { cause, attempts, .. } = self.resync

@@ -275,7 +275,7 @@ fn a_take_over_makes_the_copy_the_own_and_tells_the_old_master() {
     assert!(!world.events[A].contains(&Event::PurgeDue));
     world.run_s(60);
     assert!(world.events[A].contains(&Event::PurgeDue));
-    let mut purge = world.nodes[A].begin_purge();
+    let mut purge = world.nodes[A].begin_purge().unwrap();
     let mut purged = 0;
     while let Some(flow) = purge.next(&world.nodes[A]) {
         world.event(A, Change::Delete, &flow, true);
@@ -297,6 +297,46 @@ fn a_commit_calls_the_purge_off() {
     let _ = world.nodes[A].begin_commit();
     world.run_s(60);
     assert!(!world.events[A].contains(&Event::PurgeDue));
+    assert!(world.nodes[A].begin_purge().is_none());
+}
+
+#[test]
+fn a_purge_that_is_due_is_not_begun_on_a_router_that_is_about_to_serve() {
+    for commit in [true, false] {
+        let mut world = World::new(1, FAIR);
+        world.run_s(1);
+        world.activate(A);
+        world.nodes[A].deactivate(world.now);
+        world.run_s(61);
+        assert!(world.nodes[A].purge_wanted());
+        if commit {
+            let _ = world.nodes[A].begin_commit();
+        } else {
+            world.nodes[A].activate(world.now);
+        }
+        assert!(!world.nodes[A].purge_wanted());
+        assert!(world.nodes[A].begin_purge().is_none());
+    }
+}
+
+#[test]
+fn a_purge_that_was_cut_short_is_wanted_again_unless_the_router_serves() {
+    for serves in [false, true] {
+        let mut world = World::new(1, FAIR);
+        world.run_s(1);
+        world.activate(A);
+        world.create(A, 1);
+        world.nodes[A].deactivate(world.now);
+        world.run_s(61);
+        assert!(world.nodes[A].begin_purge().is_some());
+        world.nodes[A].put_off_purge(0, world.now);
+        assert!(world.nodes[A].begin_purge().is_none(), "not at once");
+        if serves {
+            world.activate(A);
+        }
+        world.run_s(2);
+        assert_eq!(world.nodes[A].purge_wanted(), !serves);
+    }
 }
 
 #[test]

@@ -506,7 +506,7 @@ impl Daemon {
     }
 
     fn purge(&mut self, kernel: &mut Kernel, effects: &mut Vec<Effect>) {
-        let mut purge = self.replicator.begin_purge();
+        let Some(mut purge) = self.replicator.begin_purge() else { return };
         let mut removed = 0;
         while let Some(flow) = purge.next(&self.replicator) {
             if let Some(flow) = kernel.flows.remove(&flow.orig) {

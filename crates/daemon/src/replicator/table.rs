@@ -110,9 +110,9 @@ impl Actor {
         self.transmit();
     }
 
-    /// Removes from the kernel what was ours when we left the active role.
+    /// Removes from the kernel what was ours when we left the active role, if its time has come.
     pub(super) fn purge(&mut self) {
-        let mut purge = self.replicator.begin_purge();
+        let Some(mut purge) = self.replicator.begin_purge() else { return };
         let mut batch = Batch::new();
         let mut removed = 0;
         loop {
@@ -122,15 +122,18 @@ impl Actor {
                 let added = batch.delete(&flow.key(), flow.id);
                 debug_assert!(added, "the batch was not full");
             }
-            if batch.is_empty() || self.interrupted() {
+            if batch.is_empty() {
                 break;
+            }
+            if self.interrupted() {
+                return self.replicator.put_off_purge(removed, Instant::now());
             }
             match self.table.execute(&mut batch) {
                 // One that is gone already has ended by itself.
                 Ok(failures) => removed += (batch.len() - failures.len()) as u64,
                 Err(error) => {
                     warn!("the flows of before cannot be removed: {error:#}");
-                    break;
+                    return self.replicator.put_off_purge(removed, Instant::now());
                 }
             }
             self.serve_peer();
