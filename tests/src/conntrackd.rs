@@ -85,6 +85,11 @@ impl Conntrackd {
         flows(&self.command(&["-e"]))
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// What it has logged and printed.
     pub fn log(&self) -> String {
         let text = |name| fs::read_to_string(self.directory.path().join(name)).unwrap_or_default();
@@ -177,15 +182,13 @@ fn configuration(directory: &TempDir, address: &str, startup_resync: bool) -> St
     Group {}
     IPv4_interface {address}
     Interface eth2
-    SndSocketBuffer 1249280
-    RcvSocketBuffer 1249280
     Checksum on
   }}
 }}
 General {{
   Systemd off
-  HashSize 16384
-  HashLimit 65536
+  HashSize 32768
+  HashLimit 131072
   LogFile {}
   Syslog off
   LockFile {}

@@ -28,8 +28,8 @@ pub struct Instance {
     pub nopreempt: bool,
     /// `virtual_ipaddress`, one line each.
     pub addresses: Vec<String>,
-    /// Further lines, for example hooks.
-    pub lines: Vec<String>,
+    /// Further lines of `global_defs`.
+    pub global: Vec<String>,
 }
 
 impl Instance {
@@ -39,13 +39,13 @@ impl Instance {
         });
         let nopreempt = if self.nopreempt { "  nopreempt\n" } else { "" };
         format!(
-            "global_defs {{\n  script_user root\n  vrrp_garp_master_delay 1\n}}\n\
+            "global_defs {{\n  script_user root\n  vrrp_garp_master_delay 1\n  {}\n}}\n\
              vrrp_instance gateway {{\n  state BACKUP\n  interface eth0\n  virtual_router_id 51\n  \
              priority {}\n  advert_int 1\n{nopreempt}{authentication}  \
-             virtual_ipaddress {{\n    {}\n  }}\n  {}\n}}\n",
+             virtual_ipaddress {{\n    {}\n  }}\n}}\n",
+            self.global.join("\n  "),
             self.priority,
             self.addresses.join("\n    "),
-            self.lines.join("\n  "),
         )
     }
 }

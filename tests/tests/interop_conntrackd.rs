@@ -4,12 +4,11 @@
 //! is dead.
 
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use lockstep_lab::traffic::{Connections, Pace, Verdict};
-use lockstep_lab::{Firewall, Lab, Node, RouterId, Selector, lose, lose_nothing};
+use lockstep_lab::{Firewall, Lab, Node, Process, RouterId, Selector, lose, lose_nothing};
 use lockstep_tests::conntrackd::{Conntrackd, conntrack, insert_flows, kernel_flows};
 use lockstep_tests::daemon::{Lockstep, binary, number};
 use lockstep_tests::keepalived::{Instance, Keepalived};
@@ -44,13 +43,13 @@ fn our_flows_and_their_ends_appear_in_conntrackd() {
 fn connections_survive_when_our_master_dies_and_keepalived_and_conntrackd_take_over() {
     let mut world = World::new();
     let lockstep = world.master();
-    let (keepalived, conntrackd) = world.their_pair(100);
+    let theirs = world.their_pair(100);
     let connections = world.connect(10);
-    wait::until("conntrackd has every flow", || conntrackd.external().len() == 10);
+    wait::until("conntrackd has every flow", || theirs.conntrackd.external().len() == 10);
 
     drop(lockstep);
     world.lab.power_off(OURS);
-    keepalived.wait_for_state("MASTER");
+    theirs.keepalived.wait_for_state("MASTER");
 
     let verdict = settle(&connections);
     assert!(verdict.all_survived(), "{verdict:?}");
@@ -59,8 +58,8 @@ fn connections_survive_when_our_master_dies_and_keepalived_and_conntrackd_take_o
 #[test]
 fn connections_survive_when_keepalived_and_conntrackd_die_and_we_take_over() {
     let mut world = World::new();
-    let (keepalived, conntrackd) = world.their_pair(150);
-    keepalived.wait_for_state("MASTER");
+    let theirs = world.their_pair(150);
+    theirs.keepalived.wait_for_state("MASTER");
     let lockstep = Lockstep::start(world.ours(), &World::config(100));
     lockstep.wait_for_state("gateway", "backup");
     let connections = world.connect(10);
@@ -69,8 +68,7 @@ fn connections_survive_when_keepalived_and_conntrackd_die_and_we_take_over() {
     });
     assert!(kernel_flows(world.ours(), "tcp").is_empty(), "nothing is in our kernel before");
 
-    keepalived.kill();
-    drop(conntrackd);
+    theirs.kill();
     world.lab.power_off(THEIRS);
     lockstep.wait_for_state("gateway", "master");
 
@@ -82,14 +80,14 @@ fn connections_survive_when_keepalived_and_conntrackd_die_and_we_take_over() {
 #[test]
 fn without_replication_the_same_failure_kills_every_connection() {
     let mut world = World::new();
-    let (keepalived, conntrackd) = world.their_pair(150);
-    keepalived.wait_for_state("MASTER");
-    conntrackd.stop();
+    let theirs = world.their_pair(150);
+    theirs.keepalived.wait_for_state("MASTER");
+    theirs.conntrackd.stop();
     let lockstep = Lockstep::start(world.ours(), &World::config(100));
     lockstep.wait_for_state("gateway", "backup");
     let connections = world.connect(10);
 
-    keepalived.kill();
+    theirs.keepalived.kill();
     world.lab.power_off(THEIRS);
     lockstep.wait_for_state("gateway", "master");
 
@@ -101,13 +99,13 @@ fn without_replication_the_same_failure_kills_every_connection() {
 fn connections_survive_an_orderly_hand_over_to_conntrackd_and_back() {
     let world = World::new();
     let mut lockstep = world.master();
-    let (keepalived, conntrackd) = world.their_pair(100);
+    let theirs = world.their_pair(100);
     let connections = world.connect(10);
-    wait::until("conntrackd has every flow", || conntrackd.external().len() == 10);
+    wait::until("conntrackd has every flow", || theirs.conntrackd.external().len() == 10);
 
     let status = lockstep.stop();
     assert!(status.success(), "{status}");
-    keepalived.wait_for_state("MASTER");
+    theirs.keepalived.wait_for_state("MASTER");
     let verdict = settle(&connections);
     assert!(verdict.all_survived(), "on the way there: {verdict:?}");
 
@@ -116,7 +114,7 @@ fn connections_survive_an_orderly_hand_over_to_conntrackd_and_back() {
     wait::until("our start-up resynchronisation brought every flow", || {
         number(&lockstep.status()["replication"]["external"]) == 10
     });
-    keepalived.stop();
+    theirs.keepalived.stop();
     lockstep.wait_for_state("gateway", "master");
     let verdict = settle(&connections);
     assert!(verdict.all_survived(), "on the way back: {verdict:?}");
@@ -206,7 +204,7 @@ fn the_kernels_table_is_shown_as_conntrack_shows_it() {
         conntrack(world.ours(), &flow.split_whitespace().collect::<Vec<_>>());
     }
 
-    let mut list = std::process::Command::new(binary());
+    let mut list = Command::new(binary());
     list.args(["conntrack", "list", "--family", "ipv4"]);
     let output = world.ours().output(list).expect("the binary runs");
     assert!(output.status.success(), "{output:?}");
@@ -220,14 +218,29 @@ fn the_kernels_table_is_shown_as_conntrack_shows_it() {
 /// Client, server and two routers, of which A runs Lockstep and B what it replaces.
 struct World {
     lab: Lab,
-    scripts: TempDir,
+    files: TempDir,
+}
+
+/// What Lockstep replaces, at work on one router.
+struct Theirs {
+    keepalived: Keepalived,
+    conntrackd: Conntrackd,
+    script: Process,
+}
+
+impl Theirs {
+    /// They all end at once and say nothing.
+    fn kill(self) {
+        self.keepalived.kill();
+        drop((self.script, self.conntrackd));
+    }
 }
 
 impl World {
     fn new() -> Self {
         let lab = Lab::new(Firewall::Strict)
             .expect("a lab (the tests need the right to make network namespaces)");
-        Self { lab, scripts: TempDir::new().expect("a directory for scripts") }
+        Self { lab, files: TempDir::new().expect("a directory") }
     }
 
     fn ours(&self) -> &Node {
@@ -288,13 +301,24 @@ impl World {
     }
 
     /// keepalived and conntrackd on B, with the usual script between them.
-    fn their_pair(&self, priority: u8) -> (Keepalived, Conntrackd) {
+    ///
+    /// The script hears of transitions through keepalived's FIFO: keepalived can run it itself only where it may change
+    /// groups, which an ordinary user's namespace does not allow.
+    fn their_pair(&self, priority: u8) -> Theirs {
         let conntrackd = Conntrackd::start(self.theirs(), true);
-        let call = |option: &str| {
-            format!("conntrackd -C {} {option}", conntrackd.configuration().display())
-        };
-        let master = self.script("master", &["-c", "-f", "-R", "-B"].map(call));
-        let backup = self.script("backup", &["-t", "-n"].map(call));
+        let fifo = self.files.path().join("fifo");
+        let call = format!("conntrackd -C {}", conntrackd.configuration().display());
+        let script = format!(
+            "mkfifo {fifo}; exec 3<>{fifo}; while read -r _ _ state _ <&3; do case $state in \
+               MASTER) {call} -c; {call} -f; {call} -R; {call} -B ;; \
+               BACKUP) {call} -t; {call} -n ;; \
+             esac; done",
+            fifo = fifo.display(),
+        );
+        let mut shell = Command::new("setpriv");
+        shell.args(["--pdeathsig", "KILL", "--", "sh", "-c", &script]);
+        let script = self.theirs().start(shell).expect("a shell can be started");
+        wait::until("the script listens", || fifo.exists());
         let instance = Instance {
             priority,
             password: Some("9YasrrhZ".to_owned()),
@@ -303,18 +327,10 @@ impl World {
                 .iter()
                 .map(|(interface, address)| format!("{address} dev {interface}"))
                 .collect(),
-            lines: vec![
-                format!("notify_master {}", master.display()),
-                format!("notify_backup {}", backup.display()),
-            ],
+            global: vec![format!("notify_fifo {}", fifo.display())],
         };
-        (Keepalived::start(self.theirs(), &instance), conntrackd)
-    }
-
-    fn script(&self, name: &str, lines: &[String]) -> PathBuf {
-        let path = self.scripts.path().join(name);
-        write_executable(&path, &format!("#!/bin/sh\n{}\n", lines.join("\n")));
-        path
+        let keepalived = Keepalived::start(self.theirs(), &instance);
+        Theirs { keepalived, conntrackd, script }
     }
 
     fn connect(&self, count: usize) -> Connections {
@@ -342,10 +358,4 @@ fn without_timeouts(list: &str) -> Vec<String> {
         .collect();
     lines.sort();
     lines
-}
-
-fn write_executable(path: &Path, text: &str) {
-    std::fs::write(path, text).expect("a script");
-    let mode = std::fs::Permissions::from_mode(0o755);
-    std::fs::set_permissions(path, mode).expect("its mode");
 }

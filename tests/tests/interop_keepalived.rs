@@ -314,7 +314,7 @@ fn instance(priority: u8) -> Instance {
         password: Some(PASSWORD.to_owned()),
         nopreempt: false,
         addresses: vec![format!("{VIRTUAL} dev eth0")],
-        lines: Vec::new(),
+        global: Vec::new(),
     }
 }
 

@@ -234,7 +234,7 @@ impl Site {
             password: Some("9YasrrhZ".to_owned()),
             nopreempt: true,
             addresses: vec!["10.1.1.1/32 brd 10.1.1.255 dev eth0".to_owned()],
-            lines: Vec::new(),
+            global: Vec::new(),
         };
         let keepalived = Keepalived::start(&self.other, &instance);
         keepalived.wait_for_state("MASTER");
