@@ -77,8 +77,9 @@ pub(crate) struct Conversation {
     /// Numbers of requests whose answer has not begun.
     waiting: Vec<u32>,
     last_sent: Option<Instant>,
-    /// Requests to resend that have not been acknowledged.
-    open_nacks: usize,
+    /// Requests to resend that have not been acknowledged: the first number asked for, and since
+    /// when, the oldest first.
+    open_nacks: VecDeque<(u32, Instant)>,
     /// The resync that has been asked for and not acknowledged.
     open_resync: Option<u32>,
     /// Something was lost that no repetition will bring.
@@ -152,7 +153,7 @@ impl Conversation {
             copy_wanted: false,
             waiting: Vec::new(),
             last_sent: None,
-            open_nacks: 0,
+            open_nacks: VecDeque::new(),
             open_resync: None,
             doubt: false,
         }
@@ -172,7 +173,12 @@ impl Conversation {
     }
 
     pub(crate) fn gaps(&self) -> usize {
-        self.open_nacks
+        self.open_nacks.len()
+    }
+
+    /// Since when the oldest gap is open.
+    pub(crate) fn oldest_gap(&self) -> Option<Instant> {
+        self.open_nacks.front().map(|(_, since)| *since)
     }
 
     /// Whether the resync asked for as `generation` is still to be acknowledged.
@@ -188,7 +194,7 @@ impl Conversation {
     /// Whether the peer owes us an acknowledgement that something waits for.
     pub(crate) fn waits_for_peer(&self) -> bool {
         let copy_due = self.copy.is_some() || self.copy_wanted || !self.flows.is_empty();
-        self.open_nacks > 0
+        !self.open_nacks.is_empty()
             || self.open_resync.is_some()
             || !self.greeted
             || (copy_due && (self.peer_greets || self.resend.len() >= self.copy_window()))
@@ -254,7 +260,7 @@ impl Conversation {
             // Before our greeting is over the peer would acknowledge a NACK that it never got;
             // what is lost until then comes with the resync after it.
             if self.greeted {
-                self.push(Control::Nack(last.wrapping_add(1), number.wrapping_sub(1)), counters);
+                self.ask_again(last.wrapping_add(1), number.wrapping_sub(1), counters, now);
             }
             self.window = self.ack_window;
             self.ack_from = None;
@@ -313,7 +319,7 @@ impl Conversation {
         }
         // The peer knows none of these numbers. Flows are said again under new ones.
         self.controls.clear();
-        self.open_nacks = 0;
+        self.open_nacks.clear();
         self.open_resync = None;
         for (_, sent) in std::mem::take(&mut self.resend) {
             if let Sent::Flow(slot) = sent {
@@ -356,7 +362,7 @@ impl Conversation {
                     internal.release(slot);
                 }
                 Sent::Control(Control::Nack(first, _)) => {
-                    self.open_nacks = self.open_nacks.saturating_sub(1);
+                    self.close_gap(first);
                     // The peer's resend queue cannot have held on to it that long.
                     let since = self.last.map_or(0, |last| last.wrapping_sub(first));
                     if since as usize >= self.resend_limit {

@@ -29,6 +29,9 @@ const MAX_EVENTS: usize = 64;
 /// Time between demands for an acknowledgement that something waits for: the first and the next.
 const PROVOKE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(500));
 
+/// A gap in the peer's messages that is open for longer is more than the loss of a datagram.
+const GAP_PATIENCE: Duration = Duration::from_secs(1);
+
 /// Time before a purge that was not finished goes on.
 const PURGE_AGAIN: Duration = Duration::from_secs(1);
 
@@ -59,6 +62,8 @@ pub struct Replicator {
     purge_wanted: bool,
     provoke_at: Option<Instant>,
     stuck_since: Option<Instant>,
+    /// Messages have been missing for longer than it takes to repeat them.
+    gap_stays: bool,
     /// A full copy follows the reading under way, so that it need not tell one by one.
     copy_after_dump: bool,
     counters: Counters,
@@ -108,6 +113,7 @@ impl Replicator {
             purge_wanted: false,
             provoke_at: None,
             stuck_since: None,
+            gap_stays: false,
             copy_after_dump: false,
             counters: Counters::default(),
             last_committed: 0,
@@ -465,6 +471,7 @@ impl Replicator {
             self.sweep_at,
             self.purge_at,
             self.provoke_at,
+            self.gap_counts_at().filter(|_| !self.gap_stays),
         ]
         .into_iter()
         .flatten()
@@ -510,11 +517,17 @@ impl Replicator {
         self.conversation.handle_answer(now, &mut self.counters);
         self.step_resync(now);
         self.plan_provocation(now);
+        self.gap_stays = due(self.gap_counts_at(), now);
         let sync = self.sync_state();
         if sync != self.sync {
             self.push(Event::Sync(sync.clone()));
             self.sync = sync;
         }
+    }
+
+    /// When the oldest gap stops being a matter of course.
+    fn gap_counts_at(&self) -> Option<Instant> {
+        self.conversation.oldest_gap().map(|since| since + GAP_PATIENCE)
     }
 
     fn plan_provocation(&mut self, now: Instant) {
@@ -604,7 +617,8 @@ impl Replicator {
         self.events.pop_front()
     }
 
-    /// Whether this router holds every flow the peer has told, and why (not).
+    /// Whether this router holds every flow the peer has told, and why (not). What was lost on the
+    /// way and is being repeated counts only after a second.
     pub fn sync_state(&self) -> SyncState {
         let (in_sync, reason) = match (&self.peer, &self.resync, self.role) {
             (_, _, Role::Active) => (true, "this router is the active one".to_owned()),
@@ -622,7 +636,7 @@ impl Replicator {
             (Some(peer), Resync::Asked { .. }, Role::Backup) => {
                 (false, format!("flows are arriving from the peer {}", peer.address))
             }
-            (Some(peer), Resync::Complete, Role::Backup) if self.conversation.gaps() > 0 => {
+            (Some(peer), Resync::Complete, Role::Backup) if self.gap_stays => {
                 (false, format!("messages of the peer {} are missing", peer.address))
             }
             (Some(peer), Resync::Complete, Role::Backup) => {

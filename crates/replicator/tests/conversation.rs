@@ -375,6 +375,51 @@ fn a_flow_that_ends_while_the_table_is_read_does_not_come_back() {
 }
 
 #[test]
+fn losses_that_are_made_good_at_once_do_not_unsettle_the_standby() {
+    let weather = Weather { loss: 20, duplication: 0, longest_delay: Duration::from_millis(2) };
+    let mut world = World::new(5, weather);
+    world.run_s(3);
+    world.activate(A);
+    world.run_s(10);
+    world.events[B].clear();
+    let before = world.nodes[B].counters().nacks_sent;
+    for number in 0..2_000 {
+        world.create(A, number);
+        world.run(Duration::from_millis(5));
+    }
+    assert!(world.nodes[B].counters().nacks_sent > before + 50, "the link has to lose messages");
+    let changes = world.events[B].iter().filter(|e| matches!(e, Event::Sync(_))).count();
+    assert!(changes <= 4, "{changes} changes in 10 s");
+}
+
+#[test]
+fn a_gap_that_stays_is_told_once() {
+    let mut world = World::new(1, FAIR);
+    world.run_s(1);
+    world.activate(A);
+    world.run_s(2);
+    assert!(world.in_sync(B));
+    world.weather.loss = 100;
+    world.create(A, 1);
+    world.weather.loss = 0;
+    // B hears the next message, and A hears nothing of B any more.
+    world.mute = Some(B);
+    world.events[B].clear();
+    world.create(A, 2);
+    world.run(Duration::from_millis(900));
+    assert!(world.in_sync(B), "not yet");
+    world.run(Duration::from_millis(300));
+    assert!(!world.in_sync(B));
+    assert!(world.nodes[B].sync_state().reason.contains("are missing"));
+    let changes = world.events[B].iter().filter(|e| matches!(e, Event::Sync(_))).count();
+    assert_eq!(changes, 1);
+    world.mute = None;
+    world.run_s(3);
+    assert!(world.in_sync(B));
+    world.assert_replicated(A);
+}
+
+#[test]
 fn a_third_router_is_not_taken_for_the_peer() {
     let mut world = World::new(1, FAIR);
     world.run_s(1);

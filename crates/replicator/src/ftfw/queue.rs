@@ -1,5 +1,7 @@
 //! What waits to be said.
 
+use std::time::Instant;
+
 use super::{Control, Conversation, MAX_CONTROLS, Sent};
 use crate::internal::Internal;
 use crate::statistics::Counters;
@@ -73,7 +75,7 @@ impl Conversation {
         self.copy = None;
         self.copy_wanted = false;
         self.waiting.clear();
-        self.open_nacks = 0;
+        self.open_nacks.clear();
         self.open_resync = None;
     }
 
@@ -94,21 +96,35 @@ impl Conversation {
         self.queue_flow(slot, internal);
     }
 
-    pub(super) fn push(&mut self, control: Control, counters: &mut Counters) {
+    /// Asks for the missing messages.
+    pub(super) fn ask_again(&mut self, from: u32, to: u32, counters: &mut Counters, now: Instant) {
+        if self.push(Control::Nack(from, to), counters) {
+            self.open_nacks.push_back((from, now));
+        } else {
+            self.doubt = true;
+        }
+    }
+
+    /// What begins with this number is asked for no more.
+    pub(super) fn close_gap(&mut self, from: u32) {
+        if let Some(index) = self.open_nacks.iter().position(|(first, _)| *first == from) {
+            self.open_nacks.remove(index);
+        }
+    }
+
+    /// Puts a message in line, if there is room; returns whether there was.
+    pub(super) fn push(&mut self, control: Control, counters: &mut Counters) -> bool {
         if self.controls.len() >= MAX_CONTROLS {
             counters.control_overflow += 1;
-            self.doubt |= matches!(control, Control::Nack(..));
-            return;
+            return false;
         }
         match control {
             Control::Ack(..) => counters.acks_sent += 1,
-            Control::Nack(..) => {
-                counters.nacks_sent += 1;
-                self.open_nacks += 1;
-            }
+            Control::Nack(..) => counters.nacks_sent += 1,
             Control::Resync(_) | Control::Alive => {}
         }
         self.enqueue(control);
+        true
     }
 
     pub(super) fn enqueue(&mut self, control: Control) {

@@ -222,8 +222,8 @@ impl Conversation {
                 internal.release(slot);
                 self.copy_wanted = true;
             }
-            Sent::Control(Control::Nack(..)) => {
-                self.open_nacks = self.open_nacks.saturating_sub(1);
+            Sent::Control(Control::Nack(first, _)) => {
+                self.close_gap(first);
                 self.doubt = true;
             }
             Sent::Control(Control::Resync(_)) => {

@@ -86,6 +86,8 @@ pub struct World {
     pub events: [Vec<Event>; 2],
     /// Whether a node hears and is heard.
     pub connected: bool,
+    /// A node that hears and is not heard.
+    pub mute: Option<usize>,
     pub sent: [u64; 2],
     air: Vec<(Instant, u64, usize, Vec<u8>)>,
     serial: u64,
@@ -110,6 +112,7 @@ impl World {
             weather,
             events: Default::default(),
             connected: true,
+            mute: None,
             sent: [0, 0],
             air: Vec::new(),
             serial: 0,
@@ -182,7 +185,8 @@ impl World {
             self.sent[node] += 1;
             let copies = 1 + u32::from(self.below(100) < self.weather.duplication);
             for _ in 0..copies {
-                if !self.connected || self.below(100) < self.weather.loss {
+                if !self.connected || self.mute == Some(node) || self.below(100) < self.weather.loss
+                {
                     continue;
                 }
                 let longest = self.weather.longest_delay.as_micros() as u32 + 1;
