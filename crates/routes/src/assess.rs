@@ -8,8 +8,7 @@ use ipnet::IpNet;
 
 use crate::{
     Actual, ActualAddress, ActualRoute, ActualRule, Address, Condition, Desired, Kind, Link,
-    Object, PROTOCOL_LOCKSTEP, Refusals, Route, RouteKey, Rule, RuleKey, When, protocol_name,
-    reach,
+    Object, PROTOCOL_LOCKSTEP, Refusals, Route, RouteKey, Rule, RuleKey, protocol_name, reach,
 };
 
 /// How one object stands.
@@ -146,7 +145,7 @@ pub fn assess(desired: Desired<'_>, actual: &Actual, refusals: &Refusals) -> Ass
 }
 
 /// How the objects of one kind that follow a group stand; of [`Kind::Routes`] the routes and then
-/// the rules. What is wanted in every state follows no group.
+/// the rules; see [`Condition::follows`].
 pub fn assess_group(
     desired: Desired<'_>,
     actual: &Actual,
@@ -155,9 +154,7 @@ pub fn assess_group(
     kind: Kind,
 ) -> Vec<State> {
     let declared = desired.declared;
-    let follows = |condition: &Condition| {
-        condition.when != When::Always && condition.group.as_deref() == Some(group)
-    };
+    let follows = |condition: &Condition| condition.follows(group);
     match kind {
         Kind::Links => declared
             .links

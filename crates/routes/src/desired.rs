@@ -39,6 +39,21 @@ pub struct Phase {
     pub routes: Side,
 }
 
+impl Declared {
+    /// Whether anything of this kind follows the group; a transition has nothing to do otherwise.
+    pub fn any_follows(&self, group: &str, kind: Kind) -> bool {
+        match kind {
+            Kind::Links => self.links.iter().any(|link| link.up.follows(group)),
+            Kind::Addresses => self.addresses.iter().any(|entry| entry.condition.follows(group)),
+            Kind::Routes => {
+                let routes = self.routes.iter().map(|route| &route.condition);
+                let rules = self.rules.iter().map(|rule| &rule.condition);
+                routes.chain(rules).any(|condition| condition.follows(group))
+            }
+        }
+    }
+}
+
 impl Phase {
     /// The side of one kind.
     pub fn side(self, kind: Kind) -> Side {

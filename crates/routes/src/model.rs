@@ -47,6 +47,11 @@ pub struct Condition {
 impl Condition {
     /// Wanted in every state.
     pub const ALWAYS: Self = Self { when: When::Always, group: None };
+
+    /// Whether it changes with the group's state. What is wanted in every state follows no group.
+    pub fn follows(&self, group: &str) -> bool {
+        self.when != When::Always && self.group.as_deref() == Some(group)
+    }
 }
 
 /// An interface whose administrative state is ours to set.

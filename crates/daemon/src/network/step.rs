@@ -15,6 +15,10 @@ impl Actor {
             return Outcome::Failed(format!("{} is no step of the network's", step.as_str()));
         };
         self.phases.settle(group, kind, side);
+        // An address does not wait for a look at links that nobody has declared.
+        if !self.declared.any_follows(group, kind) {
+            return Outcome::Done("none declared".to_owned());
+        }
         // Adding an address waits for no dump: one that is there already is no failure.
         if step != Step::AddressesUp
             && let Err(error) = self.take_stock_for(kind).await
@@ -63,12 +67,9 @@ impl Actor {
         let count = |word| states.iter().filter(|state| state.as_str() == word).count();
         let (installed, failed) = (count("installed"), count("failed"));
         let waiting = [("pending", count("pending")), ("foreign", count("foreign"))];
-        let mut counts = vec![match (side, states.len()) {
-            (_, 0) => return Outcome::Done("none declared".to_owned()),
-            (Side::Master, _) => counted(installed, noun(kind)),
-            (Side::Backup | Side::Unsettled, _) => {
-                format!("{} changed", counted(done, noun(kind)))
-            }
+        let mut counts = vec![match side {
+            Side::Master => counted(installed, noun(kind)),
+            Side::Backup | Side::Unsettled => format!("{} changed", counted(done, noun(kind))),
         }];
         let others = waiting.into_iter().chain([("failed", failed)]);
         counts.extend(

@@ -305,6 +305,19 @@ fn a_step_whose_interface_is_missing_is_pending_and_done_when_it_comes() {
 }
 
 #[test]
+fn a_step_for_which_nothing_is_declared_is_done_and_says_so() {
+    let Some((node, lan)) = node() else { return };
+    let mut declared = declared();
+    declared.links.clear();
+    let mut router = Router::start(&declared, node, lan);
+    let none = Outcome::Done("none declared".to_owned());
+    let [links, addresses, _] = router.become_master();
+    assert_eq!((links, addresses), (none.clone(), Outcome::Done("1 address".to_owned())));
+    let [_, _, links] = router.become_backup();
+    assert_eq!(links, none);
+}
+
+#[test]
 fn what_the_kernel_refuses_is_shown_in_its_words_and_does_not_stop_the_rest() {
     let Some((node, lan)) = node() else { return };
     let mut declared = declared();
