@@ -131,6 +131,9 @@ impl Conversation {
                     kind => each(kind, message.payload()),
                 }
             }
+            // The rest of a large table is waiting already, and would keep a caller that watches
+            // something else meanwhile from looking at it.
+            tokio::task::yield_now().await;
         }
     }
 
