@@ -1,0 +1,220 @@
+//! A router with the thread under test.
+
+use std::fs;
+
+use lockstep_lab::{Interface, Lan, Node};
+use lockstep_replicator::{Filter, Mode, PeerProtocol};
+use tokio::sync::oneshot;
+
+use super::super::*;
+use crate::messages::QUEUE;
+
+/// The dedicated link of every router.
+pub(super) const LINK: &str = "eth1";
+/// A machine that does much else is slow.
+const LIMIT: Duration = Duration::from_secs(60);
+const PORT: u16 = 3780;
+
+pub(super) struct Router {
+    pub(super) node: Node,
+    requests: mpsc::Sender<ReplicatorRequest>,
+    core: mpsc::Sender<CoreEvent>,
+    events: mpsc::Receiver<CoreEvent>,
+    /// The room in the thread's way to the core, taken so that it has to wait.
+    room: Vec<mpsc::OwnedPermit<CoreEvent>>,
+    thread: Option<JoinHandle<()>>,
+    asked: u64,
+    answered: u64,
+}
+
+impl Drop for Router {
+    fn drop(&mut self) {
+        self.room.clear();
+        self.events.close();
+        drop(self.requests.blocking_send(ReplicatorRequest::Stop));
+        if let Some(thread) = self.thread.take() {
+            drop(thread.join());
+        }
+    }
+}
+
+impl Router {
+    pub(super) fn start(node: Node, config: Config) -> Self {
+        let (requests, queue) = mpsc::channel(QUEUE);
+        let (core, events) = mpsc::channel(QUEUE);
+        let sender = core.clone();
+        let thread = Some(node.run(|| spawn(config, queue, sender)).unwrap().unwrap());
+        Self { node, requests, core, events, room: Vec::new(), thread, asked: 0, answered: 0 }
+    }
+
+    /// Starts a second one in the same place.
+    pub(super) fn another(&self, config: Config) -> anyhow::Result<JoinHandle<()>> {
+        let (_requests, queue) = mpsc::channel(QUEUE);
+        self.node.run(|| spawn(config, queue, self.core.clone())).unwrap()
+    }
+
+    pub(super) fn become_active(&mut self) {
+        assert!(matches!(self.step(Step::ReplicateActive), Outcome::Done(_)));
+    }
+
+    pub(super) fn become_backup(&mut self) {
+        assert!(matches!(self.step(Step::ReplicateBackup), Outcome::Done(_)));
+    }
+
+    pub(super) fn step(&mut self, step: Step) -> Outcome {
+        self.ask(step);
+        self.answered()
+    }
+
+    pub(super) fn ask(&mut self, step: Step) {
+        self.asked += 1;
+        let request = ReplicatorRequest::Step { id: StepId(self.asked), step };
+        self.requests.blocking_send(request).unwrap();
+    }
+
+    /// Waits until every step has been answered, in order; the answer to the last.
+    pub(super) fn answered(&mut self) -> Outcome {
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            match self.events.try_recv() {
+                Ok(CoreEvent::Stepped { id, outcome }) => {
+                    self.answered += 1;
+                    assert_eq!(id, StepId(self.answered), "one answer to each step, in order");
+                    if self.answered == self.asked {
+                        return outcome;
+                    }
+                }
+                Ok(CoreEvent::InSync { .. }) => {}
+                Ok(other) => panic!("unexpected {other:?}"),
+                Err(_) => pause(deadline, || "no answer to a step".to_owned()),
+            }
+        }
+    }
+
+    /// Keeps the thread from doing anything until [`Router::release`].
+    pub(super) fn hold(&mut self) {
+        while let Ok(event) = self.events.try_recv() {
+            assert!(matches!(event, CoreEvent::InSync { .. }), "{event:?}");
+        }
+        while let Ok(permit) = self.core.clone().try_reserve_owned() {
+            self.room.push(permit);
+        }
+        // Its answer to this has no room; from taking it on the thread does nothing else.
+        self.ask(Step::Hooks);
+        let deadline = Instant::now() + LIMIT;
+        while self.requests.capacity() < QUEUE {
+            pause(deadline, || "the request is not taken".to_owned());
+        }
+    }
+
+    pub(super) fn release(&mut self) {
+        self.room.clear();
+    }
+
+    pub(super) fn status(&self) -> status::Replication {
+        let (sender, answer) = oneshot::channel();
+        self.requests.blocking_send(ReplicatorRequest::Status(sender)).unwrap();
+        answer.blocking_recv().unwrap()
+    }
+
+    /// Returns when everything that was due has been done.
+    pub(super) fn attend(&self) {
+        // Questions go before work, so the work is done between two of them.
+        for _ in 0..2 {
+            self.status();
+        }
+    }
+
+    /// Asks again until the status is as it must become.
+    pub(super) fn until(&self, what: &str, met: impl Fn(&status::Replication) -> bool) {
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            let status = self.status();
+            if met(&status) {
+                return;
+            }
+            pause(deadline, || format!("{what}: {status:#?}"));
+        }
+    }
+
+    /// Events that the kernel threw away because the queue was full.
+    pub(super) fn lost_events(&self) -> u64 {
+        self.event_socket(8)
+    }
+
+    /// Bytes of events that wait.
+    pub(super) fn waiting_events(&self) -> u64 {
+        self.event_socket(4)
+    }
+
+    /// A column of the table of netlink sockets, of the one that listens to conntrack's events.
+    fn event_socket(&self, column: usize) -> u64 {
+        const NETFILTER: &str = "12";
+        const EVENTS: &str = "00000007";
+        let table = self.node.run(|| fs::read_to_string("/proc/thread-self/net/netlink"));
+        let table = table.unwrap().unwrap();
+        let mut rows = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let row = rows.find(|row| row[1] == NETFILTER && row[3] == EVENTS).unwrap();
+        row[column].parse().unwrap()
+    }
+
+    /// Whether the thread has opened its sockets on the link.
+    pub(super) fn has_link_socket(&self) -> bool {
+        let table = self.node.run(|| fs::read_to_string("/proc/thread-self/net/udp"));
+        table.unwrap().unwrap().contains(&format!(":{PORT:04X} "))
+    }
+}
+
+/// A host, unless none can be made here.
+pub(super) fn node() -> Option<Node> {
+    if let Err(error) = lockstep_lab::available() {
+        eprintln!("skipped: no network namespace can be made: {error}");
+        return None;
+    }
+    Some(Node::new("router").unwrap())
+}
+
+/// Two hosts with a dedicated link.
+pub(super) fn pair() -> Option<(Lan, [Node; 2])> {
+    let nodes = [node()?, node()?];
+    let lan = Lan::new().unwrap();
+    for (side, node) in nodes.iter().enumerate() {
+        node.attach(&lan, &interface(side)).unwrap();
+    }
+    Some((lan, nodes))
+}
+
+/// The end of the dedicated link on one side.
+pub(super) fn interface(side: usize) -> Interface {
+    let address = ["10.99.0.1/24", "10.99.0.2/24"][side];
+    Interface::new(LINK).address(address.parse().unwrap())
+}
+
+pub(super) fn config() -> Config {
+    let link = Link {
+        interface: LINK.to_owned(),
+        multicast: "225.0.0.50".parse().unwrap(),
+        port: PORT,
+        checksum: true,
+        send_buffer: None,
+        receive_buffer: None,
+    };
+    Config {
+        group: "gateway".to_owned(),
+        protocol: PeerProtocol::Conntrackd,
+        mode: Mode::Ftfw,
+        links: vec![link],
+        filter: Filter::default(),
+        ack_window: 300,
+        resend_queue: 131_072,
+        cache_limit: 1 << 20,
+        purge_timeout: Duration::from_mins(1),
+        event_buffer: 8 << 20,
+    }
+}
+
+/// Lets others work before one looks again.
+fn pause(deadline: Instant, what: impl FnOnce() -> String) {
+    assert!(Instant::now() < deadline, "{}", what());
+    thread::sleep(Duration::from_millis(2));
+}
