@@ -4,15 +4,23 @@
 //! gives up. The socket is made under another name and moved in place, so that under its own name it
 //! never has wider permissions than it should and never vanishes while a stale one is replaced.
 
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, OpenOptionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket,
+};
+use nix::sys::stat::{Mode, fchmod};
+
+/// Of a directory that has to be made: others may look, and never put their own socket in place.
+const DIRECTORY_MODE: u32 = 0o755;
 
 /// The listening socket; its file is removed on drop, the lock's is kept.
 #[derive(Debug)]
@@ -38,7 +46,9 @@ impl ControlSocket {
             && !directory.as_os_str().is_empty()
             && !directory.exists()
         {
-            fs::create_dir(directory)
+            DirBuilder::new()
+                .mode(DIRECTORY_MODE)
+                .create(directory)
                 .with_context(|| format!("cannot make {}", directory.display()))?;
         }
         let lock = lock(&beside(path, "lock"))?;
@@ -48,9 +58,7 @@ impl ControlSocket {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
             Ok(()) | Err(_) => {}
         }
-        let listener = UnixListener::bind(&temporary)?;
-        fs::set_permissions(&temporary, Permissions::from_mode(0o600))?;
-        listener.set_nonblocking(true)?;
+        let listener = listen_privately(&temporary)?;
         fs::rename(&temporary, path)?;
         Ok(Self { listener, path: path.to_owned(), _lock: lock })
     }
@@ -66,6 +74,19 @@ impl Drop for ControlSocket {
         // Nothing depends on it: the next start replaces a stale socket.
         let _ = fs::remove_file(&self.path);
     }
+}
+
+/// A non-blocking listener at `path` that only the owner of this process can connect to.
+///
+/// Binding gives the file the mode that the socket has at that moment, less the umask: set on the
+/// descriptor beforehand, there is no time at which anybody else gets in.
+fn listen_privately(path: &Path) -> io::Result<UnixListener> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    fchmod(&socket, Mode::S_IRUSR | Mode::S_IWUSR)?;
+    bind(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
+    listen(&socket, Backlog::MAXCONN)?;
+    Ok(UnixListener::from(socket))
 }
 
 fn lock(path: &Path) -> anyhow::Result<Flock<File>> {
@@ -104,7 +125,13 @@ fn beside(path: &Path, extension: &str) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
 
     fn bind_error(path: &Path) -> String {
         format!("{:#}", ControlSocket::bind(path).unwrap_err())
@@ -115,8 +142,35 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("run/lockstep.sock");
         let _socket = ControlSocket::bind(&path).unwrap();
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(mode(&path), 0o600);
+        assert_eq!(mode(path.parent().unwrap()) & 0o022, 0, "only the owner may replace it");
         UnixStream::connect(&path).unwrap();
+    }
+
+    #[test]
+    fn the_socket_is_never_open_to_others_not_even_while_it_is_made() {
+        const CHILD: &str = "LOCKSTEP_TEST_LOOSE_UMASK";
+        let Some(directory) = std::env::var_os(CHILD) else {
+            // The umask belongs to the whole process, and other tests make files in this one.
+            let directory = tempfile::tempdir().unwrap();
+            let name = "the_socket_is_never_open_to_others_not_even_while_it_is_made";
+            let output = std::process::Command::new(std::env::current_exe().unwrap())
+                .args([name, "--test-threads=1"])
+                .env(CHILD, directory.path())
+                .output()
+                .unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+            assert!(directory.path().join("ran").exists(), "the test was not found by its name");
+            return;
+        };
+        let directory = PathBuf::from(directory);
+        fs::write(directory.join("ran"), "").unwrap();
+        nix::sys::stat::umask(Mode::empty());
+        let path = directory.join("s");
+        let _listener = listen_privately(&path).unwrap();
+        assert_eq!(mode(&path), 0o600);
+        let _socket = ControlSocket::bind(&directory.join("run/s")).unwrap();
+        assert_eq!(mode(&directory.join("run")), DIRECTORY_MODE);
     }
 
     #[test]
