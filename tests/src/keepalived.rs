@@ -57,9 +57,18 @@ impl Keepalived {
     /// When it does not start; also when keepalived is not installed.
     #[track_caller]
     pub fn start(node: &Node, instance: &Instance) -> Self {
+        Self::configured(node, &instance.text())
+    }
+
+    /// Starts it with a whole configuration file and waits until it listens.
+    ///
+    /// # Panics
+    /// As [`Keepalived::start`].
+    #[track_caller]
+    pub fn configured(node: &Node, configuration: &str) -> Self {
         let directory = TempDir::new().expect("a directory for keepalived");
         let path = |name: &str| directory.path().join(name);
-        fs::write(path("keepalived.conf"), instance.text()).expect("its configuration");
+        fs::write(path("keepalived.conf"), configuration).expect("its configuration");
         let log = File::create(path("log")).expect("its log");
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "--", "keepalived"]);

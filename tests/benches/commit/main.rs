@@ -1,15 +1,20 @@
-//! How fast flows get into the kernel: its limit, and each way of ours, in the same run.
+//! How fast flows get into the kernel: its limit, each way of ours, and conntrackd's, in one run.
 //!
-//! `cargo bench -p lockstep-kernel --bench commit [-- FLOWS…]`, as root. Every measurement has a
+//! `cargo bench -p lockstep-tests --bench commit [-- FLOWS…]`, as root. Every measurement has a
 //! network namespace of its own and takes turns with the others, so that a machine that slows down
 //! slows all of them down. `nf_conntrack_max` and the size of the hash table hold for the whole
 //! machine; they are raised for the run and put back at its end.
+//!
+//! A kernel builds an event for each flow as soon as anybody listens, in whatever namespace, and
+//! then takes nearly twice the time: on a machine where other connection tracking daemons run, the
+//! limit is lower, and the row with a listener differs little from the others.
 
 #![expect(clippy::print_stdout, reason = "a table is what it is run for")]
 #![expect(clippy::unwrap_used, reason = "a benchmark that cannot go on has failed")]
 
-#[path = "../tests/peer/mod.rs"]
+#[path = "../../../crates/kernel/tests/peer/mod.rs"]
 mod peer;
+mod theirs;
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
@@ -76,7 +81,7 @@ fn prepared_messages(load: &Load) -> Took {
     socket.bind_auto().unwrap();
     let kernel = SocketAddr::new(0, 0);
     let mut answer = Vec::with_capacity(4096);
-    let clock = Clock::start();
+    let clock = Clock::start(processor_time);
     for messages in &prepared {
         socket.send_to(messages, &kernel, 0).unwrap();
         answer.clear();
@@ -89,7 +94,7 @@ fn prepared_messages(load: &Load) -> Took {
 fn encode_and_execute(load: &Load) -> Took {
     let mut table = TableSocket::open().unwrap();
     let mut batch = Batch::new();
-    let clock = Clock::start();
+    let clock = Clock::start(processor_time);
     for chunk in load.flows.chunks(Batch::CAPACITY) {
         batch.clear();
         assert!(chunk.iter().all(|flow| batch.create(flow)));
@@ -122,7 +127,7 @@ fn with_event_socket(work: impl FnOnce(&mut EventSocket) -> Took) -> Took {
 
 fn commit(load: &Load) -> Took {
     let mut table = TableSocket::open().unwrap();
-    let clock = Clock::start();
+    let clock = Clock::start(processor_time);
     let mut commit = Commit::default();
     let mut committer = Committer::new();
     while committer.advance(&mut table, &mut commit, &load.backup, Instant::now()).unwrap() {}
@@ -132,22 +137,25 @@ fn commit(load: &Load) -> Took {
     took
 }
 
-struct Clock {
+/// Measures a run, given a way to know the time of the processor that it takes.
+struct Clock<F> {
     started: Instant,
-    processor: Duration,
+    processor: F,
+    before: Duration,
 }
 
-impl Clock {
-    fn start() -> Self {
-        Self { started: Instant::now(), processor: processor_time() }
+impl<F: Fn() -> Duration> Clock<F> {
+    fn start(processor: F) -> Self {
+        Self { before: processor(), processor, started: Instant::now() }
     }
 
     fn stop(self) -> Took {
-        let processor = processor_time().saturating_sub(self.processor);
-        Took { elapsed: self.started.elapsed(), processor }
+        let elapsed = self.started.elapsed();
+        Took { elapsed, processor: (self.processor)().saturating_sub(self.before) }
     }
 }
 
+/// Of the calling thread.
 fn processor_time() -> Duration {
     ClockId::CLOCK_THREAD_CPUTIME_ID.now().unwrap().into()
 }
@@ -187,19 +195,29 @@ fn measure(load: &Load, nat: &str) {
             times[index].push(in_namespace(load, CONTENDERS[index].run));
         }
     }
-    let rates = times.map(|times| {
-        [median(&times, |took| took.elapsed), median(&times, |took| took.processor)]
-            .map(|time| load.flows.len() as f64 / time.as_secs_f64())
-    });
-    for (contender, [rate, of_cpu]) in CONTENDERS.iter().zip(rates) {
+    let limit = rates(load, &times[0]);
+    let print = |name, times: &[Took]| {
+        let [rate, of_cpu] = rates(load, times);
         println!(
-            "{:>9}  {nat:<5}  {:<34} {rate:>10.0} {:>5.0}%  {of_cpu:>14.0} {:>5.0}%",
+            "{:>9}  {nat:<5}  {name:<34} {rate:>10.0} {:>5.0}%  {of_cpu:>14.0} {:>5.0}%",
             load.flows.len(),
-            contender.name,
-            100.0 * rate / rates[0][0],
-            100.0 * of_cpu / rates[0][1],
+            100.0 * rate / limit[0],
+            100.0 * of_cpu / limit[1],
         );
+    };
+    for (contender, times) in CONTENDERS.iter().zip(&times) {
+        print(contender.name, times);
     }
+    // Only now: with a conntrackd on the machine the kernel tells everybody's events.
+    if load.flows.len() <= theirs::MOST {
+        print("conntrackd's commit", &theirs::commits(&load.flows, ROUNDS));
+    }
+}
+
+/// Flows in a second: of the clock's, and of the processor's.
+fn rates(load: &Load, times: &[Took]) -> [f64; 2] {
+    [median(times, |took| took.elapsed), median(times, |took| took.processor)]
+        .map(|time| load.flows.len() as f64 / time.as_secs_f64())
 }
 
 fn median(times: &[Took], of: fn(&Took) -> Duration) -> Duration {
@@ -215,11 +233,7 @@ fn in_namespace(load: &Load, run: fn(&Load) -> Took) -> Took {
         .run(|| {
             let time = run(load);
             assert_eq!(table_count(), load.flows.len());
-            flush();
-            // Left-overs would share the hash table of the next run.
-            while table_count() > 0 {
-                std::thread::yield_now();
-            }
+            empty_table();
             time
         })
         .unwrap()
@@ -227,6 +241,14 @@ fn in_namespace(load: &Load, run: fn(&Load) -> Took) -> Took {
 
 fn table_count() -> usize {
     sysctl::read("net/netfilter/nf_conntrack_count").unwrap().parse().unwrap()
+}
+
+/// Left-overs would share the hash table of the next run.
+fn empty_table() {
+    flush();
+    while table_count() > 0 {
+        std::thread::yield_now();
+    }
 }
 
 /// A deletion that names no flow removes all of them.
