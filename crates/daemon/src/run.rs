@@ -4,6 +4,9 @@
 //! ends too: nothing limps on.
 
 use std::collections::BTreeSet;
+use std::io;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::Path;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -28,6 +31,7 @@ const LOOK_AFTER_THREADS: Duration = Duration::from_millis(200);
 pub(crate) fn run(config: &Path, socket: &Path) -> anyhow::Result<()> {
     let config = cli::load(config)?;
     check_privileges()?;
+    let _only_one = take_namespace()?;
     let (core_sender, core_inbox) = mpsc::channel(QUEUE);
     let (network_sender, network_requests) = mpsc::channel(QUEUE);
     let (control_sender, control_requests) = mpsc::channel(QUEUE);
@@ -156,6 +160,19 @@ fn interfaces(config: &lockstep_config::Config) -> BTreeSet<String> {
     let elections = config.virtual_routers.iter().map(|router| router.interface.clone());
     let addresses = config.declared.addresses.iter().map(|address| address.interface.clone());
     elections.chain(addresses).collect()
+}
+
+/// The addresses, routes and links of a network namespace have one owner. An abstract socket belongs
+/// to its namespace, needs no file, and is gone with the process however that ends.
+fn take_namespace() -> anyhow::Result<UnixListener> {
+    let name = SocketAddr::from_abstract_name("lockstep").context("cannot name the lock")?;
+    match UnixListener::bind_addr(&name) {
+        Ok(lock) => Ok(lock),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            bail!("another lockstep runs in this network namespace")
+        }
+        Err(error) => Err(error).context("cannot lock the network namespace"),
+    }
 }
 
 /// Without `CAP_NET_ADMIN` and `CAP_NET_RAW` nothing works; said once, before anything is touched.
