@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use lockstep_ctnetlink::{Flow, ProtocolState, Status};
 
+use crate::external::Told;
 use crate::replicator::Replicator;
 use crate::table::Slot;
 use crate::timeout;
@@ -42,6 +43,8 @@ pub enum Action {
     Update,
     /// Delete the existing flow of the same tuple, then create this one: another translation.
     Replace,
+    /// Delete it: it has ended since the commit began.
+    Delete,
 }
 
 /// What follows from a refusal.
@@ -52,7 +55,7 @@ pub enum Retry {
     /// Ask the kernel for the flow of the same original tuple and zone, and give it to
     /// [`Commit::compare`].
     Look(Planned),
-    /// Nothing more can be done; the refusal has been counted.
+    /// Nothing more can be done; the refusal has been counted, unless there was nothing to do.
     GiveUp,
 }
 
@@ -62,6 +65,7 @@ pub struct Commit {
     next: Slot,
     related: Vec<(u8, Slot)>,
     related_next: usize,
+    meanwhile_next: usize,
     report: CommitReport,
 }
 
@@ -74,6 +78,8 @@ pub struct CommitReport {
     pub updated: u64,
     /// Flows that took the place of one with another translation.
     pub replaced: u64,
+    /// Flows removed because they ended while the commit was under way.
+    pub deleted: u64,
     /// Flows left alone because the kernel has newer.
     pub unchanged: u64,
     /// Refused flows by error number.
@@ -103,6 +109,9 @@ impl fmt::Display for CommitReport {
         if self.replaced > 0 {
             write!(f, ", {} of them with another translation than before", self.replaced)?;
         }
+        if self.deleted > 0 {
+            write!(f, ", {} removed because they ended meanwhile", self.deleted)?;
+        }
         if self.unchanged > 0 {
             write!(f, ", {} left alone because the kernel has newer", self.unchanged)?;
         }
@@ -117,7 +126,8 @@ impl fmt::Display for CommitReport {
 }
 
 impl Commit {
-    /// The next flow; `None` when all have been handed out.
+    /// The next flow; `None` when all have been handed out, also those of which the peer has told
+    /// since the commit began.
     pub fn next(&mut self, replicator: &Replicator, now: Instant) -> Option<Planned> {
         let table = &replicator.external().table;
         while self.next < table.slots() {
@@ -141,6 +151,18 @@ impl Commit {
                 return Some(planned);
             }
         }
+        // The table reuses places behind the walk, and changes those that it has been past.
+        while let Some(told) = replicator.external().meanwhile().get(self.meanwhile_next).copied() {
+            self.meanwhile_next += 1;
+            let planned = match (table.find(&told.orig, told.zone), told.ended) {
+                (Some(slot), _) => self.plan(replicator, slot, now),
+                (None, Some(heard_s)) => plan_deletion(replicator, &told, heard_s),
+                (None, None) => None,
+            };
+            if planned.is_some() {
+                return planned;
+            }
+        }
         None
     }
 
@@ -150,6 +172,7 @@ impl Commit {
             Action::Create => self.report.created += 1,
             Action::Update => self.report.updated += 1,
             Action::Replace => self.report.replaced += 1,
+            Action::Delete => self.report.deleted += 1,
         }
     }
 
@@ -158,6 +181,8 @@ impl Commit {
         planned.attempts += 1;
         if planned.attempts < MAX_ATTEMPTS {
             match (planned.action, errno) {
+                // It has ended here as well.
+                (Action::Delete, ENOENT) => return Retry::GiveUp,
                 (Action::Create, EEXIST) => return Retry::Look(planned),
                 (Action::Update, ENOENT) => {
                     planned.action = Action::Create;
@@ -266,6 +291,19 @@ impl Purge {
         }
         None
     }
+}
+
+/// A flow that ended during the commit leaves the kernel, unless the kernel has newer.
+fn plan_deletion(replicator: &Replicator, told: &Told, heard_s: u32) -> Option<Planned> {
+    let internal = &replicator.internal().table;
+    let local = internal.find(&told.orig, told.zone).and_then(|slot| internal.get(slot));
+    if local.is_some_and(|local| local.stage.is_alive() && local.changed_s > heard_s) {
+        return None;
+    }
+    let mut flow = Flow::new(told.orig, told.orig.inverse());
+    flow.zone = told.zone;
+    flow.zone_direction = told.zone_direction;
+    Some(Planned { action: Action::Delete, flow, attempts: 0 })
 }
 
 /// How many flows stand between this one and one that was not expected.

@@ -1,16 +1,31 @@
 //! The external cache: what the peer has told.
 
-use lockstep_ctnetlink::{Flow, L4, ProtocolState};
+use lockstep_ctnetlink::{Flow, L4, ProtocolState, Tuple, ZoneDirection};
 
 use crate::statistics::Counters;
 use crate::stored::Stored;
 use crate::table::{Entry, Slot, Table};
 use crate::wire::Change;
 
+/// Most changes during one commit that the commit still heeds. They bound its time, too.
+const MAX_MEANWHILE: usize = 262_144;
+
 pub(crate) struct External {
     pub(crate) table: Table<Remote>,
     /// Grows with every resync; an entry carries the value of its last confirmation.
     generation: u32,
+    /// What the peer has told since the commit under way began; `None` when there is none.
+    meanwhile: Option<Vec<Told>>,
+}
+
+/// The peer has spoken of a flow while a commit was under way. What it said is in the table.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Told {
+    pub(crate) orig: Tuple,
+    pub(crate) zone: u16,
+    pub(crate) zone_direction: ZoneDirection,
+    /// For a flow that has ended: seconds since the start when the peer had spoken of it before.
+    pub(crate) ended: Option<u32>,
 }
 
 /// A flow of the peer's kernel.
@@ -29,13 +44,37 @@ impl Entry for Remote {
 
 impl External {
     pub(crate) fn new(limit: usize, secret: u64) -> Self {
-        Self { table: Table::new(limit, secret), generation: 0 }
+        Self { table: Table::new(limit, secret), generation: 0, meanwhile: None }
     }
 
     /// A resync begins: what is not spoken of from now on is not confirmed.
     pub(crate) fn begin_generation(&mut self) -> u32 {
         self.generation = self.generation.wrapping_add(1);
         self.generation
+    }
+
+    /// A commit begins, or begins again: what is told from now on comes after it.
+    pub(crate) fn begin_commit(&mut self) {
+        self.meanwhile = Some(Vec::new());
+    }
+
+    pub(crate) fn end_commit(&mut self) {
+        self.meanwhile = None;
+    }
+
+    /// What has been told since the commit began, in order; grows until its end.
+    pub(crate) fn meanwhile(&self) -> &[Told] {
+        self.meanwhile.as_deref().unwrap_or_default()
+    }
+
+    fn note(&mut self, flow: &Flow, ended: Option<u32>, counters: &mut Counters) {
+        let Some(meanwhile) = &mut self.meanwhile else { return };
+        if meanwhile.len() >= MAX_MEANWHILE {
+            counters.commit_too_late += 1;
+            return;
+        }
+        let Flow { orig, zone, zone_direction, .. } = *flow;
+        meanwhile.push(Told { orig, zone, zone_direction, ended });
     }
 
     pub(crate) fn apply(
@@ -52,21 +91,25 @@ impl External {
         let found = self.table.find(&flow.orig, flow.zone);
         match (change, found) {
             (Change::Delete, Some(slot)) => {
-                self.table.remove(slot);
+                let heard_s = self.table.remove(slot).map(|entry| entry.heard_s);
                 counters.external_destroyed += 1;
+                self.note(flow, heard_s, counters);
             }
             (Change::Delete, None) => {}
             (Change::New | Change::Update, Some(slot)) => {
                 self.change(change, slot, flow, now_s);
                 counters.external_updated += 1;
+                self.note(flow, None, counters);
             }
             (Change::New | Change::Update, None) => {
                 let generation = self.generation;
                 let entry = Remote { stored: Stored::from(flow), heard_s: now_s, generation };
-                match self.table.insert(entry) {
-                    Ok(_) => counters.external_created += 1,
-                    Err(_) => counters.external_full += 1,
+                if self.table.insert(entry).is_err() {
+                    counters.external_full += 1;
+                    return;
                 }
+                counters.external_created += 1;
+                self.note(flow, None, counters);
             }
         }
     }

@@ -390,12 +390,15 @@ impl Replicator {
     /// Begins to put the external flows into the kernel; a purge that waits or is due is called off.
     pub fn begin_commit(&mut self) -> Commit {
         self.call_off_purge();
+        self.external.begin_commit();
         Commit::default()
     }
 
     /// A commit has ended, or was cut short.
     pub fn end_commit(&mut self, report: &CommitReport) {
+        self.external.end_commit();
         self.last_committed = report.committed();
+        self.counters.committed_deleted += report.deleted;
         self.counters.committed += report.committed();
         self.counters.committed_updated += report.updated;
         self.counters.committed_replaced += report.replaced;

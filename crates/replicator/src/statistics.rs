@@ -115,6 +115,10 @@ counters! {
     committed_replaced = "committed-replaced",
     /// Flows that commits left alone because the kernel has the same or newer.
     commit_unchanged = "commit-unchanged",
+    /// Flows removed from the kernel because the peer told of their end during a commit.
+    committed_deleted = "committed-deleted",
+    /// Changes that came during a commit after so many others that it did not heed them.
+    commit_too_late = "commit-too-late",
     /// Flows that the kernel refused.
     commit_refused = "commit-refused",
     /// Flows removed from the kernel after leaving the active role.

@@ -6,6 +6,7 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
 
 use common::{A, B, FAIR, World, flow, tcp};
 use lockstep_ctnetlink::{Flow, HelperName, L4, ProtocolState, Status, Tuple};
@@ -35,6 +36,11 @@ fn plan(world: &mut World) -> Vec<Planned> {
         all.push(planned);
     }
     all
+}
+
+fn tcp_state(flow: &Flow) -> u8 {
+    let ProtocolState::Tcp(tcp) = flow.protocol_state else { panic!("not TCP: {flow:?}") };
+    tcp.state
 }
 
 #[test]
@@ -161,6 +167,92 @@ fn a_flow_that_exists_unexpectedly_is_looked_at_and_compared() {
     );
     assert!(report.contains("1 refused: protocol 6 10.0.0.0 to 198.51.100.1"), "{report}");
     assert!(report.contains("another flow has its translated addresses"), "{report}");
+}
+
+#[test]
+fn what_the_peer_tells_during_a_commit_is_part_of_it() {
+    let flows: Vec<_> = (0..20).map(flow).collect();
+    let mut world = backup_of(&flows);
+    let mut commit = world.nodes[B].begin_commit();
+    let mut kernel = BTreeMap::new();
+    let mut carry_out = |world: &World, commit: &mut Commit, most: usize| {
+        for _ in 0..most {
+            let Some(planned) = commit.next(&world.nodes[B], world.now) else { return };
+            if planned.action == Action::Delete {
+                if kernel.remove(&planned.flow.orig).is_none() {
+                    assert_eq!(commit.refused(planned, ENOENT, "no such entry"), Retry::GiveUp);
+                    continue;
+                }
+            } else {
+                kernel.insert(planned.flow.orig, tcp_state(&planned.flow));
+            }
+            commit.done(&planned);
+        }
+    };
+    carry_out(&world, &mut commit, 10);
+    // The first ones have been handed out: two end, their places are taken, and one changes.
+    for gone in &flows[..2] {
+        world.event(A, Change::Delete, gone, false);
+    }
+    let mut changed = flows[5].clone();
+    changed.protocol_state = tcp(7);
+    world.event(A, Change::Update, &changed, false);
+    for new in [flow(100), flow(101)] {
+        world.event(A, Change::New, &new, false);
+    }
+    // A flow that comes and goes again leaves nothing.
+    world.event(A, Change::New, &flow(102), false);
+    world.run_s(1);
+    world.event(A, Change::Delete, &flow(102), false);
+    world.run_s(1);
+    carry_out(&world, &mut commit, 15);
+    world.event(A, Change::New, &flow(103), false);
+    world.run_s(1);
+    carry_out(&world, &mut commit, 1_000);
+    let left: BTreeMap<_, _> =
+        world.nodes[B].external_flows().map(|flow| (flow.orig, tcp_state(&flow))).collect();
+    assert_eq!(left.len(), 21);
+    assert_eq!(kernel, left);
+    assert_eq!(kernel[&flows[5].orig], 7);
+    assert!(commit.next(&world.nodes[B], world.now).is_none());
+    let report = commit.report().clone();
+    assert_eq!(report.deleted, 2);
+    assert!(report.to_string().contains("2 removed because they ended meanwhile"), "{report}");
+    world.nodes[B].end_commit(&report);
+    assert_eq!(world.nodes[B].counters().committed_deleted, 2);
+}
+
+#[test]
+fn a_flow_that_ended_here_as_well_is_no_refusal() {
+    let mut world = backup_of(&[flow(1)]);
+    let mut commit = world.nodes[B].begin_commit();
+    let created = commit.next(&world.nodes[B], world.now).unwrap();
+    commit.done(&created);
+    world.event(A, Change::Delete, &flow(1), false);
+    world.run_s(1);
+    let planned = commit.next(&world.nodes[B], world.now).unwrap();
+    assert_eq!((planned.action, planned.flow.orig), (Action::Delete, flow(1).orig));
+    assert_eq!(commit.refused(planned, ENOENT, "no such entry"), Retry::GiveUp);
+    assert_eq!(commit.report().refused(), 0);
+}
+
+#[test]
+fn the_changes_heeded_during_a_commit_are_bounded() {
+    let mut world = backup_of(&[flow(1)]);
+    let mut commit = world.nodes[B].begin_commit();
+    let mut changed = flow(1);
+    for round in 0..263_000_u32 {
+        changed.protocol_state = tcp((round % 7) as u8);
+        world.event(A, Change::Update, &changed, false);
+        world.run(Duration::from_micros(10));
+    }
+    world.run_s(1);
+    let mut planned = 0;
+    while commit.next(&world.nodes[B], world.now).is_some() {
+        planned += 1;
+    }
+    assert!(world.nodes[B].counters().commit_too_late > 0);
+    assert_eq!(planned, 1 + 262_144);
 }
 
 #[test]

@@ -39,14 +39,23 @@ impl Kernel {
                 (Action::Create | Action::Replace, false) if self.reply_taken(&planned.flow) => {
                     Some((EEXIST, "file exists"))
                 }
-                (Action::Update, false) => Some((ENOENT, "no such entry")),
-                (Action::Create | Action::Replace, _) | (Action::Update, true) => None,
+                (Action::Update | Action::Delete, false) => Some((ENOENT, "no such entry")),
+                (Action::Create | Action::Replace, _) | (Action::Update | Action::Delete, true) => {
+                    None
+                }
             };
             let Some((errno, reason)) = refusal else {
-                let change =
-                    if planned.action == Action::Update { Change::Update } else { Change::New };
+                let change = match planned.action {
+                    Action::Create | Action::Replace => Change::New,
+                    Action::Update => Change::Update,
+                    Action::Delete => Change::Delete,
+                };
                 changes.push(KernelChange { change, flow: planned.flow.clone(), own: true });
-                self.flows.insert(key, planned.flow.clone());
+                if change == Change::Delete {
+                    self.flows.remove(&key);
+                } else {
+                    self.flows.insert(key, planned.flow.clone());
+                }
                 commit.done(&planned);
                 continue;
             };

@@ -63,6 +63,7 @@ impl Committer {
         let added = match planned.action {
             Action::Create => self.batch.create(flow),
             Action::Update => self.batch.update(flow),
+            Action::Delete => self.batch.delete(&flow.key(), None),
             Action::Replace => {
                 self.owners.push((index, true));
                 self.batch.delete(&flow.key(), None) && self.batch.create(flow)
