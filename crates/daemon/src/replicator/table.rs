@@ -21,9 +21,14 @@ impl Actor {
     /// Reads the kernel's table into the internal cache. Cut short by a step, it is done again
     /// afterwards.
     pub(super) fn read_table(&mut self) -> Result<(), TableError> {
-        // What was lost so far is made good by this reading; what is lost from now on is not.
-        self.drain_events();
+        // What was lost so far is made good by this reading; what is lost from now on is not. What
+        // waits even now is older than the reading, and would be taken for news after it.
+        let emptied = self.drain_events();
+        self.dumped_at = Some(Instant::now());
         self.redump_at = None;
+        if !emptied {
+            self.redump();
+        }
         for attempt in 1..=ATTEMPTS {
             self.dumped_at = Some(Instant::now());
             self.replicator.begin_dump();
@@ -72,7 +77,9 @@ impl Actor {
             parts += 1;
             if parts % PARTS_IN_A_ROW == 0 {
                 self.serve_peer();
-                self.drain_events();
+                if !self.drain_events() {
+                    self.redump();
+                }
                 if self.interrupted() {
                     return Ok(None);
                 }
@@ -81,23 +88,24 @@ impl Actor {
         Ok(Some(!dump.interrupted()))
     }
 
-    /// Takes the events that wait, until none does. The kernel tells of lost events only once until
-    /// its queue has been emptied: an overrun that is met with a full queue would stay unknown.
-    fn drain_events(&mut self) {
+    /// Takes the events that wait, until none does; `false` when some are left. The kernel tells of
+    /// lost events only once until its queue has been emptied: an overrun that is met with a full
+    /// queue would stay unknown.
+    fn drain_events(&mut self) -> bool {
         for _ in 0..DRAIN_LIMIT {
             let mut buffer = std::mem::take(&mut self.netlink);
             let received = self.events.try_receive(&mut buffer);
             self.netlink = buffer;
             match received {
                 Ok(Some(events)) => self.take(events),
-                Ok(None) => return,
+                Ok(None) => return true,
                 Err(error) => {
                     warn!("the kernel's events cannot be read: {error:#}");
-                    break;
+                    return false;
                 }
             }
         }
-        self.redump();
+        false
     }
 
     /// Hears and answers the peer in the middle of long work.
