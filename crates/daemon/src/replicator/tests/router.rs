@@ -12,7 +12,7 @@ use crate::messages::QUEUE;
 /// The dedicated link of every router.
 pub(super) const LINK: &str = "eth1";
 /// A machine that does much else is slow.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 const PORT: u16 = 3780;
 
 pub(super) struct Router {
