@@ -11,7 +11,9 @@ impl Conversation {
     /// When something has to be said although nothing has happened.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         let answer = self.answered_at.filter(|_| self.answer_wanted);
-        let alive = self.last_sent.map(|at| at + ALIVE_INTERVAL);
+        // With something in line already, the clock can add nothing until the caller takes it.
+        let last_sent = self.last_sent.filter(|_| self.controls.is_empty());
+        let alive = last_sent.map(|at| at + ALIVE_INTERVAL);
         answer.map(|at| at + ANSWER_INTERVAL).into_iter().chain(alive).min()
     }
 
