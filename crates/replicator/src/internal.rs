@@ -33,7 +33,8 @@ pub(crate) struct Local {
     pub(crate) sent: u64,
     /// Seconds since the start at the last change.
     pub(crate) changed_s: u32,
-    /// In the table when this router left the active role: to be purged.
+    /// In the table when this router left the active role, or put there by a commit after which
+    /// the role did not come: to be purged.
     pub(crate) ours: bool,
     reading: u32,
 }
@@ -113,10 +114,11 @@ impl Internal {
             self.tombstones.remove(&(flow.orig, flow.zone));
         }
         let Some(slot) = self.table.find(&flow.orig, flow.zone) else {
-            return self.create(flow, own, now_s, counters);
+            return self.create(flow, own, own, now_s, counters);
         };
         let reading = self.reading;
         let Some(entry) = self.table.get_mut(slot) else { return Learned::Nothing };
+        let made_now = change == Change::New || !entry.stage.is_alive();
         if !entry.stage.is_alive() {
             self.dead -= 1;
             entry.stage = Stage::New;
@@ -133,18 +135,27 @@ impl Internal {
         }
         entry.changed_s = now_s;
         entry.reading = reading;
-        entry.ours &= change != Change::New;
+        if made_now {
+            entry.ours = own;
+        }
         if own { Learned::Nothing } else { Learned::Tell(slot) }
     }
 
-    fn create(&mut self, flow: &Flow, own: bool, now_s: u32, counters: &mut Counters) -> Learned {
+    fn create(
+        &mut self,
+        flow: &Flow,
+        own: bool,
+        ours: bool,
+        now_s: u32,
+        counters: &mut Counters,
+    ) -> Learned {
         let entry = Local {
             stored: Stored::from(flow),
             stage: Stage::New,
             queued: false,
             sent: 0,
             changed_s: now_s,
-            ours: false,
+            ours,
             reading: self.reading,
         };
         let Ok(slot) = self.table.insert(entry) else {
@@ -197,15 +208,22 @@ impl Internal {
         self.tombstones.clear();
     }
 
-    /// One flow of the table. The peer is told only what it does not know.
-    pub(crate) fn read(&mut self, flow: &Flow, now_s: u32, counters: &mut Counters) -> Learned {
+    /// One flow of the table. The peer is told only what it does not know. A flow not known before
+    /// is there because of a commit if `committed`.
+    pub(crate) fn read(
+        &mut self,
+        flow: &Flow,
+        committed: bool,
+        now_s: u32,
+        counters: &mut Counters,
+    ) -> Learned {
         if self.tombstones.contains(&(flow.orig, flow.zone)) {
             return Learned::Nothing;
         }
         let Some(slot) = self.table.find(&flow.orig, flow.zone) else {
             // Found, not seen to change: it may be what an earlier life of this router left, and
             // must not outrank what the peer tells of it.
-            return self.create(flow, false, 0, counters);
+            return self.create(flow, false, committed, 0, counters);
         };
         let reading = self.reading;
         let Some(entry) = self.table.get_mut(slot) else { return Learned::Nothing };
@@ -222,6 +240,7 @@ impl Internal {
         entry.changed_s = now_s;
         counters.internal_updated += 1;
         if revived {
+            entry.ours = committed;
             self.dead -= 1;
         }
         Learned::Tell(slot)

@@ -60,6 +60,8 @@ pub struct Replicator {
     purge_at: Option<Instant>,
     /// The time for the purge has come and nobody has begun it.
     purge_wanted: bool,
+    /// A commit has begun, and the active role has not come since.
+    committing: bool,
     provoke_at: Option<Instant>,
     stuck_since: Option<Instant>,
     /// Messages have been missing for longer than it takes to repeat them.
@@ -111,6 +113,7 @@ impl Replicator {
             sweep_at: None,
             purge_at: None,
             purge_wanted: false,
+            committing: false,
             provoke_at: None,
             stuck_since: None,
             gap_stays: false,
@@ -328,7 +331,9 @@ impl Replicator {
             return;
         }
         let now_s = self.seconds(now);
-        let learned = self.internal.read(flow, now_s, &mut self.counters);
+        let committed =
+            self.committing && self.external.table.find(&flow.orig, flow.zone).is_some();
+        let learned = self.internal.read(flow, committed, now_s, &mut self.counters);
         if !self.copy_after_dump {
             self.tell(learned);
         }
@@ -365,12 +370,14 @@ impl Replicator {
         self.resync = Resync::Unneeded;
         self.sweep_at = None;
         self.call_off_purge();
+        self.committing = false;
         self.copy_after_dump = true;
         self.settle(now);
     }
 
     /// Another router serves now. What was ours is purged after the configured time, and the peer
-    /// is asked for everything. Nothing changes for a router that is backup already.
+    /// is asked for everything. A router that is backup already purges only what a commit has put
+    /// into its kernel for a role that did not come.
     pub fn deactivate(&mut self, now: Instant) {
         if self.role == Role::Active {
             self.role = Role::Backup;
@@ -378,6 +385,8 @@ impl Replicator {
             self.purge_at = Some(now + self.config.purge_timeout);
             self.copy_after_dump = false;
             self.want_resync(Cause::Role);
+        } else if self.committing {
+            self.purge_at = Some(now + self.config.purge_timeout);
         }
         self.settle(now);
     }
@@ -390,6 +399,7 @@ impl Replicator {
     /// Begins to put the external flows into the kernel; a purge that waits or is due is called off.
     pub fn begin_commit(&mut self) -> Commit {
         self.call_off_purge();
+        self.committing = true;
         self.external.begin_commit();
         Commit::default()
     }
@@ -414,7 +424,9 @@ impl Replicator {
 
     /// Begins to remove what was ours from the kernel; `None` when that is not wanted (any more).
     pub fn begin_purge(&mut self) -> Option<Purge> {
-        std::mem::take(&mut self.purge_wanted).then(Purge::default)
+        let wanted = std::mem::take(&mut self.purge_wanted);
+        self.committing &= !wanted;
+        wanted.then(Purge::default)
     }
 
     /// A purge has removed this many flows, and all it had to.

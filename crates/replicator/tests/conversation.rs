@@ -320,6 +320,60 @@ fn a_purge_that_is_due_is_not_begun_on_a_router_that_is_about_to_serve() {
 }
 
 #[test]
+fn what_a_commit_left_behind_is_purged_when_the_role_does_not_come() {
+    for told in [true, false] {
+        let mut world = World::new(1, FAIR);
+        world.run_s(1);
+        world.activate(A);
+        for number in 0..10 {
+            world.create(A, number);
+        }
+        world.run_s(1);
+        // Numbers 8 and 50 have been in B's kernel all along.
+        world.create(B, 8);
+        world.create(B, 50);
+        let mut commit = world.nodes[B].begin_commit();
+        for _ in 0..5 {
+            let planned = commit.next(&world.nodes[B], world.now).unwrap();
+            if told {
+                world.event(B, Change::New, &planned.flow, true);
+            }
+            commit.done(&planned);
+        }
+        world.nodes[B].end_commit(commit.report());
+        world.nodes[B].deactivate(world.now);
+        world.drain(B);
+        // The kernel tells of the commit, or is only asked afterwards.
+        world.kernels[B].extend(0..5);
+        world.dump(B);
+        world.run_s(61);
+        let mut purge = world.nodes[B].begin_purge().unwrap();
+        let mut purged = Vec::new();
+        while let Some(flow) = purge.next(&world.nodes[B]) {
+            purged.push(flow.orig);
+        }
+        let put: Vec<_> = (0..5).map(|number| flow(number).orig).collect();
+        assert_eq!(purged, put);
+    }
+}
+
+#[test]
+fn a_purge_called_off_by_a_commit_is_made_up_for_when_the_role_does_not_come() {
+    let mut world = World::new(1, FAIR);
+    world.run_s(1);
+    world.activate(A);
+    world.create(A, 1);
+    world.nodes[A].deactivate(world.now);
+    world.run_s(30);
+    let commit = world.nodes[A].begin_commit();
+    world.nodes[A].end_commit(commit.report());
+    world.nodes[A].deactivate(world.now);
+    world.run_s(61);
+    let mut purge = world.nodes[A].begin_purge().unwrap();
+    assert_eq!(purge.next(&world.nodes[A]).map(|flow| flow.orig), Some(flow(1).orig));
+}
+
+#[test]
 fn a_purge_that_was_cut_short_is_wanted_again_unless_the_router_serves() {
     for serves in [false, true] {
         let mut world = World::new(1, FAIR);
@@ -417,6 +471,26 @@ fn a_gap_that_stays_is_told_once() {
     world.run_s(3);
     assert!(world.in_sync(B));
     world.assert_replicated(A);
+}
+
+#[test]
+fn a_caller_that_cannot_send_is_not_called_again_and_again() {
+    let mut world = World::new(1, FAIR);
+    world.run_s(1);
+    world.activate(A);
+    world.create(A, 1);
+    world.run_s(1);
+    let end = world.now + Duration::from_secs(4);
+    let mut calls = 0;
+    while let Some(at) = world.nodes[A].next_deadline().filter(|at| *at < end) {
+        world.now = world.now.max(at);
+        world.nodes[A].handle_timeout(world.now);
+        calls += 1;
+        assert!(calls < 100, "a deadline that does not pass while nothing can be sent");
+    }
+    world.drain(A);
+    world.run_s(2);
+    assert!(world.nodes[B].peer(world.now).unwrap().heard < Duration::from_millis(1100));
 }
 
 #[test]
