@@ -230,7 +230,12 @@ impl Core {
             Action::Stopped { group } => self.stopped.push(group),
             Action::Step { id, group, step, from, to, reason } => {
                 if step == Step::StopClaiming || step == Step::Claim {
-                    info!(group, from = from.as_str(), to = to.as_str(), reason, "state changed");
+                    let (from, to) = (from.as_str(), to.as_str());
+                    if to == State::Fault.as_str() {
+                        warn!(group, from, to, reason, "state changed");
+                    } else {
+                        info!(group, from, to, reason, "state changed");
+                    }
                 }
                 let outcome = match step {
                     Step::Claim => Some(self.claim(&group)),
