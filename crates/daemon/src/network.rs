@@ -3,42 +3,36 @@
 //! Level-triggered: whatever has happened, it looks at what the kernel has and does what is
 //! missing. It looks after every announcement of the kernel (a few of them together), after lost
 //! announcements, when a refused change is due again, and every [`INTERVAL`], because the kernel
-//! drops routes at a link's down without saying so. The steps of a transition move a group from
-//! one side to the other and are carried out at once. Decides nothing: `lockstep-routes` does.
+//! drops routes at a link's down without saying so. Links and addresses are few and looked at at
+//! once; routes may be many, and reading them neither holds up a step nor the news of a link.
+//! The steps of a transition move a group from one side to the other and are carried out before
+//! anything else. Decides nothing: `lockstep-routes` does.
 
+mod look;
 mod report;
+mod requests;
 mod step;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::sync::Arc;
 use std::sync::mpsc as handshake;
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::Context as _;
-use lockstep_kernel::network::{Hints, Monitor, Network};
+use lockstep_kernel::network::{Monitor, Network};
 use lockstep_routes::{
-    Actual, Change, Declared, Desired, Interest, Kind, Object, Phases, Refusals, plan, plan_kind,
+    Actual, Change, Declared, Desired, Interest, Kind, Phases, Refusals, plan_kind,
 };
 use tokio::sync::mpsc;
 use tracing::{debug, error, info, warn};
 
 use crate::messages::{CoreEvent, InterfaceState, NetworkRequest};
-
-/// Announcements within this time are looked after together.
-const COALESCE: Duration = Duration::from_millis(3);
-/// Longest time between two looks.
-const INTERVAL: Duration = Duration::from_secs(10);
-/// Wait after a look that failed.
-const FAILED_LOOK: Duration = Duration::from_secs(1);
-/// A look that took long is followed by this many times its duration without another, so that
-/// somebody else's restless table does not take the whole processor.
-const REST: u32 = 4;
-/// Most plans carried out after one look. A link that comes up makes addresses possible, and they
-/// make routes possible; what is left then waits for the next look.
-const ROUNDS: usize = 4;
+use look::Schedule;
+use requests::{Order, Requests};
 
 /// Starts the thread in the caller's network namespace. When this returns, addresses that an
 /// earlier run has left are gone.
@@ -89,7 +83,7 @@ fn run(
 
 struct Actor {
     declared: Declared,
-    interest: Interest,
+    interest: Arc<Interest>,
     phases: Phases,
     /// What the kernel had at the last look, and what it has acknowledged since.
     actual: Actual,
@@ -100,10 +94,7 @@ struct Actor {
     interfaces: BTreeSet<String>,
     told: BTreeMap<String, InterfaceState>,
     core: mpsc::Sender<CoreEvent>,
-    /// When to look again at the latest.
-    look_at: Instant,
-    /// No look before that.
-    rest_until: Instant,
+    schedule: Schedule,
 }
 
 impl Actor {
@@ -113,13 +104,12 @@ impl Actor {
         interfaces: BTreeSet<String>,
         core: mpsc::Sender<CoreEvent>,
     ) -> io::Result<Self> {
-        let interest = Interest::of(&declared);
+        let interest = Arc::new(Interest::of(&declared));
         let monitor = Monitor::connect(&interest)?;
         let network = Network::connect()?;
         let mut actual = network.dump(&interest).await?;
         let elsewhere = network.own_routes().await?;
         actual.routes.extend(elsewhere.into_iter().filter(|route| !interest.covers(route.table)));
-        let now = Instant::now();
         let mut actor = Self {
             declared,
             interest,
@@ -131,8 +121,7 @@ impl Actor {
             interfaces,
             told: BTreeMap::new(),
             core,
-            look_at: now,
-            rest_until: now,
+            schedule: Schedule::new(Instant::now()),
         };
         let (leaving, _): (Vec<_>, Vec<_>) =
             plan_kind(actor.desired(), &actor.actual, Kind::Addresses)
@@ -145,47 +134,32 @@ impl Actor {
         Ok(actor)
     }
 
-    async fn run(mut self, mut requests: mpsc::Receiver<NetworkRequest>) -> io::Result<()> {
+    async fn run(mut self, requests: mpsc::Receiver<NetworkRequest>) -> io::Result<()> {
+        let mut requests = Requests::new(requests);
         self.tell_interfaces().await;
         // The first dump is still good, and has the left-over routes of other tables in it.
         self.settle().await;
         loop {
-            let request = tokio::select! {
-                biased;
-                request = requests.recv() => request,
-                hints = self.monitor.changed() => {
-                    self.note(hints?);
-                    continue;
-                }
-                () = tokio::time::sleep_until(self.look_at.into()) => {
-                    let began = Instant::now();
-                    // A step does not wait for a long dump: that is begun anew after it.
-                    tokio::select! {
-                        biased;
-                        request = requests.recv() => request,
-                        stock = self.take_stock() => {
-                            self.act_upon(stock, began).await;
-                            continue;
-                        }
-                    }
-                }
-            };
-            match request {
-                None | Some(NetworkRequest::Stop) => return Ok(()),
-                Some(NetworkRequest::Step { id, group, step }) => {
+            match requests.next_order() {
+                Some(Order::Stop) => return Ok(()),
+                Some(Order::Step { id, group, step }) => {
                     let outcome = self.step(&group, step).await;
                     // The core is gone only when the process is ending.
                     drop(self.core.send(CoreEvent::Stepped { id, outcome }).await);
                     self.tell_interfaces().await;
-                    self.look_soon();
+                    self.schedule.routes_changed(Instant::now());
+                    continue;
                 }
-                Some(NetworkRequest::Status(answer)) => {
-                    match self.network.dump(&self.interest).await {
-                        // An asker that no longer waits is no concern of ours.
-                        Ok(actual) => drop(answer.send(self.status(&actual))),
-                        Err(error) => warn!(%error, "cannot tell the state of the network"),
-                    }
-                }
+                None => {}
+            }
+            let asked = requests.is_asked();
+            let look_at = if asked { Instant::now() } else { self.schedule.look_at() };
+            tokio::select! {
+                biased;
+                () = requests.asked(), if !asked => {}
+                () = look::until(self.schedule.links_at()) => self.look_at_links().await,
+                () = look::until(Some(look_at)) => self.look(&mut requests).await,
+                hints = self.monitor.changed() => self.note(hints?),
             }
         }
     }
@@ -194,83 +168,14 @@ impl Actor {
         Desired { declared: &self.declared, phases: &self.phases }
     }
 
-    fn note(&mut self, hints: Hints) {
-        if hints.overrun {
-            debug!("announcements of the kernel were lost");
-        }
-        if hints.any() {
-            self.look_soon();
-        }
-    }
-
-    fn look_soon(&mut self) {
-        self.look_at = self.look_at.min((Instant::now() + COALESCE).max(self.rest_until));
-    }
-
-    /// Reads what the kernel has. May be given up half way.
-    async fn take_stock(&mut self) -> io::Result<()> {
-        self.take_stock_of_links().await?;
-        // An election hears of its interface before somebody's large table is read.
-        self.tell_interfaces().await;
-        let routes = self.network.routes(&self.interest).await?;
-        let rules = self.network.rules().await?;
-        self.actual.routes = routes;
-        self.actual.rules = rules;
-        Ok(())
-    }
-
-    /// Does what is missing.
-    async fn act_upon(&mut self, stock: io::Result<()>, began: Instant) {
-        let now = Instant::now();
-        match stock {
-            Ok(()) => {
-                self.rest_until = now + (now - began) * REST;
-                self.settle().await;
-                self.tell_interfaces().await;
-            }
-            Err(error) => {
-                warn!(%error, "cannot read links, addresses, routes and rules");
-                self.look_at = now + FAILED_LOOK;
-            }
-        }
-    }
-
-    async fn take_stock_of_links(&mut self) -> io::Result<()> {
-        let links = self.network.links().await?;
-        let addresses = self.network.addresses().await?;
-        self.actual.links = links;
-        self.actual.addresses = addresses;
-        Ok(())
-    }
-
-    /// Carries out plans until nothing is left that can be done now.
-    async fn settle(&mut self) {
-        for _ in 0..ROUNDS {
-            let now = Instant::now();
-            let changes = plan(self.desired(), &self.actual);
-            let missing: BTreeSet<Object> = changes.iter().map(Change::object).collect();
-            self.refusals.retain(|object| missing.contains(object));
-            let due: Vec<Change> = changes
-                .into_iter()
-                .filter(|change| self.refusals.is_due(&change.object(), now))
-                .collect();
-            if due.is_empty() {
-                break;
-            }
-            self.carry_out(&due).await;
-        }
-        let latest = Instant::now() + INTERVAL;
-        self.look_at = self.refusals.next_deadline().map_or(latest, |retry| retry.min(latest));
-    }
-
-    /// Carries out changes; returns how many the kernel has acknowledged.
-    async fn carry_out(&mut self, changes: &[Change]) -> usize {
+    /// Carries out changes; returns those that the kernel has acknowledged.
+    async fn carry_out<'a>(&mut self, changes: &'a [Change]) -> Vec<&'a Change> {
         if changes.is_empty() {
-            return 0;
+            return Vec::new();
         }
         let answers = self.network.apply(changes).await;
         let now = Instant::now();
-        let mut done = 0;
+        let mut done = Vec::new();
         for (change, answer) in changes.iter().zip(answers) {
             let object = change.object();
             match answer {
@@ -278,7 +183,7 @@ impl Actor {
                     debug!(%change, "done");
                     self.refusals.accepted(&object);
                     self.actual.record(change);
-                    done += 1;
+                    done.push(change);
                 }
                 Err(refusal) => {
                     if self.refusals.of(&object).is_none() {

@@ -13,6 +13,7 @@ mod monitor;
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::Arc;
 
 use lockstep_routes::{
     Actual, ActualAddress, ActualLink, ActualRoute, ActualRule, Change, Interest, TableId,
@@ -72,27 +73,21 @@ impl Network {
 
     /// The routes that `interest` asks for.
     pub async fn routes(&self, interest: &Interest) -> io::Result<Vec<ActualRoute>> {
-        let mut kept = Vec::new();
-        for family in FAMILIES {
-            for table in interest.tables() {
-                let routes = whole_dump(encode::routes_of(family, table), |kind, payload| {
-                    decode::route(kind, payload, interest)
-                        // A kernel that does not filter sends every table each time.
-                        .filter(|route| route.table == table)
-                });
-                kept.extend(routes.await?);
-            }
-        }
-        Ok(kept)
+        routes_of(interest).await
     }
 
     /// Every rule.
     pub async fn rules(&self) -> io::Result<Vec<ActualRule>> {
-        let mut rules = Vec::new();
-        for family in FAMILIES {
-            rules.extend(whole_dump(encode::rules_of(family), decode::rule).await?);
-        }
-        Ok(rules)
+        all_rules().await
+    }
+
+    /// The routes that `interest` asks for, and every rule. Borrows nothing: changes can be
+    /// carried out while it waits, and it sees some of them. To be awaited by a thread in the
+    /// network namespace in question.
+    pub async fn routes_and_rules(
+        interest: Arc<Interest>,
+    ) -> io::Result<(Vec<ActualRoute>, Vec<ActualRule>)> {
+        Ok((routes_of(&interest).await?, all_rules().await?))
     }
 
     /// The routes that bear our protocol number in every table, for finding what an earlier run
@@ -142,6 +137,29 @@ impl Network {
         }
         answers
     }
+}
+
+async fn routes_of(interest: &Interest) -> io::Result<Vec<ActualRoute>> {
+    let mut kept = Vec::new();
+    for family in FAMILIES {
+        for table in interest.tables() {
+            let routes = whole_dump(encode::routes_of(family, table), |kind, payload| {
+                decode::route(kind, payload, interest)
+                    // A kernel that does not filter sends every table each time.
+                    .filter(|route| route.table == table)
+            });
+            kept.extend(routes.await?);
+        }
+    }
+    Ok(kept)
+}
+
+async fn all_rules() -> io::Result<Vec<ActualRule>> {
+    let mut rules = Vec::new();
+    for family in FAMILIES {
+        rules.extend(whole_dump(encode::rules_of(family), decode::rule).await?);
+    }
+    Ok(rules)
 }
 
 /// Dumps on a socket of its own, so that a dump given up half way leaves nothing behind.

@@ -1,6 +1,6 @@
 //! What the core and `status` are told.
 
-use lockstep_routes::{Actual, Link, Route, State, assess};
+use lockstep_routes::{Link, Route, State, assess};
 
 use super::Actor;
 use crate::messages::{CoreEvent, InterfaceState, LinkState};
@@ -43,9 +43,9 @@ impl Actor {
         InterfaceState { name: name.to_owned(), link }
     }
 
-    /// Every declared object as a dump shows it.
-    pub(super) fn status(&self, actual: &Actual) -> status::Network {
-        let states = assess(self.desired(), actual, &self.refusals);
+    /// Every declared object as the last look shows it.
+    pub(super) fn status(&self) -> status::Network {
+        let states = assess(self.desired(), &self.actual, &self.refusals);
         let declared = &self.declared;
         status::Network {
             links: declared

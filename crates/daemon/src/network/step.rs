@@ -48,14 +48,14 @@ impl Actor {
     async fn take_stock_for(&mut self, kind: Kind) -> std::io::Result<()> {
         match kind {
             Kind::Links | Kind::Addresses => self.take_stock_of_links().await,
-            Kind::Routes => self.take_stock().await,
+            Kind::Routes => self.take_stock(None).await.map(drop),
         }
     }
 
     /// A step is asked for on purpose: what was refused before is tried again at once.
     async fn carry_out_kind(&mut self, kind: Kind) -> usize {
         let changes = plan_kind(self.desired(), &self.actual, kind);
-        self.carry_out(&changes).await
+        self.carry_out(&changes).await.len()
     }
 
     fn outcome(&self, group: &str, kind: Kind, side: Side, done: usize) -> Outcome {

@@ -1,6 +1,9 @@
 //! The thread on the real kernel, each test in a network namespace of its own.
 
 use std::net::IpAddr;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use lockstep_failover::{Outcome, Step, StepId};
 use lockstep_lab::{Interface, Lan, Node};
@@ -110,12 +113,20 @@ impl Router {
         }
     }
 
+    fn ip(&self, arguments: &[&str]) -> String {
+        let mut command = Command::new("ip");
+        command.args(arguments);
+        let output = self.node.output(command).unwrap();
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
     fn has(&self, interface: &str, address: &str) -> bool {
         self.node.addresses(interface).unwrap().contains(&address.parse().unwrap())
     }
 }
 
-fn node() -> Option<(Node, Lan)> {
+pub(super) fn node() -> Option<(Node, Lan)> {
     if let Err(error) = lockstep_lab::available() {
         eprintln!("skipped: no network namespace can be made: {error}");
         return None;
@@ -148,7 +159,7 @@ fn route(to: &str) -> Route {
 }
 
 /// `eth2` is up on the master only, a route of every state and one of the master lead over it.
-fn declared() -> Declared {
+pub(super) fn declared() -> Declared {
     let via = |text: &str| text.parse::<IpAddr>().ok();
     Declared {
         links: vec![Link { interface: "eth2".to_owned(), up: master_only() }],
@@ -249,6 +260,32 @@ fn a_virtual_address_that_somebody_removes_comes_back_while_master() {
         router.node.remove_address("eth0", "10.1.1.1/32".parse().unwrap()).unwrap();
         router.until("the address", |status| status.addresses[0].state == "installed");
     }
+}
+
+#[test]
+fn restless_askers_do_not_keep_a_route_from_coming_back() {
+    let Some((node, lan)) = node() else { return };
+    let router = Router::start(&declared(), node, lan);
+    router.until("always", |status| status.routes[0].state == "installed");
+    let enough = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut waiting = Vec::new();
+            while !enough.load(Ordering::Relaxed) {
+                let (asker, answer) = oneshot::channel();
+                router.requests.blocking_send(NetworkRequest::Status(asker)).unwrap();
+                waiting.push(answer);
+            }
+        });
+        router.ip(&["route", "del", "throw", "10.147.46.0/24", "table", "100"]);
+        let deadline = Instant::now() + LIMIT;
+        let mut there = false;
+        while !there && Instant::now() < deadline {
+            there = router.ip(&["route", "show", "table", "100"]).contains("throw 10.147.46.0/24");
+        }
+        enough.store(true, Ordering::Relaxed);
+        assert!(there, "the route comes back");
+    });
 }
 
 #[test]
