@@ -10,11 +10,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lockstep_kernel::network::{Hints, Network};
-use lockstep_routes::{Change, Kind, Object, plan, plan_kind};
-use tracing::{debug, warn};
+use lockstep_routes::{Change, Kind, Object, When, plan, plan_kind};
+use tracing::{debug, info, warn};
 
 use super::Actor;
 use super::requests::Requests;
+use crate::messages::CoreEvent;
 
 /// Announcements within this time are looked after together.
 const COALESCE: Duration = Duration::from_millis(3);
@@ -226,11 +227,32 @@ impl Actor {
         }
     }
 
-    /// Carries out what is not put off after a refusal; whether there was any.
+    /// Carries out what is not put off after a refusal; whether there was any. The neighbours of
+    /// an address that had to be put back may look for it in the wrong place: the core is told.
     async fn reconcile(&mut self, mut changes: Vec<Change>) -> bool {
         let now = Instant::now();
         changes.retain(|change| self.refusals.is_due(&change.object(), now));
-        self.carry_out(&changes).await;
+        let done = self.carry_out(&changes).await;
+        let groups: BTreeSet<&str> = done.into_iter().filter_map(master_of).collect();
+        if !groups.is_empty() {
+            // It announces on the interface as it knows it.
+            self.tell_interfaces().await;
+        }
+        for group in groups {
+            info!(group, "a virtual address was gone and has been put back");
+            // The core is gone only when the process is ending.
+            drop(self.core.send(CoreEvent::Restored { group: group.to_owned() }).await);
+        }
         !changes.is_empty()
+    }
+}
+
+/// The group on whose master the change puts an address.
+fn master_of(change: &Change) -> Option<&str> {
+    match change {
+        Change::AddAddress { address, .. } if address.condition.when == When::Master => {
+            address.condition.group.as_deref()
+        }
+        _ => None,
     }
 }

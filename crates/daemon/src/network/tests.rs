@@ -28,6 +28,8 @@ struct Router {
     events: mpsc::Receiver<CoreEvent>,
     thread: Option<JoinHandle<()>>,
     steps: u64,
+    /// How often the group's addresses were put back.
+    restored: usize,
     /// The newest state of every interface.
     heard: BTreeMap<String, InterfaceState>,
 }
@@ -49,7 +51,7 @@ impl Router {
         let thread =
             node.run(|| spawn(declared.clone(), interfaces, request_queue, core)).unwrap().unwrap();
         let thread = Some(thread);
-        Self { node, lan, requests, events, thread, steps: 0, heard: BTreeMap::new() }
+        Self { node, lan, requests, events, thread, steps: 0, restored: 0, heard: BTreeMap::new() }
     }
 
     fn step(&mut self, step: Step) -> Outcome {
@@ -63,11 +65,28 @@ impl Router {
                     assert_eq!(id, asked, "one answer to each step, in order");
                     return outcome;
                 }
-                CoreEvent::Interface(state) => {
-                    self.heard.insert(state.name.clone(), state);
-                }
-                other => panic!("unexpected {other:?}"),
+                other => self.hear(other),
             }
+        }
+    }
+
+    fn hear(&mut self, event: CoreEvent) {
+        match event {
+            CoreEvent::Interface(state) => drop(self.heard.insert(state.name.clone(), state)),
+            CoreEvent::Restored { group } if group == GROUP => self.restored += 1,
+            other => panic!("unexpected {other:?}"),
+        }
+    }
+
+    /// Waits until the core is told that the group's addresses have been put back so many times.
+    fn until_restored(&mut self, times: usize) {
+        let deadline = Instant::now() + LIMIT;
+        while self.restored < times {
+            match self.events.try_recv() {
+                Ok(event) => self.hear(event),
+                Err(_) => thread::sleep(Duration::from_millis(2)),
+            }
+            assert!(Instant::now() < deadline, "{} of {times}", self.restored);
         }
     }
 
@@ -103,10 +122,7 @@ impl Router {
         let deadline = Instant::now() + LIMIT;
         while !self.heard.get(name).is_some_and(|state| met(state.link.as_ref())) {
             match self.events.try_recv() {
-                Ok(CoreEvent::Interface(state)) => {
-                    self.heard.insert(state.name.clone(), state);
-                }
-                Ok(other) => panic!("unexpected {other:?}"),
+                Ok(event) => self.hear(event),
                 Err(_) => thread::sleep(Duration::from_millis(2)),
             }
             assert!(Instant::now() < deadline, "{name}: {:?}", self.heard.get(name));
@@ -256,10 +272,34 @@ fn a_virtual_address_that_somebody_removes_comes_back_while_master() {
     let Some((node, lan)) = node() else { return };
     let mut router = Router::start(&declared(), node, lan);
     router.become_master();
-    for _ in 0..20 {
+    assert_eq!(router.restored, 0, "a step's own work puts nothing back");
+    for times in 1..=20 {
         router.node.remove_address("eth0", "10.1.1.1/32".parse().unwrap()).unwrap();
-        router.until("the address", |status| status.addresses[0].state == "installed");
+        router.until_restored(times);
+        assert!(router.has("eth0", "10.1.1.1/32"));
     }
+    router.become_backup();
+    assert!(!router.has("eth0", "10.1.1.1/32"));
+    assert_eq!(router.restored, 20, "what is not wanted is not put back");
+}
+
+#[test]
+fn addresses_lost_with_their_link_are_told_when_they_are_back() {
+    let Some((node, lan)) = node() else { return };
+    let mut declared = declared();
+    let address = "2001:db8::1/128".parse().unwrap();
+    declared.addresses[0] = Address { address, broadcast: None, ..declared.addresses[0].clone() };
+    let mut router = Router::start(&declared, node, lan);
+    router.become_master();
+    assert!(router.has("eth0", "2001:db8::1/128"));
+    // The kernel drops IPv6 addresses when a link goes down.
+    router.node.set_link("eth0", false).unwrap();
+    router.until_told("eth0", |link| link.is_some_and(|link| !link.up));
+    assert!(!router.has("eth0", "2001:db8::1/128"));
+    assert_eq!(router.restored, 0);
+    router.node.set_link("eth0", true).unwrap();
+    router.until_restored(1);
+    assert!(router.has("eth0", "2001:db8::1/128"));
 }
 
 #[test]
