@@ -8,6 +8,7 @@
 //! The steps of a transition move a group from one side to the other and are carried out before
 //! anything else. Decides nothing: `lockstep-routes` does.
 
+mod listener;
 mod look;
 mod report;
 mod requests;
@@ -23,7 +24,8 @@ use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use anyhow::Context as _;
-use lockstep_kernel::network::{Monitor, Network};
+use lockstep_failover::Outcome;
+use lockstep_kernel::network::Network;
 use lockstep_routes::{
     Actual, Change, Declared, Desired, Interest, Kind, Phases, Refusals, plan_kind,
 };
@@ -31,6 +33,7 @@ use tokio::sync::mpsc;
 use tracing::{debug, error, info, warn};
 
 use crate::messages::{CoreEvent, InterfaceState, NetworkRequest};
+use listener::Listener;
 use look::Schedule;
 use requests::{Order, Requests};
 
@@ -89,7 +92,7 @@ struct Actor {
     actual: Actual,
     refusals: Refusals,
     network: Network,
-    monitor: Monitor,
+    listener: Listener,
     /// The interfaces the core wants to know about, and what it was told last.
     interfaces: BTreeSet<String>,
     told: BTreeMap<String, InterfaceState>,
@@ -105,7 +108,7 @@ impl Actor {
         core: mpsc::Sender<CoreEvent>,
     ) -> io::Result<Self> {
         let interest = Arc::new(Interest::of(&declared));
-        let monitor = Monitor::connect(&interest)?;
+        let listener = Listener::connect(Arc::clone(&interest))?;
         let network = Network::connect()?;
         let mut actual = network.dump(&interest).await?;
         let elsewhere = network.own_routes().await?;
@@ -117,7 +120,7 @@ impl Actor {
             actual,
             refusals: Refusals::default(),
             network,
-            monitor,
+            listener,
             interfaces,
             told: BTreeMap::new(),
             core,
@@ -134,8 +137,21 @@ impl Actor {
         Ok(actor)
     }
 
-    async fn run(mut self, requests: mpsc::Receiver<NetworkRequest>) -> io::Result<()> {
-        let mut requests = Requests::new(requests);
+    /// Until told to end. When it ends by an error, every step has been answered all the same.
+    async fn run(mut self, inbox: mpsc::Receiver<NetworkRequest>) -> io::Result<()> {
+        let mut requests = Requests::new(inbox);
+        let result = self.serve(&mut requests).await;
+        if let Err(error) = &result {
+            let outcome = Outcome::Failed(format!("the network is no longer watched: {error}"));
+            for id in requests.close() {
+                // The core is gone only when the process is ending.
+                drop(self.core.send(CoreEvent::Stepped { id, outcome: outcome.clone() }).await);
+            }
+        }
+        result
+    }
+
+    async fn serve(&mut self, requests: &mut Requests) -> io::Result<()> {
         self.tell_interfaces().await;
         // The first dump is still good, and has the left-over routes of other tables in it.
         self.settle().await;
@@ -158,8 +174,8 @@ impl Actor {
                 biased;
                 () = requests.asked(), if !asked => {}
                 () = look::until(self.schedule.links_at()) => self.look_at_links().await,
-                () = look::until(Some(look_at)) => self.look(&mut requests).await,
-                hints = self.monitor.changed() => self.note(hints?),
+                () = look::until(Some(look_at)) => self.look(requests).await,
+                hints = self.listener.changed() => self.note(hints?),
             }
         }
     }

@@ -197,7 +197,7 @@ impl Actor {
             tokio::select! {
                 () = ordered(requests.as_deref_mut()) => return Ok(None),
                 () = until(self.schedule.links_at()) => self.look_at_links().await,
-                hints = self.monitor.changed() => self.note(hints?),
+                hints = self.listener.changed() => self.note(hints?),
                 read = &mut reading => return read.map(Some),
             }
         }

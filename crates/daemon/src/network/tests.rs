@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use lockstep_failover::{Outcome, Step, StepId};
+use lockstep_failover::{Step, StepId};
 use lockstep_lab::{Interface, Lan, Node};
 use lockstep_routes::{
     Address, Condition, Fwmark, Link, PROTOCOL_LOCKSTEP, Route, RouteKind, Rule, Scope, TableId,
