@@ -208,7 +208,8 @@ impl TableSocket {
         loop {
             buffer.clear();
             buffer.reserve(DUMP_BUFFER);
-            match self.socket.recv_from(buffer, 0) {
+            // With MSG_TRUNC the length is the message's, also where the buffer ended before it.
+            match self.socket.recv_from(buffer, libc::MSG_TRUNC) {
                 Ok((_, sender)) if sender.port_number() != 0 => {}
                 Ok((length, _)) if length > buffer.len() => return Err(TableError::Overrun),
                 Ok(_) => return Ok(()),
