@@ -13,7 +13,7 @@ use crate::status;
 
 const LIMIT: Duration = Duration::from_secs(10);
 /// Longer than any test.
-const LONG: Duration = Duration::from_secs(3600);
+const LONG: Duration = Duration::from_hours(1);
 
 /// Runs `test` inside the host, with what the thread would have.
 fn with_actor(node: &Node, test: impl AsyncFnOnce(Actor, mpsc::Receiver<CoreEvent>) + Send) {
