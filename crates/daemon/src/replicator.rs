@@ -22,6 +22,7 @@ use lockstep_kernel::network::Network;
 use lockstep_kernel::replication::{LinkError, LinkSocket};
 use lockstep_replicator::{Change, Config, Event, KernelEvent, Link, Replicator, Start};
 use tokio::sync::mpsc;
+use tokio::task::yield_now;
 use tokio::time::sleep_until;
 use tracing::{debug, error, info, warn};
 
@@ -40,6 +41,10 @@ const LARGEST_DATAGRAM: usize = 65_536;
 const DATAGRAMS_IN_A_ROW: usize = 64;
 /// Most datagrams sent in a row.
 const SENT_IN_A_ROW: usize = 64;
+/// Most turns before the runtime may look which sockets have become ready.
+const TURNS_IN_A_ROW: u32 = 8;
+/// An event socket that fails sooner after it was opened for another is not opened again.
+const SHORT_LIVED: Duration = Duration::from_secs(1);
 
 /// Starts the thread in the caller's network namespace. When this returns, the sockets are open;
 /// a link whose interface is missing or down is waited for.
@@ -98,12 +103,18 @@ struct Actor {
     core: mpsc::Sender<CoreEvent>,
     /// A datagram that the send buffer had no room for.
     unsent: bool,
+    /// The last turn has not sent all that is in line.
+    more_to_send: bool,
     outgoing: Vec<u8>,
     incoming: Vec<u8>,
     netlink: Vec<u8>,
     redump_at: Option<Instant>,
     dumped_at: Option<Instant>,
     housekeeping_at: Instant,
+    event_buffer: usize,
+    events_reopened_at: Option<Instant>,
+    /// Why this thread cannot go on.
+    hopeless: Option<anyhow::Error>,
 }
 
 impl Actor {
@@ -113,7 +124,8 @@ impl Actor {
         core: mpsc::Sender<CoreEvent>,
     ) -> anyhow::Result<Self> {
         let now = Instant::now();
-        let events = EventSocket::open(config.event_buffer)?;
+        let event_buffer = config.event_buffer;
+        let events = EventSocket::open(event_buffer)?;
         let table = TableSocket::open()?;
         let link_config = config.links.first().cloned().context("replication has no link")?;
         let mut actor = Self {
@@ -128,12 +140,16 @@ impl Actor {
             stop: false,
             core,
             unsent: false,
+            more_to_send: false,
             outgoing: Vec::new(),
             incoming: vec![0; LARGEST_DATAGRAM],
             netlink: Vec::new(),
             redump_at: Some(now),
             dumped_at: None,
             housekeeping_at: now,
+            event_buffer,
+            events_reopened_at: None,
+            hopeless: None,
         };
         match actor.open_link() {
             Err(error) if !error.is_temporary() => Err(error.into()),
@@ -142,13 +158,44 @@ impl Actor {
     }
 
     async fn run(mut self) -> anyhow::Result<()> {
+        let result = self.take_turns().await;
+        if let Err(error) = &result {
+            self.refuse_rest(error).await;
+        }
+        result
+    }
+
+    async fn take_turns(&mut self) -> anyhow::Result<()> {
+        let mut turns: u32 = 0;
         while !self.stop {
             self.work().await?;
             if self.waiting.is_empty() && !self.stop {
-                self.wait().await?;
+                // A socket that is never empty would keep the others from being looked at.
+                turns = turns.wrapping_add(1);
+                if turns.is_multiple_of(TURNS_IN_A_ROW) {
+                    yield_now().await;
+                }
+                self.wait().await;
+            }
+            if let Some(error) = self.hopeless.take() {
+                return Err(error);
             }
         }
         Ok(())
+    }
+
+    /// Every step is answered, also by a thread that ends.
+    async fn refuse_rest(&mut self, error: &anyhow::Error) {
+        self.requests.close();
+        while let Some(request) = self.requests.recv().await {
+            self.accept(request);
+        }
+        for (id, _) in std::mem::take(&mut self.waiting) {
+            let outcome = Outcome::Failed(format!("flows are no longer replicated: {error:#}"));
+            if self.tell(CoreEvent::Stepped { id, outcome }).await.is_err() {
+                return;
+            }
+        }
     }
 
     /// Everything that can be done without waiting.
@@ -160,7 +207,7 @@ impl Actor {
             self.look_after_addresses().await;
         }
         if let Some((id, step)) = self.waiting.pop_front() {
-            let outcome = self.perform(step).await?;
+            let outcome = self.perform(step).await;
             self.tell(CoreEvent::Stepped { id, outcome }).await?;
         } else if self.redump_at.is_some_and(|at| now >= at) {
             self.redump_at = None;
@@ -178,12 +225,13 @@ impl Actor {
         self.report().await
     }
 
-    /// Waits for the next thing to happen, and takes it in.
-    async fn wait(&mut self) -> anyhow::Result<()> {
+    /// Waits for the next thing to happen, and takes it in. Work for which nothing has to happen is
+    /// done in every turn, so it comes last here and keeps nobody from being heard.
+    async fn wait(&mut self) {
         let deadline =
             [self.replicator.next_deadline(), self.redump_at, Some(self.housekeeping_at)];
         let deadline = deadline.into_iter().flatten().min().unwrap_or(self.housekeeping_at);
-        let more = self.replicator.purge_wanted();
+        let more = self.more_to_send || self.replicator.purge_wanted();
         let link = self.link.as_ref();
         tokio::select! {
             biased;
@@ -191,24 +239,28 @@ impl Actor {
                 Some(request) => self.accept(request),
                 None => self.stop = true,
             },
-            () = sleep_until(deadline.into()) => {}
-            () = async {}, if more => {}
             received = receive(link, &mut self.incoming) => match received {
                 Ok((length, source)) => {
                     let now = Instant::now();
                     self.replicator.handle_datagram(source, &self.incoming[..length], now);
                     self.hear();
+                    // However much comes from the peer, the kernel has its turn.
+                    self.listen();
                 }
                 Err(error) => self.lose_link(&error),
+            },
+            events = self.events.receive(&mut self.netlink) => match events {
+                Ok(events) => self.take(events),
+                Err(error) => self.reopen_events(error),
             },
             ready = writable(link), if self.unsent => {
                 if let Err(error) = ready {
                     self.lose_link(&error);
                 }
             }
-            events = self.events.receive(&mut self.netlink) => self.take(events?),
+            () = sleep_until(deadline.into()) => {}
+            () = yield_now(), if more => {}
         }
-        Ok(())
     }
 
     // ---- requests ----
@@ -231,9 +283,9 @@ impl Actor {
         self.stop || !self.waiting.is_empty()
     }
 
-    async fn perform(&mut self, step: Step) -> anyhow::Result<Outcome> {
-        Ok(match step {
-            Step::CommitFlows => self.commit()?,
+    async fn perform(&mut self, step: Step) -> Outcome {
+        match step {
+            Step::CommitFlows => self.commit(),
             Step::ReplicateActive => {
                 self.look_after_addresses().await;
                 self.replicator.activate(Instant::now());
@@ -264,7 +316,7 @@ impl Actor {
             | Step::Hooks => {
                 Outcome::Failed(format!("{} is not for the replicator", step.as_str()))
             }
-        })
+        }
     }
 
     fn status(&self) -> status::Replication {
@@ -382,6 +434,7 @@ impl Actor {
 
     /// Sends what is to be sent, as far as the send buffer takes it.
     fn transmit(&mut self) {
+        self.more_to_send = false;
         for _ in 0..SENT_IN_A_ROW {
             let now = Instant::now();
             if !self.unsent && self.replicator.poll_transmit(now, &mut self.outgoing).is_none() {
@@ -404,9 +457,47 @@ impl Actor {
                 }
             }
         }
+        self.more_to_send = true;
     }
 
     // ---- kernel events ----
+
+    /// Takes some of the events that wait.
+    fn listen(&mut self) {
+        match self.events.try_receive(&mut self.netlink) {
+            Ok(Some(events)) => self.take(events),
+            Ok(None) => {}
+            Err(error) => self.reopen_events(error),
+        }
+    }
+
+    /// Listens with a new socket in place of one that fails; what happened meanwhile is read from
+    /// the kernel's table.
+    fn reopen_events(&mut self, error: std::io::Error) {
+        let now = Instant::now();
+        let before = self.events_reopened_at.replace(now);
+        if before.is_some_and(|at| now.saturating_duration_since(at) < SHORT_LIVED) {
+            let error = anyhow::Error::new(error);
+            self.hopeless = Some(error.context("the kernel's events cannot be heard"));
+            return;
+        }
+        warn!(%error, "the kernel's events cannot be heard; a new socket is opened");
+        match EventSocket::open(self.event_buffer) {
+            Ok(events) => {
+                self.events = events;
+                self.redump();
+            }
+            Err(error) => self.hopeless = Some(error.into()),
+        }
+    }
+
+    /// Changes the kernel's table with a new socket in place of one that fails.
+    fn reopen_table(&mut self) {
+        match TableSocket::open() {
+            Ok(table) => self.table = table,
+            Err(error) => warn!("no new socket for the kernel's flows: {error:#}"),
+        }
+    }
 
     fn take(&mut self, events: Events) {
         let messages = std::mem::take(&mut self.netlink);

@@ -6,10 +6,10 @@
 
 use std::time::Instant;
 
-use anyhow::Context as _;
 use lockstep_failover::Outcome;
 use lockstep_kernel::conntrack::{Committer, TableError};
 use lockstep_replicator::Commit;
+use tracing::warn;
 
 use super::{Actor, REDUMP};
 
@@ -18,21 +18,24 @@ const BATCHES_IN_A_ROW: usize = 8;
 
 impl Actor {
     /// Carries out a commit.
-    ///
-    /// # Errors
-    /// When the kernel cannot be listened to any more.
-    pub(super) fn commit(&mut self) -> anyhow::Result<Outcome> {
-        self.events.pause().context("the kernel's events cannot be left")?;
+    pub(super) fn commit(&mut self) -> Outcome {
+        if let Err(error) = self.events.pause() {
+            // Then what we do is told to us as well; the reading afterwards puts it right.
+            warn!(%error, "the kernel's events cannot be left during the commit");
+        }
         let mut commit = self.replicator.begin_commit();
         let result = self.commit_all(&mut commit);
         let report = commit.report();
         self.replicator.end_commit(report);
-        self.events.resume().context("the kernel's events cannot be heard again")?;
+        if let Err(error) = self.events.resume() {
+            self.reopen_events(error);
+        }
         // The active role begins with reading the table. If it does not come, it is read all the
         // same, when there is time.
         self.redump_at = Some(Instant::now() + REDUMP);
-        Ok(match result {
+        match result {
             Err(error) => {
+                self.reopen_table();
                 Outcome::Failed(format!("{report}; then {:#}", anyhow::Error::new(error)))
             }
             Ok(false) => Outcome::Failed(format!("cut short by something newer: {report}")),
@@ -40,7 +43,7 @@ impl Actor {
                 Outcome::Failed(report.to_string())
             }
             Ok(true) => Outcome::Done(report.to_string()),
-        })
+        }
     }
 
     /// Whether it came to its end.

@@ -141,6 +141,7 @@ impl Actor {
                 Ok(failures) => removed += (batch.len() - failures.len()) as u64,
                 Err(error) => {
                     warn!("the flows of before cannot be removed: {error:#}");
+                    self.reopen_table();
                     return self.replicator.put_off_purge(removed, Instant::now());
                 }
             }

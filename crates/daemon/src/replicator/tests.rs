@@ -2,6 +2,7 @@
 
 mod flows;
 mod router;
+mod turns;
 
 use std::process::Command;
 
