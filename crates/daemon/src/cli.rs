@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::logging::Patience;
 use crate::{conntrack, logging};
 
 pub(crate) mod output;
@@ -99,7 +100,16 @@ pub(crate) struct Ask {
 /// Parses the command line and does what it says.
 pub(crate) fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let result = logging::start(arguments.log.as_deref()).and_then(|()| perform(arguments.command));
+    let patience = match arguments.command {
+        Command::Run { .. } => Patience::NeverWaits,
+        _ => Patience::Waits,
+    };
+    let result = logging::start(arguments.log.as_deref(), patience).and_then(|log| {
+        let result = perform(arguments.command);
+        // Before the complaint, which is the last line and does not pass through the log.
+        drop(log);
+        result
+    });
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is::<output::ReaderGone>() => ExitCode::SUCCESS,
