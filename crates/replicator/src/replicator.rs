@@ -1,5 +1,6 @@
 //! The replicator: caches, roles and timers around the conversation with the peer.
 
+mod transfer;
 mod view;
 
 use std::collections::VecDeque;
@@ -8,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use lockstep_ctnetlink::Flow;
 
-use crate::commit::{Commit, CommitReport, Purge};
 use crate::config::Config;
 use crate::early::Early;
 use crate::event::{Event, Role, Start, SyncState, Transmit};
@@ -31,9 +31,6 @@ const PROVOKE: (Duration, Duration) = (Duration::from_millis(50), Duration::from
 
 /// A gap in the peer's messages that is open for longer is more than the loss of a datagram.
 const GAP_PATIENCE: Duration = Duration::from_secs(1);
-
-/// Time before a purge that was not finished goes on.
-const PURGE_AGAIN: Duration = Duration::from_secs(1);
 
 /// How long late messages may come, and no others, before the peer's numbers are taken anew.
 const STUCK: Duration = Duration::from_secs(3);
@@ -394,57 +391,6 @@ impl Replicator {
     /// The role.
     pub fn role(&self) -> Role {
         self.role
-    }
-
-    /// Begins to put the external flows into the kernel; a purge that waits or is due is called off.
-    pub fn begin_commit(&mut self) -> Commit {
-        self.call_off_purge();
-        self.committing = true;
-        self.external.begin_commit();
-        Commit::default()
-    }
-
-    /// A commit has ended, or was cut short.
-    pub fn end_commit(&mut self, report: &CommitReport) {
-        self.external.end_commit();
-        self.last_committed = report.committed();
-        self.counters.committed_deleted += report.deleted;
-        self.counters.committed += report.committed();
-        self.counters.committed_updated += report.updated;
-        self.counters.committed_replaced += report.replaced;
-        self.counters.commit_unchanged += report.unchanged;
-        self.counters.commit_refused += report.refused();
-    }
-
-    /// Whether what was ours is to be removed from the kernel now: true from [`Event::PurgeDue`]
-    /// until the purge begins or this router is about to serve again.
-    pub fn purge_wanted(&self) -> bool {
-        self.purge_wanted
-    }
-
-    /// Begins to remove what was ours from the kernel; `None` when that is not wanted (any more).
-    pub fn begin_purge(&mut self) -> Option<Purge> {
-        let wanted = std::mem::take(&mut self.purge_wanted);
-        self.committing &= !wanted;
-        wanted.then(Purge::default)
-    }
-
-    /// A purge has removed this many flows, and all it had to.
-    pub fn end_purge(&mut self, removed: u64) {
-        self.counters.purged += removed;
-    }
-
-    /// A purge has removed this many flows and could not go on: it is wanted again a little later.
-    pub fn put_off_purge(&mut self, removed: u64, now: Instant) {
-        self.counters.purged += removed;
-        if self.role == Role::Backup {
-            self.purge_at = Some(now + PURGE_AGAIN);
-        }
-    }
-
-    fn call_off_purge(&mut self) {
-        self.purge_at = None;
-        self.purge_wanted = false;
     }
 
     /// Asks the peer for everything it has (`conntrackd -n`).

@@ -13,7 +13,7 @@ use crate::messages::QUEUE;
 /// A sign of life in the peer's protocol.
 const ALIVE: [u8; 8] = [0x1a, 0x30, 0, 8, 0, 0, 0, 1];
 /// A machine that does much else is slow.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 const HOUR: Duration = Duration::from_hours(1);
 
 /// Runs `work` with an actor that does only what it is told, in the network namespace of `node`.

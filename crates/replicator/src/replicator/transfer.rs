@@ -1,0 +1,63 @@
+//! Flows into the kernel and out of it again: where a commit and a purge begin and end.
+
+use std::time::{Duration, Instant};
+
+use super::Replicator;
+use crate::commit::{Commit, CommitReport, Purge};
+use crate::event::Role;
+
+/// Time before a purge that was not finished goes on.
+const PURGE_AGAIN: Duration = Duration::from_secs(1);
+
+impl Replicator {
+    /// Begins to put the external flows into the kernel; a purge that waits or is due is called off.
+    pub fn begin_commit(&mut self) -> Commit {
+        self.call_off_purge();
+        self.committing = true;
+        self.external.begin_commit();
+        Commit::default()
+    }
+
+    /// A commit has ended, or was cut short.
+    pub fn end_commit(&mut self, report: &CommitReport) {
+        self.external.end_commit();
+        self.last_committed = report.committed();
+        self.counters.committed_deleted += report.deleted;
+        self.counters.committed += report.committed();
+        self.counters.committed_updated += report.updated;
+        self.counters.committed_replaced += report.replaced;
+        self.counters.commit_unchanged += report.unchanged;
+        self.counters.commit_refused += report.refused();
+    }
+
+    /// Whether what was ours is to be removed from the kernel now: true from [`crate::Event::PurgeDue`]
+    /// until the purge begins or this router is about to serve again.
+    pub fn purge_wanted(&self) -> bool {
+        self.purge_wanted
+    }
+
+    /// Begins to remove what was ours from the kernel; `None` when that is not wanted (any more).
+    pub fn begin_purge(&mut self) -> Option<Purge> {
+        let wanted = std::mem::take(&mut self.purge_wanted);
+        self.committing &= !wanted;
+        wanted.then(Purge::default)
+    }
+
+    /// A purge has removed this many flows, and all it had to.
+    pub fn end_purge(&mut self, removed: u64) {
+        self.counters.purged += removed;
+    }
+
+    /// A purge has removed this many flows and could not go on: it is wanted again a little later.
+    pub fn put_off_purge(&mut self, removed: u64, now: Instant) {
+        self.counters.purged += removed;
+        if self.role == Role::Backup {
+            self.purge_at = Some(now + PURGE_AGAIN);
+        }
+    }
+
+    pub(super) fn call_off_purge(&mut self) {
+        self.purge_at = None;
+        self.purge_wanted = false;
+    }
+}
