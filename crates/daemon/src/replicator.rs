@@ -20,7 +20,7 @@ use lockstep_failover::{Outcome, Step, StepId};
 use lockstep_kernel::conntrack::{EventSocket, Events, TableSocket};
 use lockstep_kernel::network::Network;
 use lockstep_kernel::replication::{LinkError, LinkSocket};
-use lockstep_replicator::{Change, Config, Event, KernelEvent, Link, Replicator, Start};
+use lockstep_replicator::{Change, Config, Event, KernelEvent, Link, Replicator, Role, Start};
 use tokio::sync::mpsc;
 use tokio::task::yield_now;
 use tokio::time::sleep_until;
@@ -92,8 +92,8 @@ struct Actor {
     replicator: Replicator,
     link_config: Link,
     link: Option<LinkSocket>,
-    /// The link's trouble has been told.
-    link_trouble: bool,
+    /// Why there is no link, as it has been told.
+    link_trouble: Option<String>,
     events: EventSocket,
     table: TableSocket,
     requests: mpsc::Receiver<ReplicatorRequest>,
@@ -131,7 +131,7 @@ impl Actor {
         let mut actor = Self {
             replicator: Replicator::new(config, start(), now),
             link: None,
-            link_trouble: false,
+            link_trouble: None,
             link_config,
             events,
             table,
@@ -320,7 +320,13 @@ impl Actor {
     }
 
     fn status(&self) -> status::Replication {
-        let sync = self.replicator.sync_state();
+        let mut sync = self.replicator.sync_state();
+        if self.link.is_none() {
+            let usual = format!("the link {} fails", self.link_config.interface);
+            let trouble = self.link_trouble.clone().unwrap_or(usual);
+            sync.in_sync &= self.replicator.role() == Role::Active;
+            sync.reason = format!("{}; no flows pass: {trouble}", sync.reason);
+        }
         let peer = self.replicator.peer(Instant::now());
         let statistics = self.replicator.statistics();
         status::Replication {
@@ -371,7 +377,7 @@ impl Actor {
         let link = LinkSocket::open(&self.link_config)?;
         info!(interface = self.link_config.interface, "replication link open");
         self.link = Some(link);
-        self.link_trouble = false;
+        self.link_trouble = None;
         self.look_after_mtu();
         Ok(())
     }
@@ -383,10 +389,12 @@ impl Actor {
         }
         if self.link.is_none()
             && let Err(error) = self.open_link()
-            && !std::mem::replace(&mut self.link_trouble, true)
         {
-            let error = anyhow::Error::new(error);
-            warn!("no replication until the link is there: {error:#}");
+            let trouble = format!("{:#}", anyhow::Error::new(error));
+            if self.link_trouble.as_ref() != Some(&trouble) {
+                warn!("no replication until the link is there: {trouble}");
+                self.link_trouble = Some(trouble);
+            }
         }
         self.look_after_mtu();
     }

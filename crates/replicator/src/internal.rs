@@ -118,7 +118,8 @@ impl Internal {
         };
         let reading = self.reading;
         let Some(entry) = self.table.get_mut(slot) else { return Learned::Nothing };
-        let made_now = change == Change::New || !entry.stage.is_alive();
+        let is_another = entry.stored.is_another_than(flow);
+        let made_now = change == Change::New || !entry.stage.is_alive() || is_another;
         if !entry.stage.is_alive() {
             self.dead -= 1;
             entry.stage = Stage::New;
@@ -228,6 +229,10 @@ impl Internal {
         let reading = self.reading;
         let Some(entry) = self.table.get_mut(slot) else { return Learned::Nothing };
         entry.reading = reading;
+        // Its end and its making may both be among the lost events.
+        if entry.stored.is_another_than(flow) {
+            entry.ours = committed;
+        }
         let mut newer = entry.stored.clone();
         newer.merge(flow);
         let revived = !entry.stage.is_alive();

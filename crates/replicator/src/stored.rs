@@ -92,6 +92,11 @@ impl Stored {
         *self = Self::pack(&merged, cleared);
     }
 
+    /// Whether the kernel numbers `flow` differently: it has been made anew with the same tuple.
+    pub(crate) fn is_another_than(&self, flow: &Flow) -> bool {
+        flow.id.is_some_and(|id| self.id.is_some_and(|known| known != id))
+    }
+
     /// Whether both say the same about everything that a peer is told, the timeout aside.
     pub(crate) fn says_the_same(&self, other: &Self) -> bool {
         self.reply == other.reply

@@ -117,6 +117,27 @@ fn what_was_ours_leaves_the_kernel_and_what_came_later_stays() {
 }
 
 #[test]
+fn a_flow_made_anew_while_events_were_lost_is_not_purged() {
+    let Some(node) = node() else { return };
+    let mut settings = config();
+    settings.event_buffer = TINY;
+    settings.purge_timeout = Duration::from_secs(4);
+    let mut router = Router::start(node, settings);
+    router.node.run(|| assert_eq!(make((0..20).map(flow)), 0)).unwrap();
+    router.become_active();
+    router.become_backup();
+    router.hold();
+    let others = || (100..200).map(flow);
+    router.node.run(|| assert_eq!((make(others()), remove(others())), (0, 0))).unwrap();
+    assert!(router.lost_events() > 0, "the test has to make the kernel lose events");
+    router.node.run(|| assert_eq!((remove([flow(7)]), make([flow(7)])), (0, 0))).unwrap();
+    router.release();
+    router.until("the purge", |status| status.statistics["purged"] > 0 && status.internal <= 1);
+    let left: Vec<_> = table(&router.node).iter().map(Flow::key).collect();
+    assert_eq!(left, [flow(7).key()]);
+}
+
+#[test]
 fn a_commit_before_the_time_is_up_calls_the_purge_off() {
     let (Some(node), Some(control)) = (node(), node()) else { return };
     let mut settings = config();
@@ -172,6 +193,8 @@ fn replication_goes_on_when_the_link_has_gone_and_come_back() {
         let loser = if gone == 0 { &active } else { &standby };
         delete_link(loser);
         if long {
+            let named = "; no flows pass: there is no interface eth1";
+            loser.until("the link's name", |status| status.reason.ends_with(named));
             standby.until("the truth", |status| !status.in_sync && !status.reason.is_empty());
         }
         let from = 100 * (number as u32 + 1);
@@ -183,14 +206,18 @@ fn replication_goes_on_when_the_link_has_gone_and_come_back() {
 }
 
 #[test]
-fn a_link_that_is_missing_at_the_start_is_used_when_it_comes() {
+fn a_link_that_is_missing_at_the_start_is_named_and_used_when_it_comes() {
     let (Some(node), Some(peer)) = (node(), node()) else { return };
     let mut active = Router::start(node, config());
     let standby = Router::start(peer, config());
     active.become_active();
     active.node.run(|| assert_eq!(make((0..100).map(flow)), 0)).unwrap();
     active.until("its own flows", |status| status.internal == 100);
-    standby.until("the truth", |status| !status.in_sync && status.external == 0);
+    for router in [&active, &standby] {
+        let reason = router.status().reason;
+        assert!(reason.ends_with("; no flows pass: there is no interface eth1"), "{reason}");
+    }
+    assert!(!standby.status().in_sync);
     let lan = Lan::new().unwrap();
     for (side, router) in [&active, &standby].into_iter().enumerate() {
         router.node.attach(&lan, &interface(side)).unwrap();
