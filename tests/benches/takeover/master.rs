@@ -11,7 +11,7 @@ use crate::{INTERVAL, MASTER, VIRTUAL, VRID};
 const PRIORITY: u8 = 200;
 const TTL: u32 = 255;
 
-/// Advertises in VRRPv3; on the wire nobody can tell it from a router.
+/// Advertises in VRRP version 3; on the wire nobody can tell it from a router.
 pub(crate) struct Master {
     sender: VrrpSender,
     advertisement: Vec<u8>,

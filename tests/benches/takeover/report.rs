@@ -14,6 +14,7 @@ pub(crate) fn print(contenders: &[Contender], prompt: bool) {
         "{} takeovers of each router, in turn; VRRPv3 every {INTERVAL:?}; no flow to commit.",
         contenders[0].delays_us.len()
     );
+    println!("{}", load());
     if !prompt {
         println!("Measured by an ordinary thread: add what it takes to be woken.");
     }
@@ -75,6 +76,15 @@ fn print_steps(name: &str, daemon: &Lockstep) {
             milliseconds(longest)
         );
     }
+}
+
+/// Who waits for a processor waits longer the more wait with it, and a takeover of ours passes
+/// from thread to thread: a long one on a busy machine says little.
+fn load() -> String {
+    let averages = std::fs::read_to_string("/proc/loadavg").unwrap();
+    let processors = std::thread::available_parallelism().unwrap();
+    let minute = averages.split(' ').next().unwrap_or_default();
+    format!("Load of the machine in the last minute: {minute} on {processors} processors.")
 }
 
 fn quantile(values: &[f64], share: f64) -> f64 {
