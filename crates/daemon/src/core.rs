@@ -138,7 +138,7 @@ impl Core {
         self.repeat_announcements(now);
         if self.elections.retry_is_due(now) {
             for state in self.interfaces.clone().into_values() {
-                self.interface(state);
+                self.interface(&state);
             }
         }
     }
@@ -157,7 +157,7 @@ impl Core {
     fn take(&mut self, event: CoreEvent) {
         match event {
             CoreEvent::Stepped { id, outcome } => self.feed(Event::Stepped { id, outcome }),
-            CoreEvent::Interface(state) => self.interface(state),
+            CoreEvent::Interface(state) => self.interface(&state),
             CoreEvent::Check { name, success, detail } => {
                 self.feed(Event::Check { name, success, detail });
             }
@@ -177,9 +177,9 @@ impl Core {
         }
     }
 
-    fn interface(&mut self, state: InterfaceState) {
+    fn interface(&mut self, state: &InterfaceState) {
         let now = Instant::now();
-        for (virtual_router, usable) in self.elections.interface(&state, now) {
+        for (virtual_router, usable) in self.elections.interface(state, now) {
             self.feed(Event::Interface { virtual_router, usable });
         }
         let before = self.interfaces.insert(state.name.clone(), state.clone());

@@ -27,9 +27,10 @@ use anyhow::Context as _;
 use lockstep_failover::Outcome;
 use lockstep_kernel::network::Network;
 use lockstep_routes::{
-    Actual, Change, Declared, Desired, Interest, Kind, Phases, Refusals, plan_kind,
+    Actual, Change, Declared, Desired, Interest, Kind, PROTOCOL_LOCKSTEP, Phases, Refusals,
+    plan_kind,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, error, info, warn};
 
 use crate::messages::{CoreEvent, InterfaceState, NetworkRequest};
@@ -38,7 +39,8 @@ use look::Schedule;
 use requests::{Order, Requests};
 
 /// Starts the thread in the caller's network namespace. When this returns, addresses that an
-/// earlier run has left are gone.
+/// earlier run has left are gone; nothing else is touched before `begin` says so, because a start
+/// that fails elsewhere must not have taken anybody's address away.
 ///
 /// # Errors
 /// When the kernel cannot be asked.
@@ -47,11 +49,12 @@ pub(crate) fn spawn(
     interfaces: BTreeSet<String>,
     requests: mpsc::Receiver<NetworkRequest>,
     core: mpsc::Sender<CoreEvent>,
+    begin: oneshot::Receiver<()>,
 ) -> anyhow::Result<JoinHandle<()>> {
     let (ready, started) = handshake::channel();
     let thread = thread::Builder::new()
         .name("network".to_owned())
-        .spawn(move || run(declared, interfaces, requests, core, &ready))
+        .spawn(move || run(declared, interfaces, requests, core, &ready, begin))
         .context("cannot start the network thread")?;
     started
         .recv()
@@ -66,6 +69,7 @@ fn run(
     requests: mpsc::Receiver<NetworkRequest>,
     core: mpsc::Sender<CoreEvent>,
     ready: &handshake::Sender<io::Result<()>>,
+    begin: oneshot::Receiver<()>,
 ) {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -78,6 +82,9 @@ fn run(
         };
         // Nobody waits any more only when the process is ending.
         drop(ready.send(Ok(())));
+        if begin.await.is_err() {
+            return;
+        }
         if let Err(error) = actor.run(requests).await {
             error!(%error, "links, addresses and routes are no longer watched");
         }
@@ -126,10 +133,10 @@ impl Actor {
             core,
             schedule: Schedule::new(Instant::now()),
         };
-        let (leaving, _): (Vec<_>, Vec<_>) =
-            plan_kind(actor.desired(), &actor.actual, Kind::Addresses)
-                .into_iter()
-                .partition(|change| matches!(change, Change::RemoveAddress { .. }));
+        let mut leaving = plan_kind(actor.desired(), &actor.actual, Kind::Addresses);
+        leaving.retain(|change| {
+            matches!(change, Change::RemoveAddress { .. }) && !actor.is_from_elsewhere(change)
+        });
         for change in &leaving {
             info!(%change, "left by an earlier run");
         }
@@ -185,6 +192,17 @@ impl Actor {
     }
 
     /// Carries out changes; returns those that the kernel has acknowledged.
+    /// Whether an address is removed that somebody else has added. It goes all the same when its
+    /// group begins: two routers must not have it.
+    fn is_from_elsewhere(&self, change: &Change) -> bool {
+        let Change::RemoveAddress { index, address, .. } = change else { return false };
+        self.actual.addresses.iter().any(|there| {
+            there.index == *index
+                && there.address == *address
+                && there.protocol != PROTOCOL_LOCKSTEP
+        })
+    }
+
     async fn carry_out<'a>(&mut self, changes: &'a [Change]) -> Vec<&'a Change> {
         if changes.is_empty() {
             return Vec::new();
@@ -196,6 +214,9 @@ impl Actor {
             let object = change.object();
             match answer {
                 Ok(()) => {
+                    if self.is_from_elsewhere(change) {
+                        warn!(%change, "it was not put there by lockstep: does keepalived still run here?");
+                    }
                     debug!(%change, "done");
                     self.refusals.accepted(&object);
                     self.actual.record(change);

@@ -50,16 +50,20 @@ pub(crate) fn run(config: &Path, socket: &Path) -> anyhow::Result<()> {
         },
         control_requests,
     )?;
+    let (begin, begun) = oneshot::channel();
     let network = network::spawn(
         config.declared.clone(),
         interfaces(&config),
         network_requests,
         core_sender.clone(),
+        begun,
     )?;
     let mut threads = vec![network, control];
     if let (Some(replication), Some(requests)) = (&config.replication, replicator_requests) {
         threads.push(replicator::spawn(replication.clone(), requests, core_sender.clone())?);
     }
+    // A thread that has ended meanwhile is found out below.
+    let _ = begin.send(());
     let actors = Actors {
         network: network_sender.clone(),
         replicator: replicator_sender.clone(),

@@ -48,8 +48,12 @@ impl Router {
         let (requests, request_queue) = mpsc::channel(QUEUE);
         let (core, events) = mpsc::channel(QUEUE);
         let interfaces = BTreeSet::from(["eth0".to_owned(), "eth7".to_owned()]);
-        let thread =
-            node.run(|| spawn(declared.clone(), interfaces, request_queue, core)).unwrap().unwrap();
+        let (begin, begun) = oneshot::channel();
+        begin.send(()).unwrap();
+        let thread = node
+            .run(|| spawn(declared.clone(), interfaces, request_queue, core, begun))
+            .unwrap()
+            .unwrap();
         let thread = Some(thread);
         Self { node, lan, requests, events, thread, steps: 0, restored: 0, heard: BTreeMap::new() }
     }
