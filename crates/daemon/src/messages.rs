@@ -10,7 +10,7 @@
 //! ```
 //!
 //! An actor answers every request that carries a [`StepId`] with exactly one
-//! [`CoreEvent::Stepped`], and carries its requests out in the order they came.
+//! [`CoreEvent::Stepped`], and carries steps out in the order they came; questions may wait.
 
 use lockstep_failover::{Outcome, State, Step, StepId};
 use tokio::sync::oneshot;
