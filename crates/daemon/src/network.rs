@@ -2,7 +2,7 @@
 //!
 //! Level-triggered: whatever has happened, it looks at what the kernel has and does what is
 //! missing. It looks after every announcement of the kernel (a few of them together), after lost
-//! announcements, when a refused change is due again, and every [`INTERVAL`], because the kernel
+//! announcements, when a refused change is due again, and every ten seconds, because the kernel
 //! drops routes at a link's down without saying so. Links and addresses are few and looked at at
 //! once; routes may be many, and reading them neither holds up a step nor the news of a link.
 //! The steps of a transition move a group from one side to the other and are carried out before
