@@ -137,7 +137,8 @@ impl Invariants {
     }
 }
 
-/// How long two routers need at most to settle once nothing goes wrong any more.
-pub(crate) const SETTLE: Duration = Duration::from_secs(30);
+/// How long two routers need at most to settle once nothing goes wrong any more: what a peer that came
+/// back empty did not confirm is kept for the purge time of a minute.
+pub(crate) const SETTLE: Duration = Duration::from_secs(90);
 
 const _: () = assert!(MASTER_DOWN_INTERVAL.as_millis() == 4 * INTERVAL.as_millis());
