@@ -2,7 +2,8 @@
 //!
 //! Owns the advertisement sockets and the timers, so that an advertisement is never late because
 //! flows are committed, tables dumped or hooks run: those are other threads' work, asked for with
-//! messages that never wait. Decides nothing: `vrrp` and `failover` do.
+//! messages that never wait. `vrrp` and `failover` decide; only when announcements are made again is
+//! decided here.
 
 mod election;
 mod report;
