@@ -30,6 +30,10 @@ mod surroundings;
 mod virtual_router;
 mod words;
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
 use lockstep_failover as failover;
 use lockstep_replicator as replicator;
 use lockstep_routes as routes;
@@ -53,6 +57,10 @@ pub struct Config {
     pub replication: Option<replicator::Config>,
     /// Links, addresses (the virtual routers' too), routes and rules.
     pub declared: routes::Declared,
+    /// How the thread that advertises is scheduled.
+    pub scheduling: Scheduling,
+    /// By interface: least time between two announcements there. None where it is not named.
+    pub announcement_intervals: BTreeMap<String, Duration>,
 }
 
 /// One virtual router and where it lives.
@@ -66,4 +74,43 @@ pub struct VirtualRouter {
     pub interface: String,
     /// Its election.
     pub vrrp: vrrp::Config,
+    /// The address to advertise from; the interface's first of the family (IPv6: link-local)
+    /// unless set. It need not be on any interface.
+    pub source: Option<IpAddr>,
+    /// The name of the interface with the virtual MAC address, one of
+    /// [`routes::Declared::virtual_links`], when the virtual router has one: it advertises, and has
+    /// its addresses, there, and listens on [`VirtualRouter::interface`].
+    pub virtual_link: Option<String>,
+    /// Whether packets to the virtual addresses themselves are let in (RFC 9568 §6.1 `Accept_Mode`);
+    /// an address owner always does.
+    pub accept: bool,
+    /// How the addresses are announced.
+    pub announce: Announce,
+}
+
+/// How often the virtual addresses are announced by gratuitous ARP or unsolicited neighbour
+/// advertisements.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Announce {
+    /// When announcements are made, counted from becoming master; the first is 0.
+    pub after: Vec<Duration>,
+    /// Time between announcements of a master that has made all of those; `None` for no more.
+    pub refresh: Option<Duration>,
+}
+
+impl Default for Announce {
+    /// At once, and again for neighbours that lost one.
+    fn default() -> Self {
+        let after = [0, 100, 1_000, 5_000].map(Duration::from_millis).to_vec();
+        Self { after, refresh: None }
+    }
+}
+
+/// How the thread that advertises is scheduled.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Scheduling {
+    /// Its `SCHED_RR` priority, 1 to 99; `None` for ordinary scheduling.
+    pub real_time: Option<u8>,
+    /// Whether its memory may not be paged out.
+    pub lock_memory: bool,
 }

@@ -1,5 +1,7 @@
 //! The whole file: syntax first, then every section, then what they say of each other.
 
+use std::collections::BTreeMap;
+
 use lockstep_routes::Declared;
 use toml::de::DeTable;
 
@@ -8,8 +10,8 @@ use crate::problem::{Problem, Report};
 use crate::reader::Table;
 use crate::surroundings::Surroundings;
 use crate::{
-    Config, VirtualRouter, defaults, group, network, replication, route, schema, virtual_router,
-    words,
+    Announce, Config, Scheduling, VirtualRouter, defaults, group, network, replication, route,
+    schema, virtual_router, words,
 };
 
 /// A configuration that can be used, and what is odd about it.
@@ -78,6 +80,7 @@ fn read(report: &Report, entries: &DeTable<'_>, surroundings: &Surroundings) -> 
         routes: route::routes(&root, &tables, &groups),
         rules: route::rules(&root, &tables, &groups),
         tables: Vec::new(),
+        virtual_links: Vec::new(),
     };
     declared.tables = tables.into_list();
 
@@ -91,10 +94,27 @@ fn read(report: &Report, entries: &DeTable<'_>, surroundings: &Surroundings) -> 
         .filter_map(|router| {
             let group = groups.of(router.name.get_ref())?;
             let (name, interface) = (router.name.into_inner(), router.interface?.into_inner());
-            Some(VirtualRouter { name, group, interface, vrrp: router.vrrp? })
+            Some(VirtualRouter {
+                name,
+                group,
+                interface,
+                vrrp: router.vrrp?,
+                source: None,
+                virtual_link: None,
+                accept: true,
+                announce: Announce::default(),
+            })
         })
         .collect();
-    Some(Config { router_id: router_id?, virtual_routers, failover, replication, declared })
+    Some(Config {
+        router_id: router_id?,
+        virtual_routers,
+        failover,
+        replication,
+        declared,
+        scheduling: Scheduling::default(),
+        announcement_intervals: BTreeMap::new(),
+    })
 }
 
 fn router_id(root: &Table<'_>, surroundings: &Surroundings) -> Option<String> {

@@ -87,14 +87,12 @@ fn read_one(
 
     let vrrp = (|| {
         Some(Config {
-            vrid: *vrid.as_ref()?.get_ref(),
-            version: version?,
-            family: family?,
             priority: priority?,
             preempt: preempt?,
             advertisement_interval: interval?,
             authentication: authentication?,
             addresses: addresses.as_ref()?.iter().map(|address| address.address.addr()).collect(),
+            ..Config::new(*vrid.as_ref()?.get_ref(), version?, family?)
         })
     })();
     ReadVirtualRouter {

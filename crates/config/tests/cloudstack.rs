@@ -11,7 +11,7 @@ use lockstep_routes::{
     Address, Condition, Declared, Fwmark, Link, PROTOCOL_LOCKSTEP, Route, RouteKind, Rule, Scope,
     TableId, When,
 };
-use lockstep_vrrp::{Authentication, Family, Password, Priority, Version, Vrid};
+use lockstep_vrrp::{Authentication, Family, Password, Version, Vrid};
 
 /// Everything such a file says, in the least words.
 const FILE: &str = r#"
@@ -88,15 +88,16 @@ fn virtual_router() -> VirtualRouter {
         group: "gateway".to_owned(),
         interface: "eth0".to_owned(),
         vrrp: lockstep_vrrp::Config {
-            vrid: Vrid::new(51).unwrap(),
-            version: Version::V2,
-            family: Family::Ipv4,
-            priority: Priority::new(100).unwrap(),
             preempt: false,
             advertisement_interval: Duration::from_secs(1),
             authentication: Authentication::Pass(Password::new("9YasrrhZ").unwrap()),
             addresses: vec!["10.1.1.1".parse().unwrap()],
+            ..lockstep_vrrp::Config::new(Vrid::new(51).unwrap(), Version::V2, Family::Ipv4)
         },
+        source: None,
+        virtual_link: None,
+        accept: true,
+        announce: lockstep_config::Announce::default(),
     }
 }
 
@@ -213,6 +214,7 @@ fn declared() -> Declared {
         ]
         .map(|(name, number)| (name.to_owned(), TableId(number)))
         .to_vec(),
+        virtual_links: Vec::new(),
     }
 }
 

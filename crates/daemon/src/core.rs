@@ -228,6 +228,9 @@ impl Core {
             Action::PreemptAllowed { virtual_router, allowed } => {
                 self.elections.preempt_allowed(&virtual_router, allowed, Instant::now());
             }
+            Action::Priority { virtual_router, priority } => {
+                self.elections.prioritise(&virtual_router, priority, Instant::now());
+            }
             Action::Stopped { group } => self.stopped.push(group),
             Action::Step { id, group, step, from, to, reason } => {
                 if step == Step::StopClaiming || step == Step::Claim {

@@ -110,6 +110,14 @@ pub enum Action {
         /// Whether it may.
         allowed: bool,
     },
+    /// The priority of a virtual router from now on: the configured one with what tracking adds
+    /// and takes away, 1 to 254, or 255 for an address owner.
+    Priority {
+        /// Its name.
+        virtual_router: String,
+        /// The priority in force.
+        priority: u8,
+    },
     /// Carry out a step and answer with [`Event::Stepped`]. `StopClaiming` towards `backup` says
     /// nothing on the wire; towards `fault` and `stopped` it sends priority 0.
     Step {

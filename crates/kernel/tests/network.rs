@@ -110,6 +110,7 @@ fn cloudstack() -> Declared {
             ..rule(32_000, TABLE_ETH2)
         }],
         tables: vec![("Table_eth2".to_owned(), TABLE_ETH2)],
+        virtual_links: Vec::new(),
     }
 }
 
@@ -168,6 +169,7 @@ fn every_kind_of_object_is_added_dumped_replaced_and_removed() {
                 Rule { oif: Some("lo".to_owned()), ipv6: true, ..rule(104, LARGE) },
             ],
             tables: Vec::new(),
+            virtual_links: Vec::new(),
         };
         let phases = Phases::default();
         world.settle(&declared, &phases).await;

@@ -12,8 +12,7 @@ use lockstep_kernel::vrrp::{AdvertisementSocket, Announcer};
 use lockstep_sys::packet::link_address;
 use lockstep_vrrp::{
     Advertisement, Authentication, Config, Datagram, Encoder, Endpoints, Family, PROTOCOL_AH,
-    Packet, Password, Priority, Rejection, Version, Vrid, gratuitous_arp, judge,
-    neighbour_advertisement,
+    Packet, Password, Rejection, Version, Vrid, gratuitous_arp, judge, neighbour_advertisement,
 };
 use nix::net::if_::if_nametoindex;
 use rtnetlink::{LinkUnspec, LinkVeth};
@@ -374,19 +373,15 @@ fn recorded(pcap: &[u8]) -> Vec<Vec<u8>> {
 }
 
 fn advertise(config: &Config, source: &str) -> Packet {
-    Encoder::default().packet(&Advertisement::of(config, 150), source.parse().unwrap())
+    let advertisement = Advertisement::of(config, 150);
+    Encoder::new(config).packets(&advertisement, source.parse().unwrap()).remove(0)
 }
 
 fn password() -> Config {
     Config {
-        vrid: Vrid::new(51).unwrap(),
-        version: Version::V2,
-        family: Family::Ipv4,
-        priority: Priority::DEFAULT,
-        preempt: true,
-        advertisement_interval: Duration::from_secs(1),
         authentication: Authentication::Pass(Password::new("9YasrrhZ").unwrap()),
         addresses: vec!["10.51.0.1".parse().unwrap()],
+        ..Config::new(Vrid::new(51).unwrap(), Version::V2, Family::Ipv4)
     }
 }
 

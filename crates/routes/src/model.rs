@@ -210,4 +210,18 @@ pub struct Declared {
     pub rules: Vec<Rule>,
     /// Names of tables, for people.
     pub tables: Vec<(String, TableId)>,
+    /// Interfaces of our own with a virtual MAC address.
+    pub virtual_links: Vec<VirtualLink>,
+}
+
+/// An interface that carries a virtual router's MAC address (RFC 9568 §7.3): a macvlan in private
+/// mode on top of another, there for as long as the daemon runs.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct VirtualLink {
+    /// Its name.
+    pub name: String,
+    /// The interface below.
+    pub parent: String,
+    /// `00:00:5e:00:01:VRID` for IPv4, `00:00:5e:00:02:VRID` for IPv6.
+    pub mac: [u8; 6],
 }

@@ -119,7 +119,7 @@ prop_compose! {
         rules in vec(rule(), 0..4),
     ) -> Declared {
         let links = link.map(|up| Link { interface: "eth1".to_owned(), up }).into_iter().collect();
-        Declared { links, addresses, routes, rules, tables: Vec::new() }
+        Declared { links, addresses, routes, rules, tables: Vec::new(), virtual_links: Vec::new() }
     }
 }
 

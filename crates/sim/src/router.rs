@@ -17,8 +17,7 @@ use lockstep_replicator::{
     PeerProtocol, Replicator, Role, Start,
 };
 use lockstep_vrrp::{
-    self as vrrp, Authentication, Datagram, Encoder, Family, Priority, StateName, Version,
-    VirtualRouter, Vrid,
+    self as vrrp, Datagram, Encoder, Family, Priority, StateName, Version, VirtualRouter, Vrid,
 };
 
 use crate::kernel::{Kernel, KernelChange};
@@ -118,15 +117,16 @@ impl Router {
         self.starts += 1;
         let priority = if self.number == 0 { 150 } else { 100 };
         let sequence = 1_700_000_000 + self.starts * 1_000 + rng.u32(..500);
+        let settings = virtual_router(priority, self.preempt);
         let mut daemon = Daemon {
-            election: VirtualRouter::new(virtual_router(priority, self.preempt)),
+            encoder: Encoder::new(&settings),
+            election: VirtualRouter::new(settings),
             failover: Failover::new(&group(), now),
             replicator: Replicator::new(
                 replication(),
                 Start { first_sequence: sequence, secret: rng.u64(..), max_datagram: 1472 },
                 now,
             ),
-            encoder: Encoder::default(),
             network: VecDeque::new(),
             storage: VecDeque::new(),
             commit: None,
@@ -329,8 +329,9 @@ impl Daemon {
         for action in actions {
             let event = match action {
                 vrrp::Action::Send(advertisement) => {
-                    let packet = self.encoder.packet(&advertisement, address(number));
-                    effects.push(Effect::Send(Packet::Vrrp(packet.bytes)));
+                    let packets = self.encoder.packets(&advertisement, address(number));
+                    let sent = packets.into_iter().map(|packet| Packet::Vrrp(packet.bytes));
+                    effects.extend(sent.map(Effect::Send));
                     continue;
                 }
                 vrrp::Action::Elected { reason } => VirtualRouterEvent::Elected { reason },
@@ -338,7 +339,11 @@ impl Daemon {
                 vrrp::Action::Superseded { reason, .. } => {
                     VirtualRouterEvent::Superseded { reason }
                 }
-                vrrp::Action::StateChanged { .. } | vrrp::Action::Rejected { .. } => continue,
+                vrrp::Action::StateChanged { .. }
+                | vrrp::Action::Rejected { .. }
+                | vrrp::Action::Withheld { .. }
+                | vrrp::Action::Conflict { .. }
+                | vrrp::Action::Overslept { .. } => continue,
             };
             let event = failover::Event::VirtualRouter { name: NAME.to_owned(), event };
             self.feed(number, event, now, effects);
@@ -372,6 +377,11 @@ impl Daemon {
             }
             failover::Action::PreemptAllowed { allowed, .. } => {
                 let actions = self.election.handle(vrrp::Event::PreemptAllowed(allowed), now);
+                self.carry_out(number, actions, now, effects);
+            }
+            failover::Action::Priority { priority, .. } => {
+                let priority = Priority::new(priority).expect("not 0");
+                let actions = self.election.handle(vrrp::Event::Priority(priority), now);
                 self.carry_out(number, actions, now, effects);
             }
             failover::Action::Stopped { .. } => {}
@@ -546,14 +556,11 @@ fn interface(usable: Result<(), String>) -> failover::Event {
 
 fn virtual_router(priority: u8, preempt: bool) -> vrrp::Config {
     vrrp::Config {
-        vrid: Vrid::new(51).expect("not 0"),
-        version: Version::V3,
-        family: Family::Ipv4,
         priority: Priority::new(priority).expect("not 0"),
         preempt,
         advertisement_interval: INTERVAL,
-        authentication: Authentication::None,
         addresses: vec![Ipv4Addr::new(10, 1, 1, 1).into()],
+        ..vrrp::Config::new(Vrid::new(51).expect("not 0"), Version::V3, Family::Ipv4)
     }
 }
 

@@ -62,6 +62,8 @@ pub struct AuthenticationData {
     pub kind: u8,
     /// The 8 bytes after the addresses, zero unless the type is 1.
     pub data: [u8; 8],
+    /// The number in the authentication header; 0 without one.
+    pub sequence: u32,
 }
 
 /// Why some bytes are no advertisement.
@@ -157,7 +159,7 @@ impl Advertisement {
         let (interval, format) = match version {
             Version::V2 => {
                 let data = rest.first_chunk().copied().unwrap_or_default();
-                let authentication = AuthenticationData { kind: byte_4, data };
+                let authentication = AuthenticationData { kind: byte_4, data, sequence: 0 };
                 (Duration::from_secs(byte_5.into()), Format::V2(authentication))
             }
             Version::V3 => {
@@ -231,9 +233,11 @@ impl AuthenticationData {
     /// What goes on the wire for `authentication`.
     pub fn of(authentication: &Authentication) -> Self {
         match authentication {
-            Authentication::None => Self { kind: authentication.kind(), data: [0; 8] },
+            Authentication::None | Authentication::Header(_) => {
+                Self { kind: authentication.kind(), data: [0; 8], sequence: 0 }
+            }
             Authentication::Pass(password) => {
-                Self { kind: authentication.kind(), data: password.bytes() }
+                Self { kind: authentication.kind(), data: password.bytes(), sequence: 0 }
             }
         }
     }

@@ -18,13 +18,89 @@ pub struct Config {
     pub priority: Priority,
     /// Whether a router of higher priority takes mastership from a working master.
     pub preempt: bool,
+    /// How long a working master of lower priority is let be before it is replaced, counted from
+    /// its first advertisement heard; 0 to 1000 s. A dead master is replaced at once.
+    pub preempt_delay: Duration,
     /// Time between advertisements: whole seconds 1 to 255 in version 2, 10 ms to 40.95 s in
     /// steps of 10 ms in version 3.
     pub advertisement_interval: Duration,
     /// How advertisements are authenticated; version 3 has none.
     pub authentication: Authentication,
+    /// Which checksum version 3 sends over IPv4; either is accepted.
+    pub checksum: ChecksumDialect,
+    /// To whom advertisements go and from whom they are heeded.
+    pub transport: Transport,
+    /// What to do instead of taking over while a neighbour is heard and not understood.
+    pub misunderstood: WhenMisunderstood,
+    /// How long after its start a router that has heard nothing for its VRID elects itself at the
+    /// earliest; 0 for as soon as the master down interval has passed. An address owner does not
+    /// wait.
+    pub startup_limit: Duration,
     /// The virtual addresses that are advertised, at most 255, in the order of the configuration.
     pub addresses: Vec<IpAddr>,
+}
+
+impl Config {
+    /// The defaults of RFC 9568 §6.1: priority 100, preempting, an advertisement each second to the
+    /// group, no authentication, no addresses yet.
+    pub fn new(vrid: Vrid, version: Version, family: Family) -> Self {
+        Self {
+            vrid,
+            version,
+            family,
+            priority: Priority::DEFAULT,
+            preempt: true,
+            preempt_delay: Duration::ZERO,
+            advertisement_interval: Duration::from_secs(1),
+            authentication: Authentication::None,
+            checksum: ChecksumDialect::PseudoHeader,
+            transport: Transport::Multicast,
+            misunderstood: WhenMisunderstood::TakeOver,
+            startup_limit: Duration::ZERO,
+            addresses: Vec::new(),
+        }
+    }
+}
+
+/// Which reading of the version 3 checksum over IPv4 is sent.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum ChecksumDialect {
+    /// Over the pseudo header and the message: RFC 5798 as keepalived, FRR and wireshark read it.
+    #[default]
+    PseudoHeader,
+    /// Over the message alone: RFC 9568 §5.2.8.
+    MessageAlone,
+}
+
+/// To whom advertisements go and from whom they are heeded.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub enum Transport {
+    /// The family's group on the link; TTL 255 both ways (RFC 9568 §5.1.1.3).
+    #[default]
+    Multicast,
+    /// Each peer by itself, for networks without multicast. No RFC describes it; keepalived's
+    /// habits are followed.
+    Unicast {
+        /// The other routers, none twice, of the family of the virtual router.
+        peers: Vec<IpAddr>,
+        /// TTL or hop limit sent, 1 to 255.
+        ttl: u8,
+        /// Least TTL or hop limit heeded; 0 for any, because a peer may be some hops away and
+        /// keepalived sends 64 over IPv6.
+        minimum_ttl: u8,
+    },
+}
+
+/// What a backup does when its master down timer fires and a neighbour has been heard for our VRID
+/// whose advertisements it had to refuse.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum WhenMisunderstood {
+    /// Takes over all the same, as the RFC has it: two masters are possible.
+    #[default]
+    TakeOver,
+    /// Stays backup and says so. Whoever can send to the link can then keep this router from
+    /// taking over.
+    StayBackup,
 }
 
 /// A virtual router identifier, 1 to 255.
@@ -112,6 +188,9 @@ pub enum Authentication {
     None,
     /// Type 1: a password in clear. It stops accidents, not attackers.
     Pass(Password),
+    /// Type 2: an IP authentication header around the advertisement, HMAC-MD5-96 keyed with the
+    /// password and numbered against replay (RFC 2402, RFC 2403).
+    Header(Password),
 }
 
 impl Authentication {
@@ -120,6 +199,7 @@ impl Authentication {
         match self {
             Self::None => 0,
             Self::Pass(_) => 1,
+            Self::Header(_) => 2,
         }
     }
 }

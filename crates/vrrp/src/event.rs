@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use crate::advertisement::Advertisement;
+use crate::config::{Config, Priority};
 use crate::verdict::Rejection;
 
 /// RFC 9568 §6.4. Each state owns the timer that runs in it, so a stale timer cannot exist.
@@ -90,6 +91,12 @@ pub enum Event {
     PreemptAllowed(bool),
     /// The interface's primary address is another now.
     PrimaryAddress(IpAddr),
+    /// The priority in force from now on: the configured one with what tracking adds and takes
+    /// away. It never changes for an address owner.
+    Priority(Priority),
+    /// The settings are other ones now; VRID and family stay. Nothing on the wire and in the state
+    /// changes that does not follow from the difference.
+    Configure(Box<Config>),
 }
 
 /// What the caller does, in the order given.
@@ -126,6 +133,24 @@ pub enum Action {
         source: IpAddr,
         /// What is wrong.
         rejection: Rejection,
+    },
+    /// This router should be master and is not, because a neighbour is heard that it does not
+    /// understand ([`crate::WhenMisunderstood::StayBackup`]); said once until that changes.
+    Withheld {
+        /// Why, for people.
+        reason: String,
+    },
+    /// This master heard another one that has to give way: announce the addresses again, because
+    /// the link may have learned the wrong place.
+    Conflict {
+        /// The other master.
+        with: IpAddr,
+    },
+    /// The router was not scheduled for so long that another may be master by now; it listens
+    /// before it does what was due.
+    Overslept {
+        /// How late it was.
+        late: Duration,
     },
 }
 

@@ -26,7 +26,8 @@ pub use address_list::AddressListDifference;
 pub use advertisement::{Advertisement, AuthenticationData, DecodeError, Format, MAX_ADDRESSES};
 pub use announcement::{announcement, gratuitous_arp, neighbour_advertisement};
 pub use config::{
-    Authentication, Config, Family, InvalidPassword, Password, Priority, Version, Vrid,
+    Authentication, ChecksumDialect, Config, Family, InvalidPassword, Password, Priority,
+    Transport, Version, Vrid, WhenMisunderstood,
 };
 pub use event::{Action, Event, Heard, State, StateName};
 pub use neighbours::{MAX_NEIGHBOURS, Misunderstood};

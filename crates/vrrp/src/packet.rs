@@ -7,7 +7,7 @@ use pnet::packet::ipv4::{self, Ipv4Packet, MutableIpv4Packet};
 use pnet::packet::ipv6::MutableIpv6Packet;
 
 use crate::advertisement::Advertisement;
-use crate::config::{Family, Vrid};
+use crate::config::{Config, Family, Vrid};
 
 /// The IP protocol number of VRRP.
 pub const PROTOCOL: u8 = 112;
@@ -94,6 +94,8 @@ pub struct Datagram {
     pub endpoints: Endpoints,
     /// TTL or hop limit on arrival.
     pub ttl: u8,
+    /// The IPv4 identification, which an authentication header covers; 0 over IPv6.
+    pub identification: u16,
     /// [`PROTOCOL`] or [`PROTOCOL_AH`].
     pub protocol: u8,
     /// What follows the IP header.
@@ -128,6 +130,7 @@ impl Datagram {
                 destination: header.get_destination().octets().into(),
             },
             ttl: header.get_ttl(),
+            identification: header.get_identification(),
             protocol: header.get_next_level_protocol().0,
             payload: bytes.get(start..end).ok_or(invalid)?.to_vec(),
         })
@@ -154,18 +157,24 @@ pub struct Packet {
 }
 
 /// Wraps the advertisements of one virtual router, counting them in the IPv4 identification.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Encoder {
     identification: u16,
 }
 
 impl Encoder {
-    /// The packet that carries `advertisement` from `source` to the group of its family.
+    /// The encoder for a virtual router with these settings.
+    pub fn new(_config: &Config) -> Self {
+        Self { identification: 0 }
+    }
+
+    /// The packets that carry `advertisement` from `source`: one to the group of its family, or
+    /// one to each unicast peer.
     ///
     /// keepalived's header is matched byte for byte, so that an operator who compares captures,
     /// or a switch that filters on them, sees no difference: class CS6, no fragmentation flags,
     /// identification 1, 2, 3 … without 0 (which the kernel would replace).
-    pub fn packet(&mut self, advertisement: &Advertisement, source: IpAddr) -> Packet {
+    pub fn packets(&mut self, advertisement: &Advertisement, source: IpAddr) -> Vec<Packet> {
         let endpoints = Endpoints::to_group(source);
         let message = advertisement.encode(&endpoints);
         let bytes = match endpoints {
@@ -175,7 +184,7 @@ impl Encoder {
             }
             Endpoints::Ipv6 { source, destination } => ipv6_packet(source, destination, &message),
         };
-        Packet { destination: endpoints.destination(), bytes }
+        vec![Packet { destination: endpoints.destination(), bytes }]
     }
 }
 

@@ -145,6 +145,7 @@ impl VirtualRouter {
                 self.allow_preemption(allowed);
                 Vec::new()
             }
+            (_, Event::Priority(_) | Event::Configure(_)) => Vec::new(),
         }
     }
 

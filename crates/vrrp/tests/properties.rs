@@ -25,7 +25,9 @@ proptest! {
 
     #[test]
     fn a_whole_packet_comes_back_as_it_was_sent((advertisement, endpoints) in sendable()) {
-        let packet = Encoder::default().packet(&advertisement, endpoints.source());
+        let packet = Encoder::new(&config(100, true, Version::V3))
+            .packets(&advertisement, endpoints.source())
+            .remove(0);
         if packet.destination.is_ipv4() {
             let datagram = Datagram::from_ipv4(&packet.bytes).unwrap();
             prop_assert_eq!(datagram.endpoints, Endpoints::to_group(endpoints.source()));
@@ -51,7 +53,7 @@ proptest! {
         ttl in prop_oneof![Just(255), any::<u8>()],
         protocol in prop_oneof![Just(PROTOCOL), Just(51), any::<u8>()],
     ) {
-        let datagram = Datagram { endpoints, ttl, protocol, payload };
+        let datagram = Datagram { endpoints, ttl, identification: 0, protocol, payload };
         let mut router = VirtualRouter::new(config(100, true, Version::V2));
         let refused = judge(router.config(), &datagram).is_err();
         let actions = router.receive(&datagram, start_of_time());
@@ -202,7 +204,13 @@ impl Watched {
         let (actions, event) = match happening {
             Happening::Packet(payload) => {
                 let endpoints = Endpoints::to_group(address(9));
-                let datagram = Datagram { endpoints, ttl: 255, protocol: PROTOCOL, payload };
+                let datagram = Datagram {
+                    endpoints,
+                    ttl: 255,
+                    identification: 0,
+                    protocol: PROTOCOL,
+                    payload,
+                };
                 (self.router.receive(&datagram, self.now), None)
             }
             other => {
@@ -265,7 +273,10 @@ impl Watched {
                 | Action::Elected { .. }
                 | Action::Deferred
                 | Action::Superseded { .. }
-                | Action::Rejected { .. } => None,
+                | Action::Rejected { .. }
+                | Action::Withheld { .. }
+                | Action::Conflict { .. }
+                | Action::Overslept { .. } => None,
             })
             .collect();
         if before.name() == after.name() {
@@ -310,7 +321,11 @@ impl Watched {
                 }
                 Action::StateChanged { to, .. } => self.elected &= *to == StateName::Backup,
                 Action::Superseded { .. } => prop_assert_eq!(after.name(), StateName::Backup),
-                Action::Send(_) | Action::Rejected { .. } => (),
+                Action::Send(_)
+                | Action::Rejected { .. }
+                | Action::Withheld { .. }
+                | Action::Conflict { .. }
+                | Action::Overslept { .. } => (),
             }
         }
         self.elected &= event != Some(&Event::Relinquish);
@@ -334,7 +349,7 @@ fn sendable() -> impl Strategy<Value = (Advertisement, Endpoints)> {
             (vec(address_of(family), 0..=255), any::<(u8, [u8; 8])>()).prop_map(
                 move |(addresses, (kind, data))| {
                     let format = if version_2 {
-                        Format::V2(AuthenticationData { kind, data })
+                        Format::V2(AuthenticationData { kind, data, sequence: 0 })
                     } else {
                         Format::V3
                     };
@@ -384,17 +399,14 @@ fn recorded() -> Vec<Vec<u8>> {
 
 fn config(priority: u8, preempt: bool, version: Version) -> Config {
     Config {
-        vrid: Vrid::new(51).unwrap(),
-        version,
-        family: Family::Ipv4,
         priority: Priority::new(priority).unwrap(),
         preempt,
-        advertisement_interval: Duration::from_secs(1),
         authentication: match version {
             Version::V2 => Authentication::Pass(Password::new("9YasrrhZ").unwrap()),
             Version::V3 => Authentication::None,
         },
         addresses: vec![address(100)],
+        ..Config::new(Vrid::new(51).unwrap(), version, Family::Ipv4)
     }
 }
 

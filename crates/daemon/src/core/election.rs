@@ -13,7 +13,7 @@ use anyhow::{Context as _, anyhow};
 use lockstep_failover::VirtualRouterEvent;
 use lockstep_kernel::sysctl;
 use lockstep_kernel::vrrp::{AdvertisementSocket, Announcer};
-use lockstep_vrrp::{Action, Datagram, Encoder, Event, Family, StateName, VirtualRouter};
+use lockstep_vrrp::{Action, Datagram, Encoder, Event, Family, Priority, StateName, VirtualRouter};
 use tracing::{debug, info, warn};
 
 use crate::messages::{InterfaceState, LinkState};
@@ -61,8 +61,8 @@ impl Elections {
         let router = |router: &lockstep_config::VirtualRouter| Router {
             group: router.group.clone(),
             interface: router.interface.clone(),
+            encoder: Encoder::new(&router.vrrp),
             machine: VirtualRouter::new(router.vrrp.clone()),
-            encoder: Encoder::default(),
             usable: None,
             primary: None,
             send_errors: 0,
@@ -147,6 +147,13 @@ impl Elections {
 
     pub(super) fn preempt_allowed(&mut self, name: &str, allowed: bool, now: Instant) {
         self.event(name, Event::PreemptAllowed(allowed), now);
+    }
+
+    /// Sets the priority in force.
+    pub(super) fn prioritise(&mut self, name: &str, priority: u8, now: Instant) {
+        if let Some(priority) = Priority::new(priority) {
+            self.event(name, Event::Priority(priority), now);
+        }
     }
 
     /// Makes a virtual router master and advertises it.
@@ -300,6 +307,9 @@ impl Elections {
                     warn!(name, "{source} sends {rejection}");
                     continue;
                 }
+                Action::Withheld { .. } | Action::Conflict { .. } | Action::Overslept { .. } => {
+                    continue;
+                }
                 Action::Elected { reason } => VirtualRouterEvent::Elected { reason },
                 Action::Deferred => VirtualRouterEvent::Deferred,
                 Action::Superseded { reason, .. } => VirtualRouterEvent::Superseded { reason },
@@ -319,8 +329,11 @@ impl Router {
     ) {
         let result = match (self.primary, socket) {
             (Some(primary), Some(socket)) => {
-                let packet = self.encoder.packet(advertisement, primary);
-                socket.send(&packet).map_err(|error| error.to_string())
+                let packets = self.encoder.packets(advertisement, primary);
+                packets
+                    .iter()
+                    .try_for_each(|packet| socket.send(packet))
+                    .map_err(|error| error.to_string())
             }
             (None, _) => Err("no address to send from".to_owned()),
             (_, None) => Err("no socket".to_owned()),

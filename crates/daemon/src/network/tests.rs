@@ -214,6 +214,7 @@ pub(super) fn declared() -> Declared {
             condition: Condition::ALWAYS,
         }],
         tables: vec![("static_route".to_owned(), TableId(100))],
+        virtual_links: Vec::new(),
     }
 }
 

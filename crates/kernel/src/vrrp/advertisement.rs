@@ -235,6 +235,7 @@ fn read_ipv6(socket: &Socket) -> io::Result<Datagram> {
     Ok(Datagram {
         endpoints: Endpoints::Ipv6 { source, destination },
         ttl,
+        identification: 0,
         protocol: PROTOCOL,
         payload: buffer[..length].to_vec(),
     })

@@ -537,7 +537,7 @@ fn sent_and_received_are_counted() {
 fn the_data_of_authentication_type_0_is_ignored() {
     let none = Config { authentication: Authentication::None, ..config() };
     let mut odd = Advertisement::of(&none, 150);
-    odd.format = Format::V2(AuthenticationData { kind: 0, data: [7; 8] });
+    odd.format = Format::V2(AuthenticationData { kind: 0, data: [7; 8], sequence: 0 });
     let datagram = wrapped(&odd, HIGH);
     assert!(crate::judge(&none, &datagram).is_ok());
 }
@@ -555,7 +555,7 @@ fn ipv6_is_elected_like_ipv4() {
     drop(router.handle(Event::Claim, begin));
     let endpoints = Endpoints::to_group(address("fe80::b"));
     let payload = Advertisement::of(&config, 100).encode(&endpoints);
-    let datagram = Datagram { endpoints, ttl: 255, protocol: PROTOCOL, payload };
+    let datagram = Datagram { endpoints, ttl: 255, identification: 0, protocol: PROTOCOL, payload };
     let actions = router.receive(&datagram, begin);
     assert_eq!(told(&actions), "master→backup, superseded by fe80::b (100)");
 }
@@ -570,6 +570,9 @@ fn told(actions: &[Action]) -> String {
             Action::StateChanged { from, to } => format!("{}→{}", from.as_str(), to.as_str()),
             Action::Superseded { by, priority, .. } => format!("superseded by {by} ({priority})"),
             Action::Rejected { source, rejection } => format!("{source} sends {rejection}"),
+            Action::Withheld { .. } => "withheld".to_owned(),
+            Action::Conflict { with } => format!("conflict with {with}"),
+            Action::Overslept { late } => format!("overslept {late:?}"),
         })
         .collect();
     words.join(", ")
@@ -608,20 +611,15 @@ fn packet(config: &Config, priority: u8, source: &str) -> Datagram {
 }
 
 fn wrapped(advertisement: &Advertisement, source: &str) -> Datagram {
-    let packet = Encoder::default().packet(advertisement, address(source));
+    let packet = Encoder::new(&config()).packets(advertisement, address(source)).remove(0);
     Datagram::from_ipv4(&packet.bytes).unwrap()
 }
 
 fn config() -> Config {
     Config {
-        vrid: Vrid::new(51).unwrap(),
-        version: Version::V2,
-        family: Family::Ipv4,
-        priority: Priority::DEFAULT,
-        preempt: true,
-        advertisement_interval: SECOND,
         authentication: password("9YasrrhZ"),
         addresses: vec![address("10.0.0.100")],
+        ..Config::new(Vrid::new(51).unwrap(), Version::V2, Family::Ipv4)
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use lockstep_vrrp::{
     Advertisement, Authentication, AuthenticationData, Config, Datagram, DecodeError, Encoder,
-    Endpoints, Family, Format, Password, Priority, Rejection, Version, Vrid, gratuitous_arp, judge,
+    Endpoints, Family, Format, Password, Rejection, Version, Vrid, gratuitous_arp, judge,
     neighbour_advertisement,
 };
 use serde::Deserialize;
@@ -85,7 +85,7 @@ fn every_recorded_advertisement_is_decoded_to_its_stated_meaning() {
         let format = match vector.auth_type {
             Some(kind) => {
                 let data = bytes(vector.auth_data.as_deref().unwrap()).try_into().unwrap();
-                Format::V2(AuthenticationData { kind, data })
+                Format::V2(AuthenticationData { kind, data, sequence: 0 })
             }
             None => Format::V3,
         };
@@ -146,10 +146,10 @@ fn whole_ip_packets_are_those_of_keepalived() {
 fn packets_are_numbered_from_one() {
     let advertisement = Advertisement::of(&password_config(), 150);
     let source = "10.51.0.11".parse().unwrap();
-    let mut encoder = Encoder::default();
+    let mut encoder = Encoder::new(&password_config());
     let numbers: Vec<_> = (0..65_537)
         .map(|_| {
-            let packet = encoder.packet(&advertisement, source).bytes;
+            let packet = encoder.packets(&advertisement, source).remove(0).bytes;
             u16::from_be_bytes([packet[4], packet[5]])
         })
         .collect();
@@ -292,9 +292,9 @@ fn a_forwarding_router_says_so_in_its_neighbour_advertisement() {
 
 /// Our packet with the IPv4 identification of theirs; a capture may begin late.
 fn packet_numbered_as(theirs: &[u8], advertisement: &Advertisement, source: IpAddr) -> Vec<u8> {
-    let mut encoder = Encoder::default();
+    let mut encoder = Encoder::new(&password_config());
     loop {
-        let ours = encoder.packet(advertisement, source).bytes;
+        let ours = encoder.packets(advertisement, source).remove(0).bytes;
         if source.is_ipv6() || ours[4..6] == theirs[4..6] {
             return ours;
         }
@@ -313,14 +313,9 @@ fn without_flow_label(packet: &[u8]) -> Vec<u8> {
 
 fn password_config() -> Config {
     Config {
-        vrid: Vrid::new(51).unwrap(),
-        version: Version::V2,
-        family: Family::Ipv4,
-        priority: Priority::DEFAULT,
-        preempt: true,
-        advertisement_interval: Duration::from_secs(1),
         authentication: Authentication::Pass(Password::new("9YasrrhZ").unwrap()),
         addresses: vec!["10.51.0.1".parse().unwrap()],
+        ..Config::new(Vrid::new(51).unwrap(), Version::V2, Family::Ipv4)
     }
 }
 

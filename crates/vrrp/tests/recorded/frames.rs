@@ -49,6 +49,7 @@ pub(crate) fn datagram(frame: &Frame) -> Option<Datagram> {
                 destination: <[u8; 16]>::try_from(&payload[24..40]).unwrap().into(),
             },
             ttl: payload[7],
+            identification: 0,
             protocol: PROTOCOL,
             payload: payload[40..].to_vec(),
         }),

@@ -175,8 +175,9 @@ impl Replay {
             .filter(|(_, datagram)| datagram.endpoints.source() != self.own)
             .collect();
         heard.reverse();
+        let encoder = Encoder::new(&self.config);
         let mut router = VirtualRouter::new(self.config);
-        let mut sent = Sent { own: self.own, encoder: Encoder::default(), packets: Vec::new() };
+        let mut sent = Sent { own: self.own, encoder, packets: Vec::new() };
         let primary = self.own;
         sent.note(self.start, router.handle(Event::Startup { primary }, zero));
         sent.note(self.start, router.claim_if_elected(zero));
@@ -231,7 +232,7 @@ impl Sent {
     fn note(&mut self, at: Duration, actions: Vec<Action>) {
         for action in actions {
             if let Action::Send(advertisement) = action {
-                let packet = self.encoder.packet(&advertisement, self.own).bytes;
+                let packet = self.encoder.packets(&advertisement, self.own).remove(0).bytes;
                 let header = if self.own.is_ipv4() { 20 } else { 40 };
                 self.packets.push((at, packet[header..].to_vec()));
             }
@@ -241,14 +242,9 @@ impl Sent {
 
 fn open(priority: u8) -> Config {
     Config {
-        vrid: Vrid::new(51).unwrap(),
-        version: Version::V2,
-        family: Family::Ipv4,
         priority: Priority::new(priority).unwrap(),
-        preempt: true,
-        advertisement_interval: Duration::from_secs(1),
-        authentication: Authentication::None,
         addresses: vec![address("10.51.0.1")],
+        ..Config::new(Vrid::new(51).unwrap(), Version::V2, Family::Ipv4)
     }
 }
 
