@@ -23,7 +23,7 @@ use crate::plan::{self, Doing, Plan};
 use crate::tracking::Verdict;
 use crate::{Action, Outcome, State, Step, StepId, VirtualRouterEvent, config};
 
-/// How long a group whose vital step failed stays in fault before it tries again.
+/// How long a group whose vital step or whose sending failed stays in fault before it tries again.
 pub(crate) const FAULT_HOLD: Duration = Duration::from_secs(5);
 
 /// A failover group at work.
@@ -38,7 +38,7 @@ pub struct Group {
     checks: BTreeMap<String, (Verdict, String)>,
     in_sync: bool,
     stopping: bool,
-    /// Why a vital step failed, and when to try again.
+    /// What failed that made this a fault, and when to try again.
     held: Option<(String, Instant)>,
     plan: Option<Plan>,
 }
@@ -154,6 +154,11 @@ impl Group {
                 member.elected = None;
                 if self.state == State::Master {
                     self.enter(State::Backup, reason, context);
+                }
+            }
+            VirtualRouterEvent::Failing { reason } => {
+                if self.state == State::Master {
+                    self.held = Some((reason, context.now + FAULT_HOLD));
                 }
             }
         }

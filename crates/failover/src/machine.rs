@@ -71,6 +71,12 @@ pub enum VirtualRouterEvent {
     },
     /// It was elected and has heard a master after all.
     Deferred,
+    /// It is master and its advertisements have not left for too long: the others will take over,
+    /// so that it must not go on serving. The group falls into fault and tries again after a while.
+    Failing {
+        /// What sending ends with, in a sentence.
+        reason: String,
+    },
     /// It was master and has heard a better one; it has stopped claiming.
     Superseded {
         /// By whom, in a sentence.

@@ -297,6 +297,32 @@ fn addresses_that_cannot_be_added_put_the_group_in_fault_and_it_tries_again() {
 }
 
 #[test]
+fn a_master_that_cannot_advertise_is_in_fault_for_a_while_and_tries_again() {
+    let mut world = World::master();
+    world.given.clear();
+    let reason = "inside has not been advertised for 3 s: no buffer space".to_owned();
+    world.virtual_router("inside", VirtualRouterEvent::Failing { reason: reason.clone() });
+    assert_eq!(world.state(), State::Fault);
+    assert_eq!(world.failover.group("gateway").unwrap().reason(), reason);
+    world.complete();
+    assert!(world.steps().contains(&Step::AddressesDown));
+    world.advance(Duration::from_millis(4_900));
+    assert_eq!(world.state(), State::Fault);
+    world.advance(Duration::from_millis(100));
+    assert_eq!(world.state(), State::Backup);
+    assert!(world.given.contains(&Action::Startup { virtual_router: "inside".into() }));
+}
+
+#[test]
+fn sending_that_fails_after_mastership_was_given_up_is_no_fault() {
+    let mut world = World::backup();
+    let failing = VirtualRouterEvent::Failing { reason: "no route".into() };
+    world.virtual_router("inside", failing);
+    assert_eq!(world.state(), State::Backup);
+    assert_eq!(world.failover.next_deadline(), None);
+}
+
+#[test]
 fn routes_that_cannot_be_installed_do_not_cost_mastership() {
     let mut world = World::backup();
     world.elect("inside");
