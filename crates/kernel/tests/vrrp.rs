@@ -39,8 +39,8 @@ fn an_advertisement_over_ipv4_arrives_byte_for_byte() {
         let wire = cable.b.capture("vb", libc::ETH_P_IP);
 
         let heard = exchange(&sender, &packet, &mut receiver).await;
-        assert_eq!(heard, Datagram::from_ipv4(&packet.bytes).unwrap());
-        assert_eq!(judge(&config, &heard), Ok(Advertisement::of(&config, 150)));
+        assert_eq!(heard, Datagram::from_ipv4(&packet.bytes, heard.received).unwrap());
+        assert_eq!(judge(&config, &heard).unwrap().advertisement, Advertisement::of(&config, 150));
 
         let frame = wire.next(|frame| frame[ETHERNET_HEADER + 9] == 112).await;
         assert_eq!(frame[ETHERNET_HEADER..], packet.bytes);
@@ -60,7 +60,7 @@ fn an_advertisement_over_ipv6_arrives_byte_for_byte() {
         let heard = exchange(&sender, &packet, &mut receiver).await;
         assert_eq!(heard.endpoints, Endpoints::to_group("fe80::ff:fe00:a".parse().unwrap()));
         assert_eq!(heard.ttl, 255);
-        assert_eq!(judge(&config, &heard), Ok(Advertisement::of(&config, 150)));
+        assert_eq!(judge(&config, &heard).unwrap().advertisement, Advertisement::of(&config, 150));
 
         let frame = wire.next(|frame| frame[ETHERNET_HEADER + 6] == 112).await;
         assert_eq!(frame[ETHERNET_HEADER..], packet.bytes);
@@ -374,7 +374,7 @@ fn recorded(pcap: &[u8]) -> Vec<Vec<u8>> {
 
 fn advertise(config: &Config, source: &str) -> Packet {
     let advertisement = Advertisement::of(config, 150);
-    Encoder::new(config).packets(&advertisement, source.parse().unwrap()).remove(0)
+    Encoder::new(config).packets(&advertisement, source.parse().unwrap(), Duration::ZERO).remove(0)
 }
 
 fn password() -> Config {

@@ -309,7 +309,7 @@ impl Daemon {
     fn receive(&mut self, number: usize, packet: Packet, now: Instant, effects: &mut Vec<Effect>) {
         match packet {
             Packet::Vrrp(bytes) => {
-                let Ok(datagram) = Datagram::from_ipv4(&bytes) else { return };
+                let Ok(datagram) = Datagram::from_ipv4(&bytes, Duration::ZERO) else { return };
                 let actions = self.election.receive(&datagram, now);
                 self.carry_out(number, actions, now, effects);
             }
@@ -329,7 +329,8 @@ impl Daemon {
         for action in actions {
             let event = match action {
                 vrrp::Action::Send(advertisement) => {
-                    let packets = self.encoder.packets(&advertisement, address(number));
+                    let packets =
+                        self.encoder.packets(&advertisement, address(number), Duration::ZERO);
                     let sent = packets.into_iter().map(|packet| Packet::Vrrp(packet.bytes));
                     effects.extend(sent.map(Effect::Send));
                     continue;

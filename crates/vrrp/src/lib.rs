@@ -36,4 +36,4 @@ pub use packet::{
 };
 pub use router::VirtualRouter;
 pub use statistics::Statistics;
-pub use verdict::{Rejection, judge};
+pub use verdict::{Judged, Rejection, judge};

@@ -1,6 +1,7 @@
 //! The IP packet around an advertisement (RFC 9568 §5.1).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 
 use pnet::packet::ip::{IpNextHeaderProtocol, IpNextHeaderProtocols};
 use pnet::packet::ipv4::{self, Ipv4Packet, MutableIpv4Packet};
@@ -100,6 +101,8 @@ pub struct Datagram {
     pub protocol: u8,
     /// What follows the IP header.
     pub payload: Vec<u8>,
+    /// When it was received, UTC since 1970; only the freshness of a trailer is judged by it.
+    pub received: Duration,
 }
 
 /// Some bytes are no whole IPv4 packet.
@@ -112,11 +115,11 @@ pub struct InvalidIpv4Packet {
 
 impl Datagram {
     /// Takes apart what a raw or packet socket delivers; what follows the IPv4 total length
-    /// (padding of short Ethernet frames) is left out.
+    /// (padding of short Ethernet frames) is left out. `received` is the time of day, UTC since 1970.
     ///
     /// # Errors
     /// When the header is cut short or contradicts itself.
-    pub fn from_ipv4(bytes: &[u8]) -> Result<Self, InvalidIpv4Packet> {
+    pub fn from_ipv4(bytes: &[u8], received: Duration) -> Result<Self, InvalidIpv4Packet> {
         let invalid = InvalidIpv4Packet { length: bytes.len() };
         let header = Ipv4Packet::new(bytes).ok_or(invalid)?;
         let start = usize::from(header.get_header_length()) * 4;
@@ -133,6 +136,7 @@ impl Datagram {
             identification: header.get_identification(),
             protocol: header.get_next_level_protocol().0,
             payload: bytes.get(start..end).ok_or(invalid)?.to_vec(),
+            received,
         })
     }
 
@@ -174,7 +178,14 @@ impl Encoder {
     /// keepalived's header is matched byte for byte, so that an operator who compares captures,
     /// or a switch that filters on them, sees no difference: class CS6, no fragmentation flags,
     /// identification 1, 2, 3 … without 0 (which the kernel would replace).
-    pub fn packets(&mut self, advertisement: &Advertisement, source: IpAddr) -> Vec<Packet> {
+    ///
+    /// `utc` is the time of day since 1970; a trailer is stamped with it.
+    pub fn packets(
+        &mut self,
+        advertisement: &Advertisement,
+        source: IpAddr,
+        _utc: Duration,
+    ) -> Vec<Packet> {
         let endpoints = Endpoints::to_group(source);
         let message = advertisement.encode(&endpoints);
         let bytes = match endpoints {

@@ -26,7 +26,7 @@ use crate::event::{Action, Event, Heard, State};
 use crate::neighbours::{Misunderstood, Neighbours};
 use crate::packet::Datagram;
 use crate::statistics::Statistics;
-use crate::verdict::{Rejection, judge};
+use crate::verdict::{Judged, Rejection, judge};
 
 /// One virtual router: a VRID and an address family on one interface (RFC 9568 §6).
 ///
@@ -68,7 +68,9 @@ impl VirtualRouter {
             judge(&self.config, datagram)
         };
         match verdict {
-            Ok(advertisement) => self.handle(Event::Received { advertisement, source }, now),
+            Ok(Judged { advertisement, .. }) => {
+                self.handle(Event::Received { advertisement, source }, now)
+            }
             Err(rejection) => {
                 self.statistics.count(&rejection);
                 if self.neighbours.remember(source, rejection, now) {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::advertisement::{Advertisement, AuthenticationData, DecodeError, Format};
-use crate::config::{Config, Version};
+use crate::config::{ChecksumDialect, Config, Version};
 use crate::packet::{Datagram, PROTOCOL, PROTOCOL_AH, TTL};
 
 /// Why an advertisement for our VRID is not heeded: the field that is wrong, with both values.
@@ -91,6 +91,21 @@ impl Rejection {
     }
 }
 
+/// An advertisement that is heeded, with what its packet tells of the neighbour's settings.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Judged {
+    /// What it says.
+    pub advertisement: Advertisement,
+    /// Which reading of the version 3 checksum over IPv4 the neighbour uses; `None` where there is
+    /// only one, or where both give the same sum. A keepalived whose reading differs from
+    /// [`Config::checksum`] refuses what we send, and becomes a second master.
+    pub dialect: Option<ChecksumDialect>,
+    /// The stamp of a verified trailer; `None` without one. It has to be greater than the last one
+    /// heeded from the same sender, or the packet is a replay: whoever keeps state per neighbour
+    /// compares.
+    pub stamp: Option<u64>,
+}
+
 /// Reads a packet and says whether a virtual router with `config` heeds it.
 ///
 /// A list of addresses that differs from ours, and in version 3 an interval that differs, are no
@@ -98,7 +113,7 @@ impl Rejection {
 ///
 /// # Errors
 /// The first reason not to, in the order in which a person would look for it.
-pub fn judge(config: &Config, datagram: &Datagram) -> Result<Advertisement, Rejection> {
+pub fn judge(config: &Config, datagram: &Datagram) -> Result<Judged, Rejection> {
     match datagram.protocol {
         PROTOCOL => (),
         PROTOCOL_AH => {
@@ -127,7 +142,7 @@ pub fn judge(config: &Config, datagram: &Datagram) -> Result<Advertisement, Reje
         },
     )?;
     compare(config, &advertisement)?;
-    Ok(advertisement)
+    Ok(Judged { advertisement, dialect: None, stamp: None })
 }
 
 fn compare(config: &Config, advertisement: &Advertisement) -> Result<(), Rejection> {

@@ -26,10 +26,10 @@ proptest! {
     #[test]
     fn a_whole_packet_comes_back_as_it_was_sent((advertisement, endpoints) in sendable()) {
         let packet = Encoder::new(&config(100, true, Version::V3))
-            .packets(&advertisement, endpoints.source())
+            .packets(&advertisement, endpoints.source(), Duration::ZERO)
             .remove(0);
         if packet.destination.is_ipv4() {
-            let datagram = Datagram::from_ipv4(&packet.bytes).unwrap();
+            let datagram = Datagram::from_ipv4(&packet.bytes, Duration::ZERO).unwrap();
             prop_assert_eq!(datagram.endpoints, Endpoints::to_group(endpoints.source()));
             prop_assert_eq!((datagram.ttl, datagram.protocol), (255, PROTOCOL));
             prop_assert_eq!(datagram.vrid(), Some(advertisement.vrid));
@@ -41,7 +41,7 @@ proptest! {
     #[test]
     fn arbitrary_bytes_never_panic(bytes in vec(any::<u8>(), 0..2000), endpoints in endpoints()) {
         let _ = Advertisement::decode(&bytes, &endpoints);
-        if let Ok(datagram) = Datagram::from_ipv4(&bytes) {
+        if let Ok(datagram) = Datagram::from_ipv4(&bytes, Duration::ZERO) {
             prop_assert!(datagram.payload.len() <= bytes.len());
         }
     }
@@ -53,7 +53,8 @@ proptest! {
         ttl in prop_oneof![Just(255), any::<u8>()],
         protocol in prop_oneof![Just(PROTOCOL), Just(51), any::<u8>()],
     ) {
-        let datagram = Datagram { endpoints, ttl, identification: 0, protocol, payload };
+        let received = Duration::ZERO;
+        let datagram = Datagram { endpoints, ttl, identification: 0, protocol, payload, received };
         let mut router = VirtualRouter::new(config(100, true, Version::V2));
         let refused = judge(router.config(), &datagram).is_err();
         let actions = router.receive(&datagram, start_of_time());
@@ -210,6 +211,7 @@ impl Watched {
                     identification: 0,
                     protocol: PROTOCOL,
                     payload,
+                    received: Duration::ZERO,
                 };
                 (self.router.receive(&datagram, self.now), None)
             }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::net::IpAddr;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, anyhow};
 use lockstep_failover::VirtualRouterEvent;
@@ -329,7 +329,7 @@ impl Router {
     ) {
         let result = match (self.primary, socket) {
             (Some(primary), Some(socket)) => {
-                let packets = self.encoder.packets(advertisement, primary);
+                let packets = self.encoder.packets(advertisement, primary, utc());
                 packets
                     .iter()
                     .try_for_each(|packet| socket.send(packet))
@@ -392,4 +392,9 @@ fn primary_address(addresses: &[IpAddr], family: Family) -> Option<IpAddr> {
         (Family::Ipv6, IpAddr::V6(address)) => address.is_unicast_link_local(),
         (Family::Ipv4 | Family::Ipv6, _) => false,
     })
+}
+
+/// The time of day, since 1970, for the stamp of signed advertisements.
+fn utc() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }

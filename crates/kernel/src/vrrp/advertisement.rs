@@ -5,6 +5,7 @@ use std::io::{self, IoSliceMut, Read};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::AsRawFd;
 use std::task::{Context, Poll};
+use std::time::{Duration, SystemTime};
 
 use lockstep_sys::packet::refuse_everything;
 use lockstep_vrrp::{Datagram, Endpoints, Family, PROTOCOL, PROTOCOL_AH, Packet};
@@ -204,7 +205,7 @@ fn read_ipv4(socket: &Socket) -> io::Result<Datagram> {
     loop {
         let mut reader = socket;
         let length = reader.read(&mut buffer)?;
-        match Datagram::from_ipv4(&buffer[..length]) {
+        match Datagram::from_ipv4(&buffer[..length], utc()) {
             Ok(datagram) => return Ok(datagram),
             Err(error) => tracing::trace!(%error, "passed over a packet"),
         }
@@ -238,7 +239,13 @@ fn read_ipv6(socket: &Socket) -> io::Result<Datagram> {
         identification: 0,
         protocol: PROTOCOL,
         payload: buffer[..length].to_vec(),
+        received: utc(),
     })
+}
+
+/// The time of day, since 1970; only the freshness of signed advertisements is judged by it.
+fn utc() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }
 
 /// Holds the longest advertisement: 255 IPv6 addresses.

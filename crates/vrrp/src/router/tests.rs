@@ -555,7 +555,14 @@ fn ipv6_is_elected_like_ipv4() {
     drop(router.handle(Event::Claim, begin));
     let endpoints = Endpoints::to_group(address("fe80::b"));
     let payload = Advertisement::of(&config, 100).encode(&endpoints);
-    let datagram = Datagram { endpoints, ttl: 255, identification: 0, protocol: PROTOCOL, payload };
+    let datagram = Datagram {
+        endpoints,
+        ttl: 255,
+        identification: 0,
+        protocol: PROTOCOL,
+        payload,
+        received: Duration::ZERO,
+    };
     let actions = router.receive(&datagram, begin);
     assert_eq!(told(&actions), "master→backup, superseded by fe80::b (100)");
 }
@@ -611,8 +618,9 @@ fn packet(config: &Config, priority: u8, source: &str) -> Datagram {
 }
 
 fn wrapped(advertisement: &Advertisement, source: &str) -> Datagram {
-    let packet = Encoder::new(&config()).packets(advertisement, address(source)).remove(0);
-    Datagram::from_ipv4(&packet.bytes).unwrap()
+    let packet =
+        Encoder::new(&config()).packets(advertisement, address(source), Duration::ZERO).remove(0);
+    Datagram::from_ipv4(&packet.bytes, Duration::ZERO).unwrap()
 }
 
 fn config() -> Config {

@@ -149,7 +149,7 @@ fn packets_are_numbered_from_one() {
     let mut encoder = Encoder::new(&password_config());
     let numbers: Vec<_> = (0..65_537)
         .map(|_| {
-            let packet = encoder.packets(&advertisement, source).remove(0).bytes;
+            let packet = encoder.packets(&advertisement, source, Duration::ZERO).remove(0).bytes;
             u16::from_be_bytes([packet[4], packet[5]])
         })
         .collect();
@@ -205,7 +205,7 @@ fn an_authentication_header_is_named() {
         if frame.ethertype() != 0x0800 || frame.payload()[9] != 51 {
             continue;
         }
-        let datagram = Datagram::from_ipv4(frame.payload()).unwrap();
+        let datagram = Datagram::from_ipv4(frame.payload(), frame.at).unwrap();
         assert_eq!(datagram.vrid(), Vrid::new(51), "found behind the header");
         let rejection = judge(&password_config(), &datagram).unwrap_err();
         assert_eq!(rejection, Rejection::AuthenticationHeader { ours: 1 });
@@ -294,7 +294,7 @@ fn a_forwarding_router_says_so_in_its_neighbour_advertisement() {
 fn packet_numbered_as(theirs: &[u8], advertisement: &Advertisement, source: IpAddr) -> Vec<u8> {
     let mut encoder = Encoder::new(&password_config());
     loop {
-        let ours = encoder.packets(advertisement, source).remove(0).bytes;
+        let ours = encoder.packets(advertisement, source, Duration::ZERO).remove(0).bytes;
         if source.is_ipv6() || ours[4..6] == theirs[4..6] {
             return ours;
         }

@@ -42,7 +42,7 @@ pub(crate) fn frames(pcap: &[u8]) -> Vec<Frame> {
 pub(crate) fn datagram(frame: &Frame) -> Option<Datagram> {
     let payload = frame.payload();
     match frame.ethertype() {
-        0x0800 if payload[9] == PROTOCOL => Some(Datagram::from_ipv4(payload).unwrap()),
+        0x0800 if payload[9] == PROTOCOL => Some(Datagram::from_ipv4(payload, frame.at).unwrap()),
         0x86dd if payload[6] == PROTOCOL => Some(Datagram {
             endpoints: Endpoints::Ipv6 {
                 source: <[u8; 16]>::try_from(&payload[8..24]).unwrap().into(),
@@ -52,6 +52,7 @@ pub(crate) fn datagram(frame: &Frame) -> Option<Datagram> {
             identification: 0,
             protocol: PROTOCOL,
             payload: payload[40..].to_vec(),
+            received: frame.at,
         }),
         _ => None,
     }

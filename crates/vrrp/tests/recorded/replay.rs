@@ -232,7 +232,7 @@ impl Sent {
     fn note(&mut self, at: Duration, actions: Vec<Action>) {
         for action in actions {
             if let Action::Send(advertisement) = action {
-                let packet = self.encoder.packets(&advertisement, self.own).remove(0).bytes;
+                let packet = self.encoder.packets(&advertisement, self.own, at).remove(0).bytes;
                 let header = if self.own.is_ipv4() { 20 } else { 40 };
                 self.packets.push((at, packet[header..].to_vec()));
             }
