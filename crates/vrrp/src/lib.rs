@@ -8,11 +8,12 @@
 //!
 //! A packet's way in: [`Datagram`] → [`judge`] → [`VirtualRouter`] (which does both in
 //! [`VirtualRouter::receive`]); its way out: [`Action::Send`] → [`Encoder`] → [`Packet`]. What is
-//! to be told to the link after a takeover is made by [`announcement`].
+//! to be told to the link after a takeover is made by [`announcement`], when [`Announcements`] says.
 
 mod address_list;
 mod advertisement;
 mod announcement;
+mod announcements;
 mod checksum;
 mod config;
 mod event;
@@ -25,6 +26,9 @@ mod verdict;
 pub use address_list::AddressListDifference;
 pub use advertisement::{Advertisement, AuthenticationData, DecodeError, Format, MAX_ADDRESSES};
 pub use announcement::{announcement, gratuitous_arp, neighbour_advertisement};
+pub use announcements::{
+    AnnouncementTarget, AnnouncementTimes, Announcements, MAX_ANNOUNCEMENTS_AT_ONCE,
+};
 pub use config::{
     Authentication, ChecksumDialect, Config, Family, InvalidPassword, Password, Priority,
     Transport, Version, Vrid, WhenMisunderstood,
