@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use anyhow::{Context, Result};
 use lockstep_kernel::namespace::Namespace;
 use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkMessage};
-use rtnetlink::{LinkBridge, LinkUnspec, LinkVeth};
+use rtnetlink::{LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth};
 
 use crate::netlink;
 
@@ -35,9 +35,19 @@ impl Lan {
     /// Makes an empty segment: no spanning tree, and multicast reaches everybody, as on a switch
     /// without IGMP snooping.
     pub fn new() -> Result<Self> {
+        Self::with(LinkBridge::new("bridge"))
+    }
+
+    /// Makes an empty segment that learns nothing, so that everybody sees every frame, unicast
+    /// ones too: for an eye on the segment.
+    pub fn hub() -> Result<Self> {
+        Self::with(LinkBridge::new("bridge").ageing_time(0))
+    }
+
+    fn with(bridge: LinkMessageBuilder<LinkBridge>) -> Result<Self> {
         let namespace = Namespace::new().context("failed to make a network namespace")?;
         let bridge = netlink::within(&namespace, async |handle| {
-            let bridge = LinkBridge::new("bridge").mcast_snooping(false).up().build();
+            let bridge = bridge.mcast_snooping(false).up().build();
             handle.link().add(bridge).execute().await.context("failed to make a bridge")?;
             netlink::index_of("bridge")
         })?;
