@@ -1,5 +1,6 @@
 //! What one virtual router is told: identity, priority, timers, addresses.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::num::NonZeroU8;
@@ -26,6 +27,8 @@ pub struct Config {
     pub advertisement_interval: Duration,
     /// How advertisements are authenticated; version 3 has none.
     pub authentication: Authentication,
+    /// A signature after every advertisement, of either version; `None` neither signs nor looks.
+    pub trailer: Option<Trailer>,
     /// Which checksum version 3 sends over IPv4; either is accepted.
     pub checksum: ChecksumDialect,
     /// To whom advertisements go and from whom they are heeded.
@@ -53,6 +56,7 @@ impl Config {
             preempt_delay: Duration::ZERO,
             advertisement_interval: Duration::from_secs(1),
             authentication: Authentication::None,
+            trailer: None,
             checksum: ChecksumDialect::PseudoHeader,
             transport: Transport::Multicast,
             misunderstood: WhenMisunderstood::TakeOver,
@@ -249,3 +253,103 @@ impl fmt::Debug for Password {
         f.write_str("Password(…)")
     }
 }
+
+/// How advertisements are signed and what is asked of the neighbours' signatures: keepalived 2.4's
+/// `auth_hmac`. All routers of a VRID share the keys, and the time of day.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Trailer {
+    /// Which of the keys signs.
+    pub key_id: KeyId,
+    /// What it signs with.
+    pub key: TrailerKey,
+    /// Keys that are heeded too, so that a new one can be rolled out router by router.
+    pub other_keys: BTreeMap<KeyId, TrailerKey>,
+    /// What is sent and what is heeded.
+    pub mode: TrailerMode,
+    /// How far the stamp may be from our time of day, in whole seconds, 1 s to 300 s; `None` for
+    /// three advertisement intervals, at least 5 s.
+    pub freshness: Option<Duration>,
+}
+
+impl Trailer {
+    /// Signs and insists on signatures, with one key.
+    pub fn new(key_id: KeyId, key: TrailerKey) -> Self {
+        let other_keys = BTreeMap::new();
+        Self { key_id, key, other_keys, mode: TrailerMode::Enforce, freshness: None }
+    }
+
+    /// The freshness in force at this interval.
+    pub fn freshness(&self, advertisement_interval: Duration) -> Duration {
+        self.freshness.unwrap_or((advertisement_interval * 3).max(LEAST_DEFAULT_FRESHNESS))
+    }
+
+    /// The key of that number.
+    pub(crate) fn key_of(&self, id: u8) -> Option<&TrailerKey> {
+        let id = KeyId::new(id)?;
+        if id == self.key_id { Some(&self.key) } else { self.other_keys.get(&id) }
+    }
+}
+
+/// The steps in which signatures are introduced without losing an advertisement.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum TrailerMode {
+    /// Signs nothing; a signature that is there has to be right.
+    ReceiveOnly,
+    /// Signs; a signature that is there has to be right.
+    Permissive,
+    /// Signs, and heeds nothing without a right signature.
+    #[default]
+    Enforce,
+}
+
+/// The number of a signing key on the wire, 1 to 255.
+pub type KeyId = NonZeroU8;
+
+/// A signing key of 32 to 64 bytes.
+///
+/// Compared in constant time and never shown by `Debug`.
+#[derive(Clone)]
+pub struct TrailerKey(Vec<u8>);
+
+/// A signing key is too short or too long.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("a key of {length} bytes, it must have 32 to 64")]
+pub struct InvalidTrailerKey {
+    /// Its bytes.
+    pub length: usize,
+}
+
+impl TrailerKey {
+    /// Takes the bytes as they are.
+    ///
+    /// # Errors
+    /// When there are fewer than 32 or more than 64.
+    pub fn new(bytes: &[u8]) -> Result<Self, InvalidTrailerKey> {
+        match bytes.len() {
+            32..=64 => Ok(Self(bytes.to_vec())),
+            length => Err(InvalidTrailerKey { length }),
+        }
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl PartialEq for TrailerKey {
+    fn eq(&self, other: &Self) -> bool {
+        let differing = self.0.iter().zip(&other.0).fold(0, |all, (a, b)| all | (a ^ b));
+        self.0.len() == other.0.len() && differing == 0
+    }
+}
+
+impl Eq for TrailerKey {}
+
+impl fmt::Debug for TrailerKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TrailerKey(…)")
+    }
+}
+
+/// The least freshness where none is configured.
+const LEAST_DEFAULT_FRESHNESS: Duration = Duration::from_secs(5);

@@ -30,8 +30,9 @@ pub use announcements::{
     AnnouncementTarget, AnnouncementTimes, Announcements, MAX_ANNOUNCEMENTS_AT_ONCE,
 };
 pub use config::{
-    Authentication, ChecksumDialect, Config, Family, InvalidPassword, Password, Priority,
-    Transport, Version, Vrid, WhenMisunderstood,
+    Authentication, ChecksumDialect, Config, Family, InvalidPassword, InvalidTrailerKey, KeyId,
+    Password, Priority, Trailer, TrailerKey, TrailerMode, Transport, Version, Vrid,
+    WhenMisunderstood,
 };
 pub use event::{Action, Event, Heard, State, StateName};
 pub use neighbours::{MAX_NEIGHBOURS, Misunderstood};

@@ -34,11 +34,12 @@ pub struct Statistics {
     pub vrid_errors: u64,
     /// Refused: TTL or hop limit.
     pub ip_ttl_errors: u64,
-    /// Refused: authentication type, the authentication header among them.
+    /// Refused: authentication type; an authentication header or a trailer that is there or missing
+    /// against our settings.
     pub authentication_type_errors: u64,
-    /// Refused: password.
+    /// Refused: password, authentication value, signature, or a replay.
     pub authentication_failures: u64,
-    /// Refused: not to the group, not VRRP, or from our own address.
+    /// Refused: not to the group, not from a peer, not VRRP, or from our own address.
     pub address_errors: u64,
 }
 
@@ -69,13 +70,18 @@ impl Statistics {
     /// Counts a refused packet under its reason.
     pub fn count(&mut self, rejection: &Rejection) {
         let counter = match rejection {
-            Rejection::AuthenticationHeader { .. } | Rejection::AuthenticationType { .. } => {
-                &mut self.authentication_type_errors
-            }
-            Rejection::Protocol(_) | Rejection::Destination { .. } | Rejection::OwnAddress => {
-                &mut self.address_errors
-            }
-            Rejection::Ttl(_) => &mut self.ip_ttl_errors,
+            Rejection::AuthenticationHeader { .. }
+            | Rejection::HeaderLength { .. }
+            | Rejection::HeaderMissing { .. }
+            | Rejection::AuthenticationType { .. }
+            | Rejection::TrailerMissing
+            | Rejection::TrailerType(_) => &mut self.authentication_type_errors,
+            Rejection::Protocol(_)
+            | Rejection::Destination { .. }
+            | Rejection::Multicast { .. }
+            | Rejection::NotAPeer
+            | Rejection::OwnAddress => &mut self.address_errors,
+            Rejection::Ttl(_) | Rejection::Distance { .. } => &mut self.ip_ttl_errors,
             Rejection::Version { .. } | Rejection::Malformed(DecodeError::Version(_)) => {
                 &mut self.version_errors
             }
@@ -88,7 +94,14 @@ impl Statistics {
             Rejection::Interval { .. } | Rejection::Malformed(DecodeError::Interval) => {
                 &mut self.interval_errors
             }
-            Rejection::Password => &mut self.authentication_failures,
+            Rejection::Password
+            | Rejection::IntegrityValue
+            | Rejection::Spi { .. }
+            | Rejection::Sequence { .. }
+            | Rejection::TrailerKey { .. }
+            | Rejection::TrailerSignature { .. }
+            | Rejection::TrailerStale { .. }
+            | Rejection::TrailerReplay => &mut self.authentication_failures,
         };
         *counter += 1;
     }

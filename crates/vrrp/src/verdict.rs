@@ -1,7 +1,7 @@
 //! Whether a received packet is heeded (RFC 9568 §7.1, RFC 3768 §7.1), and if not, why not.
 
 use std::mem::discriminant;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use crate::advertisement::{Advertisement, AuthenticationData, DecodeError, Format};
@@ -20,16 +20,101 @@ pub enum Rejection {
         /// Our authentication type.
         ours: u8,
     },
+    /// The authentication header has another length than VRRP's.
+    #[error("an authentication header of {length} bytes, it must have 24")]
+    HeaderLength {
+        /// As it states, or as many as there are.
+        length: usize,
+    },
+    /// We use the authentication header, and there is none.
+    #[error("no authentication header and type {}, ours is 2 (AH)", authentication_name(*.theirs))]
+    HeaderMissing {
+        /// Their authentication type.
+        theirs: u8,
+    },
+    /// The value in the authentication header is not made with our password.
+    #[error("an authentication header (AH) with another password than ours, or changed on its way")]
+    IntegrityValue,
+    /// The SPI in the authentication header is not the sender's address.
+    #[error("the SPI {theirs} in its authentication header, it must be its own address")]
+    Spi {
+        /// The SPI as an address.
+        theirs: Ipv4Addr,
+    },
+    /// The number in the authentication header is not greater than the greatest one heard: a
+    /// replay, or a neighbour that has begun to count anew. Said by the virtual router.
+    #[error("sequence number {theirs} in its authentication header, we have heard {ours}")]
+    Sequence {
+        /// The number in the packet.
+        theirs: u32,
+        /// The greatest one heard.
+        ours: u32,
+    },
+    /// We insist on signatures, and there is none.
+    #[error("no signature (HMAC trailer)")]
+    TrailerMissing,
+    /// The trailer is of a kind that nobody has defined yet.
+    #[error("a signature (HMAC trailer) of type {0}, only 1 is known")]
+    TrailerType(u8),
+    /// Signed with a key that we do not have.
+    #[error("a signature (HMAC trailer) with key {theirs}, ours is {ours}")]
+    TrailerKey {
+        /// The key's number in the packet.
+        theirs: u8,
+        /// The number of the key that we sign with.
+        ours: u8,
+    },
+    /// The signature is not made with our key of that number.
+    #[error(
+        "a signature (HMAC trailer) with another key {key_id} than ours, or changed on its way"
+    )]
+    TrailerSignature {
+        /// The key's number in the packet.
+        key_id: u8,
+    },
+    /// The stamp is too far from our time of day: one of the clocks is wrong, or it is a replay.
+    #[error(
+        "a signature {} s {} our clock, {limit} s are allowed",
+        .behind.unsigned_abs(),
+        if *.behind < 0 { "ahead of" } else { "behind" }
+    )]
+    TrailerStale {
+        /// Seconds that the stamp is behind our clock.
+        behind: i32,
+        /// Seconds allowed, either way.
+        limit: u32,
+    },
+    /// The stamp is not greater than the last one heeded from this sender: a replay. Said by the
+    /// virtual router.
+    #[error("a signature that was already heard, or an older one")]
+    TrailerReplay,
     /// Of another IP protocol than VRRP.
     #[error("IP protocol {0}, VRRP is 112")]
     Protocol(u8),
-    /// To somebody else than the group.
-    #[error("to {theirs}, ours is {ours}")]
+    /// To somebody else than the group: to one router, where we use multicast.
+    #[error("to {theirs} (unicast), ours is {ours} (multicast)")]
     Destination {
         /// The destination in the packet.
         theirs: IpAddr,
         /// The group.
         ours: IpAddr,
+    },
+    /// To a group, where we use unicast.
+    #[error("to {theirs} (multicast), ours is unicast")]
+    Multicast {
+        /// The destination in the packet.
+        theirs: IpAddr,
+    },
+    /// Unicast from somebody who is not configured.
+    #[error("without being one of our unicast peers")]
+    NotAPeer,
+    /// Unicast from further away than is allowed.
+    #[error("TTL {theirs}, at least {least} is asked for")]
+    Distance {
+        /// TTL or hop limit in the packet.
+        theirs: u8,
+        /// The least that is heeded.
+        least: u8,
     },
     /// It may have been forwarded.
     #[error("TTL {0}, it must be 255")]

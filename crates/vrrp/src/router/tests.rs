@@ -438,7 +438,7 @@ fn each_refusal_names_the_field_and_both_values_and_has_its_counter() {
         (
             "address-errors",
             with(&|datagram| datagram.endpoints = elsewhere),
-            "to 10.0.0.2, ours is 224.0.0.18",
+            "to 10.0.0.2 (unicast), ours is 224.0.0.18 (multicast)",
         ),
         ("address-errors", with(&|datagram| datagram.protocol = 17), "IP protocol 17, VRRP is 112"),
         ("address-errors", packet(&config(), 150, OWN), "with our own address as its source"),
