@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
-use crate::lan::Lan;
+use crate::lan::{Cut, Lan};
 
 /// How rough a run is; drawn from the seed.
 #[derive(Clone, Debug)]
@@ -54,7 +54,12 @@ impl Weather {
     }
 
     pub(crate) fn lan(&self) -> Lan {
-        Lan { loss: self.loss, duplication: self.duplication, delay: self.delay, cut: [false; 2] }
+        Lan {
+            loss: self.loss,
+            duplication: self.duplication,
+            delay: self.delay,
+            cut: Cut::default(),
+        }
     }
 
     pub(crate) fn next_fault(&self, rng: &mut Rng) -> (Duration, Fault) {

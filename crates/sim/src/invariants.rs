@@ -45,7 +45,7 @@ impl Invariants {
     ) -> Result<(), String> {
         let stalled = routers.iter().any(|router| router.stalled_until.is_some());
         let both = routers.iter().all(Router::is_master);
-        if !both || stalled || !lan.is_reliable(0) {
+        if !both || stalled || !lan.is_reliable(0, 1) {
             self.two_masters = None;
             return Ok(());
         }

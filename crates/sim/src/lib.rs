@@ -5,6 +5,7 @@
 //! delays, losses and crashes that a seed decides, and checks after every step what must always
 //! hold (see [`World::step`]). The same seed gives the same run.
 
+mod agenda;
 mod faults;
 mod invariants;
 mod kernel;

@@ -569,13 +569,10 @@ fn group() -> failover::Config {
     failover::Config {
         groups: vec![Group {
             name: "gateway".to_owned(),
-            virtual_routers: vec![failover::VirtualRouter {
-                name: NAME.to_owned(),
-                interface: "eth0".to_owned(),
-            }],
-            checks: Vec::new(),
+            virtual_routers: vec![failover::VirtualRouter::new(NAME, "eth0")],
             notify: Notify::default(),
             replicated: true,
+            ..Group::default()
         }],
         checks: Vec::new(),
     }

@@ -1,16 +1,15 @@
 //! The world: time, what is on its way, and one step after the other.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use lockstep_replicator::Change;
 
+use crate::agenda::Agenda;
 use crate::faults::{Fault, Weather};
 use crate::invariants::{Invariants, SETTLE, Violation};
 use crate::kernel::{KernelChange, flow};
-use crate::lan::Lan;
+use crate::lan::{Cut, Lan};
 use crate::router::{Effect, Packet, Router};
 
 /// How long things go wrong.
@@ -29,8 +28,7 @@ pub struct World {
     weather: Weather,
     lan: Lan,
     routers: [Router; 2],
-    agenda: BinaryHeap<Reverse<Entry>>,
-    order: u64,
+    agenda: Agenda<What>,
     invariants: Invariants,
     flows_made: u32,
     /// Steps since the clock last moved.
@@ -54,13 +52,6 @@ pub struct Outcome {
     pub steps: u64,
 }
 
-#[derive(Eq, Ord, PartialEq, PartialOrd)]
-struct Entry {
-    at: Instant,
-    order: u64,
-    what: What,
-}
-
 /// Something on the agenda.
 enum What {
     Deliver { to: usize, packet: Packet },
@@ -69,26 +60,8 @@ enum What {
     Fault(Fault),
     Restart(usize),
     InterfaceUp(usize),
-    Hear([bool; 2]),
+    Hear(Cut),
     Calm,
-}
-
-// The order of the agenda is by time and by the order of entry alone.
-impl PartialEq for What {
-    fn eq(&self, _: &Self) -> bool {
-        true
-    }
-}
-impl Eq for What {}
-impl PartialOrd for What {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for What {
-    fn cmp(&self, _: &Self) -> std::cmp::Ordering {
-        std::cmp::Ordering::Equal
-    }
 }
 
 impl World {
@@ -103,8 +76,7 @@ impl World {
             routers: [0, 1].map(|number| Router::new(number, weather.preempt)),
             weather,
             rng,
-            agenda: BinaryHeap::new(),
-            order: 0,
+            agenda: Agenda::new(),
             invariants: Invariants::default(),
             flows_made: 0,
             standing: 0,
@@ -148,7 +120,7 @@ impl World {
         let before = self.now;
         let timer =
             (0..2).filter_map(|number| Some((self.routers[number].next_deadline()?, number))).min();
-        let entry = self.agenda.peek().map(|Reverse(entry)| entry.at);
+        let entry = self.agenda.next_at();
         match (timer, entry) {
             (Some((at, number)), entry) if entry.is_none_or(|entry| at < entry) => {
                 self.now = self.now.max(at);
@@ -157,12 +129,12 @@ impl World {
                 self.follow(number, effects)?;
             }
             _ => {
-                let Some(Reverse(entry)) = self.agenda.pop() else {
+                let Some((at, what)) = self.agenda.pop() else {
                     self.now = self.start + ROUGH + SETTLE;
                     return Ok(());
                 };
-                self.now = self.now.max(entry.at);
-                self.happen(entry.what)?;
+                self.now = self.now.max(at);
+                self.happen(what)?;
             }
         }
         let held = self.invariants.check_masters(&self.routers, &self.lan, self.now);
@@ -202,15 +174,12 @@ impl World {
                 return self.follow(number, effects);
             }
             What::Hear(cut) => {
-                for (direction, cut) in cut.into_iter().enumerate() {
-                    self.lan.cut[direction] &= !cut;
-                }
-                self.note(|| format!("packets arrive again: {cut:?}"));
+                self.lan.join(&cut);
+                self.note(|| format!("packets arrive again: {:?}", [cut[0][1], cut[1][0]]));
             }
             What::Calm => {
                 self.note(|| "the faults stop".to_owned());
-                self.agenda
-                    .retain(|Reverse(entry)| !matches!(entry.what, What::Fault(_) | What::Traffic));
+                self.agenda.retain(|what| !matches!(what, What::Fault(_) | What::Traffic));
                 self.lan = Lan::calm();
                 for number in 0..2 {
                     self.later(Duration::from_millis(100), What::Restart(number));
@@ -258,11 +227,13 @@ impl World {
     }
 
     fn send(&mut self, from: usize, packet: &Packet) {
-        let ways = self.lan.carry(from, &mut self.rng);
-        self.outcome.lost += u64::from(ways.is_empty());
-        for delay in ways {
-            self.later(delay, What::Deliver { to: 1 - from, packet: packet.clone() });
+        let to = 1 - from;
+        let mut lost = true;
+        for delay in self.lan.carry(from, to, &mut self.rng) {
+            lost = false;
+            self.later(delay, What::Deliver { to, packet: packet.clone() });
         }
+        self.outcome.lost += u64::from(lost);
     }
 
     /// Kernel events arrive in order: the agenda keeps the order of equal delays.
@@ -305,9 +276,11 @@ impl World {
     }
 
     fn cut(&mut self, first: bool, second: bool, time: Duration) {
-        self.lan.cut[0] |= first;
-        self.lan.cut[1] |= second;
-        self.later(time, What::Hear([first, second]));
+        let mut directions = Cut::default();
+        directions[0][1] = first;
+        directions[1][0] = second;
+        self.lan.part(&directions);
+        self.later(time, What::Hear(directions));
     }
 
     /// Connections come, change and go wherever the address is.
@@ -355,8 +328,7 @@ impl World {
     }
 
     fn later(&mut self, after: Duration, what: What) {
-        self.order += 1;
-        self.agenda.push(Reverse(Entry { at: self.now + after, order: self.order, what }));
+        self.agenda.enter(self.now + after, what);
     }
 
     fn note(&mut self, line: impl FnOnce() -> String) {
