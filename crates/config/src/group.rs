@@ -43,6 +43,7 @@ pub(crate) fn read(root: &Table<'_>, routers: &[ReadVirtualRouter]) -> Config {
             name: name.get_ref().clone(),
             virtual_routers: routers.into_iter().filter_map(member).collect(),
             checks,
+            track: Vec::new(),
             notify: notify(table),
             replicated: false,
         });
@@ -70,6 +71,7 @@ pub(crate) fn read(root: &Table<'_>, routers: &[ReadVirtualRouter]) -> Config {
             name: name.clone(),
             virtual_routers: member(router).into_iter().collect(),
             checks,
+            track: Vec::new(),
             notify: Notify::default(),
             replicated: false,
         });
@@ -94,7 +96,11 @@ fn find<'r>(routers: &'r [ReadVirtualRouter], name: &str) -> Option<&'r ReadVirt
 
 fn member(router: &ReadVirtualRouter) -> Option<VirtualRouter> {
     let interface = router.interface.as_ref()?.get_ref().clone();
-    Some(VirtualRouter { name: router.name.get_ref().clone(), interface })
+    let priority = router.vrrp.as_ref().map_or(defaults::PRIORITY, |vrrp| vrrp.priority);
+    Some(VirtualRouter {
+        priority: priority.value(),
+        ..VirtualRouter::new(router.name.get_ref().clone(), interface)
+    })
 }
 
 /// The list of names under `key`, each with its place.
@@ -198,6 +204,7 @@ fn check(name: &str, table: &Table<'_>) -> Option<Check> {
     Some(Check {
         name: name.to_owned(),
         command: command?,
+        user: None,
         interval: interval?,
         timeout: timeout?.or(interval)?,
         rise: rise?,

@@ -90,6 +90,7 @@ mod tests {
         Check {
             name: "probe".to_owned(),
             command: vec!["sh".to_owned(), "-c".to_owned(), script.to_owned()],
+            user: None,
             interval,
             timeout,
             rise: 1,

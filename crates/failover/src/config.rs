@@ -1,5 +1,7 @@
 //! What the state machine is told: groups, their members, checks and hooks.
 
+use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// All groups and checks.
@@ -12,7 +14,7 @@ pub struct Config {
 }
 
 /// Virtual routers that move together.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Group {
     /// Its name.
     pub name: String,
@@ -20,6 +22,8 @@ pub struct Group {
     pub virtual_routers: Vec<VirtualRouter>,
     /// Checks that put the whole group in fault, the members' own among them.
     pub checks: Vec<String>,
+    /// What else is tracked for every member.
+    pub track: Vec<Track>,
     /// Hooks to run after a transition.
     pub notify: Notify,
     /// Whether flows are replicated for this group: then a commit belongs to becoming master, and
@@ -34,6 +38,94 @@ pub struct VirtualRouter {
     pub name: String,
     /// The interface whose loss is a fault.
     pub interface: String,
+    /// The configured priority, 1 to 255; 255 is never changed.
+    pub priority: u8,
+    /// What is tracked for this member: its priority follows; what has no weight is a fault of the
+    /// whole group.
+    pub track: Vec<Track>,
+}
+
+impl VirtualRouter {
+    /// A member of the usual priority, 100 (RFC 9568 §6.1), for which nothing is tracked.
+    pub fn new(name: impl Into<String>, interface: impl Into<String>) -> Self {
+        Self { name: name.into(), interface: interface.into(), priority: 100, track: Vec::new() }
+    }
+}
+
+/// Something that is watched, and what follows from it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Track {
+    /// What is watched.
+    pub subject: Subject,
+    /// −253 to 253 and not 0: a positive weight is added to the priority while the thing is good, a
+    /// negative one takes its magnitude away while it is bad. A file's number is multiplied by it.
+    /// `None`: the group cannot serve while the thing is bad (a file: not 0).
+    pub weight: Option<i16>,
+}
+
+impl Track {
+    /// A thing without which the group cannot serve.
+    pub fn unfit(subject: Subject) -> Self {
+        Self { subject, weight: None }
+    }
+}
+
+/// Something that is watched for groups and virtual routers.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Subject {
+    /// A check, by its name.
+    Check(String),
+    /// An interface: good while it is up and has carrier.
+    Interface(String),
+    /// A file that holds an integer; one that is not there holds 0.
+    File(PathBuf),
+    /// Processes.
+    Process(Process),
+}
+
+/// Running processes: good while there are enough.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Process {
+    /// The name of the program, or its path when there is a `/` in it.
+    pub program: String,
+    /// How many must run at least, from 1.
+    pub quorum: u32,
+    /// How long it must be otherwise before that is believed: a restart is no failure.
+    pub delay: Duration,
+}
+
+impl Subject {
+    /// The word for its kind in the configuration and in status output.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Check(_) => "check",
+            Self::Interface(_) => "interface",
+            Self::File(_) => "file",
+            Self::Process(_) => "process",
+        }
+    }
+
+    /// Why a group cannot serve while this is bad, in a sentence.
+    pub(crate) fn complaint(&self, detail: &str) -> String {
+        match self {
+            Self::Check(name) => format!("check {name} failed: {detail}"),
+            // Its detail names it.
+            Self::Interface(_) => detail.to_owned(),
+            Self::File(_) | Self::Process(_) => format!("{self}: {detail}"),
+        }
+    }
+}
+
+/// Its kind and name: `interface eth2`.
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Check(name) => write!(f, "check {name}"),
+            Self::Interface(name) => write!(f, "interface {name}"),
+            Self::File(path) => write!(f, "file {}", path.display()),
+            Self::Process(process) => write!(f, "process {}", process.program),
+        }
+    }
 }
 
 /// A command whose exit status says whether this router can serve.
@@ -43,6 +135,8 @@ pub struct Check {
     pub name: String,
     /// The command and its arguments; no shell.
     pub command: Vec<String>,
+    /// The user to run it as, with that user's groups; the daemon's own without.
+    pub user: Option<String>,
     /// Time from start to start.
     pub interval: Duration,
     /// A run that takes longer is ended and has failed. The interval unless set.

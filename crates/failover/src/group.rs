@@ -15,12 +15,13 @@
 //! carry steps out in the order they were given, so that what a cut plan left behind is undone or
 //! completed by the plan that cut it.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use crate::fitness::{Conditions, Fitness, Tracker};
 use crate::journal::Journal;
 use crate::plan::{self, Doing, Plan};
-use crate::tracking::Verdict;
+use crate::queue::OpenSteps;
+use crate::tracking::Seen;
 use crate::{Action, Outcome, State, Step, StepId, VirtualRouterEvent, config};
 
 /// How long a group whose vital step or whose sending failed stays in fault before it tries again.
@@ -35,7 +36,9 @@ pub struct Group {
     since: Instant,
     reason: String,
     members: Vec<Member>,
-    checks: BTreeMap<String, (Verdict, String)>,
+    /// How many members would be master.
+    elected: usize,
+    conditions: Conditions,
     in_sync: bool,
     stopping: bool,
     /// What failed that made this a fault, and when to try again.
@@ -46,35 +49,24 @@ pub struct Group {
 #[derive(Clone, Debug)]
 struct Member {
     name: String,
-    /// `None` before the interface has been looked at.
-    usable: Option<Result<(), String>>,
     /// Why this member would be master, while it would.
     elected: Option<String>,
-}
-
-/// Whether a group can serve.
-enum Fitness {
-    Fit,
-    /// Something has not been looked at yet.
-    Unknown,
-    Unfit(String),
 }
 
 /// What a group needs of its surroundings while it acts.
 pub(crate) struct Context<'a> {
     pub(crate) journal: &'a mut Journal,
-    pub(crate) next_step: &'a mut u64,
+    pub(crate) steps: &'a mut OpenSteps,
+    /// The place of the group among all.
+    pub(crate) group: usize,
     pub(crate) actions: &'a mut Vec<Action>,
     pub(crate) now: Instant,
 }
 
 impl Group {
     pub(crate) fn new(config: &config::Group, now: Instant) -> Self {
-        let member = |member: &config::VirtualRouter| Member {
-            name: member.name.clone(),
-            usable: None,
-            elected: None,
-        };
+        let member =
+            |member: &config::VirtualRouter| Member { name: member.name.clone(), elected: None };
         Self {
             name: config.name.clone(),
             replicated: config.replicated,
@@ -82,7 +74,8 @@ impl Group {
             since: now,
             reason: "starting".to_owned(),
             members: config.virtual_routers.iter().map(member).collect(),
-            checks: config.checks.iter().map(|name| (name.clone(), Default::default())).collect(),
+            elected: 0,
+            conditions: Conditions::new(config),
             in_sync: false,
             stopping: false,
             held: None,
@@ -125,12 +118,18 @@ impl Group {
         self.plan.is_none()
     }
 
-    pub(crate) fn has_member(&self, virtual_router: &str) -> bool {
-        self.members.iter().any(|member| member.name == virtual_router)
-    }
-
     pub(crate) fn members(&self) -> impl Iterator<Item = &str> {
         self.members.iter().map(|member| member.name.as_str())
+    }
+
+    /// What is tracked for it and its members.
+    pub(crate) fn trackers(&self) -> &[Tracker] {
+        self.conditions.trackers()
+    }
+
+    /// The priority in force of a member.
+    pub(crate) fn priority(&self, member: usize) -> Option<u8> {
+        self.conditions.priority(member)
     }
 
     pub(crate) fn start(&mut self, context: &mut Context<'_>) {
@@ -140,18 +139,15 @@ impl Group {
 
     pub(crate) fn virtual_router(
         &mut self,
-        name: &str,
+        member: usize,
         event: VirtualRouterEvent,
         context: &mut Context<'_>,
     ) {
-        let Some(member) = self.members.iter_mut().find(|member| member.name == name) else {
-            return;
-        };
         match event {
-            VirtualRouterEvent::Elected { reason } => member.elected = Some(reason),
-            VirtualRouterEvent::Deferred => member.elected = None,
+            VirtualRouterEvent::Elected { reason } => self.set_elected(member, Some(reason)),
+            VirtualRouterEvent::Deferred => self.set_elected(member, None),
             VirtualRouterEvent::Superseded { reason } => {
-                member.elected = None;
+                self.set_elected(member, None);
                 if self.state == State::Master {
                     self.enter(State::Backup, reason, context);
                 }
@@ -167,27 +163,28 @@ impl Group {
 
     pub(crate) fn interface(
         &mut self,
-        name: &str,
+        member: usize,
         usable: Result<(), String>,
         context: &mut Context<'_>,
     ) {
-        if let Some(member) = self.members.iter_mut().find(|member| member.name == name) {
-            member.usable = Some(usable);
-            self.decide(context);
-        }
+        self.conditions.interface(member, usable);
+        self.decide(context);
     }
 
-    pub(crate) fn check(
+    /// Takes what was seen of the tracked thing at this place.
+    pub(crate) fn track(
         &mut self,
-        name: &str,
-        verdict: Verdict,
+        tracker: usize,
+        seen: Seen,
         detail: &str,
         context: &mut Context<'_>,
     ) {
-        if let Some(check) = self.checks.get_mut(name) {
-            *check = (verdict, detail.to_owned());
-            self.decide(context);
-        }
+        let changed = self.conditions.track(tracker, seen, detail);
+        context.actions.extend(changed.into_iter().map(|(name, priority)| Action::Priority {
+            virtual_router: name.to_owned(),
+            priority,
+        }));
+        self.decide(context);
     }
 
     pub(crate) fn in_sync(&mut self, in_sync: bool, context: &mut Context<'_>) {
@@ -208,6 +205,7 @@ impl Group {
         if id != expected {
             return;
         }
+        context.steps.close(id);
         context.journal.step_ends(plan.number, outcome.clone(), context.now);
         plan.doing = Doing::Nothing;
         match outcome {
@@ -227,7 +225,8 @@ impl Group {
         }
         let Some(plan) = &mut self.plan else { return };
         match plan.doing {
-            Doing::Step { step, until, .. } if context.now >= until => {
+            Doing::Step { id, step, until, .. } if context.now >= until => {
+                context.steps.close(id);
                 let why = format!("no answer within {} s", plan::limit(step).as_secs());
                 let outcome = Outcome::Failed(why.clone());
                 context.journal.step_ends(plan.number, outcome, context.now);
@@ -276,43 +275,28 @@ impl Group {
     }
 
     fn fitness(&self) -> Fitness {
-        let mut unknown = false;
-        for member in &self.members {
-            match &member.usable {
-                Some(Ok(())) => {}
-                Some(Err(problem)) => return Fitness::Unfit(problem.clone()),
-                None => unknown = true,
-            }
-        }
-        for (name, (verdict, detail)) in &self.checks {
-            match verdict {
-                Verdict::Good => {}
-                Verdict::Bad => return Fitness::Unfit(format!("check {name} failed: {detail}")),
-                Verdict::Unknown => unknown = true,
-            }
-        }
-        match &self.held {
-            Some((reason, _)) => Fitness::Unfit(reason.clone()),
-            None if unknown => Fitness::Unknown,
-            None => Fitness::Fit,
+        match (self.conditions.fitness(), &self.held) {
+            (unfit @ Fitness::Unfit(_), _) => unfit,
+            (_, Some((reason, _))) => Fitness::Unfit(reason.clone()),
+            (fitness, None) => fitness,
         }
     }
 
     fn waiting_for(&self) -> String {
-        let interface = self.members.iter().find(|member| member.usable.is_none());
-        let check = self.checks.iter().find(|(_, (verdict, _))| *verdict == Verdict::Unknown);
-        match (interface, check) {
-            (Some(member), _) => format!("waiting for the interface of {}", member.name),
-            (None, Some((name, _))) => format!("waiting for the first run of check {name}"),
-            (None, None) => self.reason.clone(),
-        }
+        self.conditions.waiting_for().unwrap_or_else(|| self.reason.clone())
+    }
+
+    fn set_elected(&mut self, member: usize, reason: Option<String>) {
+        let Some(member) = self.members.get_mut(member) else { return };
+        self.elected -= usize::from(member.elected.is_some());
+        self.elected += usize::from(reason.is_some());
+        member.elected = reason;
     }
 
     /// The first member's reason once every member would be master.
     fn all_elected(&self) -> Option<String> {
-        let mut reasons = self.members.iter().map(|member| member.elected.as_ref());
-        let first = reasons.next()??;
-        reasons.all(|reason| reason.is_some()).then(|| first.clone())
+        let first = self.members.first()?.elected.clone();
+        first.filter(|_| self.elected == self.members.len())
     }
 
     fn start_members(&mut self, reason: String, context: &mut Context<'_>) {
@@ -326,12 +310,16 @@ impl Group {
 
     fn enter(&mut self, to: State, reason: String, context: &mut Context<'_>) {
         if let Some(plan) = self.plan.take() {
+            if let Doing::Step { id, .. } = plan.doing {
+                context.steps.close(id);
+            }
             let cut = Outcome::Failed(format!("cut short: {reason}"));
             context.journal.step_ends(plan.number, cut, context.now);
         }
         for member in &mut self.members {
             member.elected = None;
         }
+        self.elected = 0;
         let number = context.journal.begin(&self.name, self.state, to, &reason, context.now);
         self.plan = Some(Plan::new(self.state, to, number, self.replicated));
         self.state = to;
@@ -353,8 +341,7 @@ impl Group {
 
     fn begin(&mut self, step: Step, attempt: u32, context: &mut Context<'_>) {
         let Some(plan) = &mut self.plan else { return };
-        *context.next_step += 1;
-        let id = StepId(*context.next_step);
+        let id = context.steps.open(context.group);
         plan.doing = Doing::Step { id, step, attempt, until: context.now + plan::limit(step) };
         context.journal.step_begins(plan.number, step, context.now);
         context.actions.push(Action::Step {

@@ -5,17 +5,19 @@
 //! each step's outcome comes back as an event. Knows nothing of packets or netlink.
 
 mod config;
+mod fitness;
 pub mod group;
 pub mod hooks;
 mod journal;
 mod machine;
 mod plan;
+mod queue;
 mod step;
 pub mod tracking;
 
-pub use config::{Check, Config, Group, Notify, VirtualRouter};
+pub use config::{Check, Config, Group, Notify, Process, Subject, Track, VirtualRouter};
 pub use journal::{JOURNAL_LIMIT, Journal, StepRecord, Transition};
-pub use machine::{Action, CheckStatus, Event, Failover, VirtualRouterEvent};
+pub use machine::{Action, CheckStatus, Event, Failover, Tracked, VirtualRouterEvent};
 pub use step::{Outcome, Step, StepId};
 
 /// The state of a failover group.

@@ -1,21 +1,39 @@
 //! All groups of one router: events in, actions out, a deadline on request.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use crate::group::{Context, Group};
 use crate::journal::Journal;
-use crate::tracking::{Tracker, Verdict};
-use crate::{Config, Outcome, State, Step, StepId, config};
+use crate::queue::{Deadlines, OpenSteps};
+use crate::tracking::{Seen, Tracker, Verdict};
+use crate::{Config, Outcome, State, Step, StepId, Subject, config};
 
 /// The failover groups of one router.
 ///
-/// Sans-IO: the caller brings time and events and carries out the actions, in order.
+/// Sans-IO: the caller brings time and events and carries out the actions, in order. An event costs
+/// what the groups it is about cost: the others are not looked at.
 #[derive(Clone, Debug)]
 pub struct Failover {
     groups: Vec<Group>,
+    group_places: BTreeMap<String, usize>,
+    /// The group of each virtual router, and its place there.
+    member_places: BTreeMap<String, (usize, usize)>,
     checks: Vec<CheckStatus>,
+    check_places: BTreeMap<String, usize>,
+    subjects: BTreeMap<Subject, Watched>,
     journal: Journal,
-    next_step: u64,
+    steps: OpenSteps,
+    deadlines: Deadlines,
+}
+
+/// Something that is tracked, as it was seen last.
+#[derive(Clone, Debug, Default)]
+struct Watched {
+    seen: Option<Seen>,
+    detail: String,
+    /// Who tracks it: groups, and the places of the trackers there.
+    trackers: Vec<(usize, usize)>,
 }
 
 /// What was observed.
@@ -44,6 +62,15 @@ pub enum Event {
         /// Whether it succeeded.
         success: bool,
         /// How it ended, for people.
+        detail: String,
+    },
+    /// A tracked thing that is no check was looked at. What is as before may be told again.
+    Tracked {
+        /// What.
+        subject: Subject,
+        /// How it is.
+        seen: Seen,
+        /// The same for people.
         detail: String,
     },
     /// A step has ended.
@@ -101,6 +128,23 @@ impl CheckStatus {
     }
 }
 
+/// A tracked thing, for status output.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Tracked<'a> {
+    /// What.
+    pub subject: &'a Subject,
+    /// The member for which it is tracked; every one of the group without.
+    pub virtual_router: Option<&'a str>,
+    /// How it is.
+    pub verdict: Verdict,
+    /// The same for people.
+    pub detail: &'a str,
+    /// What it weighs; `None` when the group cannot serve while it is bad.
+    pub weight: Option<i16>,
+    /// What it adds to the priority now, before the sum is limited.
+    pub effect: i32,
+}
+
 /// What to do, in order.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Action {
@@ -155,57 +199,151 @@ impl Failover {
             detail: String::new(),
             tracker: Tracker::new(check.rise, check.fall),
         };
+        let groups: Vec<Group> = config.groups.iter().map(|group| Group::new(group, now)).collect();
+        let checks: Vec<CheckStatus> = config.checks.iter().map(check).collect();
+        let mut member_places = BTreeMap::new();
+        let mut subjects: BTreeMap<Subject, Watched> = BTreeMap::new();
+        for (place, group) in groups.iter().enumerate() {
+            for (index, member) in group.members().enumerate() {
+                member_places.entry(member.to_owned()).or_insert((place, index));
+            }
+            for (index, tracker) in group.trackers().iter().enumerate() {
+                let watched = subjects.entry(tracker.subject.clone()).or_default();
+                watched.trackers.push((place, index));
+            }
+        }
         Self {
-            groups: config.groups.iter().map(|group| Group::new(group, now)).collect(),
-            checks: config.checks.iter().map(check).collect(),
+            group_places: places(groups.iter().map(Group::name)),
+            member_places,
+            check_places: places(checks.iter().map(|check| check.name.as_str())),
+            subjects,
             journal: Journal::default(),
-            next_step: 0,
+            steps: OpenSteps::default(),
+            deadlines: Deadlines::new(groups.len()),
+            groups,
+            checks,
         }
     }
 
     /// Feeds one event; returns what to do about it, in order.
     #[must_use = "actions must be carried out"]
-    #[expect(clippy::needless_pass_by_value, reason = "an event happens once")]
     pub fn handle(&mut self, event: Event, now: Instant) -> Vec<Action> {
-        let verdict = match &event {
-            Event::Check { name, success, detail } => self.record(name, *success, detail),
-            _ => None,
-        };
         let mut actions = Vec::new();
-        let mut context = Context {
-            journal: &mut self.journal,
-            next_step: &mut self.next_step,
-            actions: &mut actions,
-            now,
-        };
-        for group in &mut self.groups {
-            match &event {
-                Event::Start => group.start(&mut context),
-                Event::VirtualRouter { name, event } => {
-                    group.virtual_router(name, event.clone(), &mut context);
+        match event {
+            Event::Start => self.everyone(now, &mut actions, Group::start),
+            Event::Stop => self.everyone(now, &mut actions, Group::stop),
+            Event::InSync(in_sync) => {
+                self.everyone(now, &mut actions, |group, context| group.in_sync(in_sync, context));
+            }
+            Event::VirtualRouter { name, event } => {
+                if let Some(&(place, member)) = self.member_places.get(&name) {
+                    self.act(place, now, &mut actions, |group, context| {
+                        group.virtual_router(member, event, context);
+                    });
                 }
-                Event::Interface { virtual_router, usable } => {
-                    group.interface(virtual_router, usable.clone(), &mut context);
+            }
+            Event::Interface { virtual_router, usable } => {
+                if let Some(&(place, member)) = self.member_places.get(&virtual_router) {
+                    self.act(place, now, &mut actions, |group, context| {
+                        group.interface(member, usable, context);
+                    });
                 }
-                Event::Check { name, .. } => {
-                    if let Some((verdict, detail)) = &verdict {
-                        group.check(name, *verdict, detail, &mut context);
-                    }
+            }
+            Event::Check { name, success, detail } => {
+                self.check(name, success, detail, now, &mut actions);
+            }
+            Event::Tracked { subject, seen, detail } => {
+                self.track(&subject, seen, detail, now, &mut actions);
+            }
+            Event::Stepped { id, outcome } => {
+                if let Some(place) = self.steps.group_of(id) {
+                    self.act(place, now, &mut actions, |group, context| {
+                        group.stepped(id, outcome, context);
+                    });
                 }
-                Event::Stepped { id, outcome } => group.stepped(*id, outcome.clone(), &mut context),
-                Event::InSync(in_sync) => group.in_sync(*in_sync, &mut context),
-                Event::Timeout => group.timeout(&mut context),
-                Event::Stop => group.stop(&mut context),
+            }
+            Event::Timeout => {
+                for place in self.deadlines.due(now) {
+                    self.act(place, now, &mut actions, Group::timeout);
+                }
             }
         }
         actions
     }
 
-    /// Takes one run of a check; returns the verdict and its reason when this run has changed it.
-    fn record(&mut self, name: &str, success: bool, detail: &str) -> Option<(Verdict, String)> {
-        let check = self.checks.iter_mut().find(|check| check.name == name)?;
-        detail.clone_into(&mut check.detail);
-        check.tracker.record(success).map(|verdict| (verdict, detail.to_owned()))
+    /// Lets one group act; what it waits for may be something else afterwards.
+    fn act(
+        &mut self,
+        place: usize,
+        now: Instant,
+        actions: &mut Vec<Action>,
+        act: impl FnOnce(&mut Group, &mut Context<'_>),
+    ) {
+        let Some(group) = self.groups.get_mut(place) else { return };
+        let mut context = Context {
+            journal: &mut self.journal,
+            steps: &mut self.steps,
+            group: place,
+            actions,
+            now,
+        };
+        act(group, &mut context);
+        self.deadlines.set(place, group.deadline());
+    }
+
+    fn everyone(
+        &mut self,
+        now: Instant,
+        actions: &mut Vec<Action>,
+        act: impl Fn(&mut Group, &mut Context<'_>),
+    ) {
+        for place in 0..self.groups.len() {
+            self.act(place, now, actions, &act);
+        }
+    }
+
+    /// Takes one run of a check, which is news to the groups when it changes the verdict.
+    fn check(
+        &mut self,
+        name: String,
+        success: bool,
+        detail: String,
+        now: Instant,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(&place) = self.check_places.get(&name) else { return };
+        let check = &mut self.checks[place];
+        check.detail.clone_from(&detail);
+        let seen = match check.tracker.record(success) {
+            Some(Verdict::Good) => Seen::Good,
+            Some(Verdict::Bad) => Seen::Bad,
+            Some(Verdict::Unknown) | None => return,
+        };
+        self.track(&Subject::Check(name), seen, detail, now, actions);
+    }
+
+    fn track(
+        &mut self,
+        subject: &Subject,
+        seen: Seen,
+        detail: String,
+        now: Instant,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(watched) = self.subjects.get_mut(subject) else { return };
+        let changed = watched.seen.replace(seen) != Some(seen);
+        watched.detail = detail;
+        if !changed {
+            return;
+        }
+        // Lent out while the groups act, which do not look at it.
+        let watched = std::mem::take(watched);
+        for &(place, tracker) in &watched.trackers {
+            self.act(place, now, actions, |group, context| {
+                group.track(tracker, seen, &watched.detail, context);
+            });
+        }
+        self.subjects.insert(subject.clone(), watched);
     }
 
     /// The checks, in the order of the configuration.
@@ -215,7 +353,7 @@ impl Failover {
 
     /// When to send [`Event::Timeout`]; valid until the next [`Failover::handle`].
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.groups.iter().filter_map(Group::deadline).min()
+        self.deadlines.next()
     }
 
     /// The groups, in the order of the configuration.
@@ -225,7 +363,7 @@ impl Failover {
 
     /// The group of that name.
     pub fn group(&self, name: &str) -> Option<&Group> {
-        self.groups.iter().find(|group| group.name() == name)
+        self.group_places.get(name).and_then(|place| self.groups.get(*place))
     }
 
     /// The virtual routers of a group.
@@ -235,11 +373,53 @@ impl Failover {
 
     /// The group of a virtual router.
     pub fn group_of(&self, virtual_router: &str) -> Option<&Group> {
-        self.groups.iter().find(|group| group.has_member(virtual_router))
+        self.member_places.get(virtual_router).and_then(|(place, _)| self.groups.get(*place))
+    }
+
+    /// The priority in force of a virtual router: the configured one with what tracking adds and
+    /// takes away, as [`Action::Priority`] tells it.
+    pub fn priority(&self, virtual_router: &str) -> Option<u8> {
+        let (place, member) = *self.member_places.get(virtual_router)?;
+        self.groups.get(place)?.priority(member)
+    }
+
+    /// What is tracked for a group and its members: its checks, then the rest in the order of the
+    /// configuration.
+    pub fn tracked<'a>(&'a self, group: &str) -> impl Iterator<Item = Tracked<'a>> {
+        let group = self.group(group);
+        group.into_iter().flat_map(Group::trackers).map(move |tracker| Tracked {
+            subject: &tracker.subject,
+            virtual_router: tracker.member.and_then(|member| group?.members().nth(member)),
+            verdict: tracker.seen.map(Seen::verdict).unwrap_or_default(),
+            detail: self.detail(&tracker.subject),
+            weight: tracker.weight,
+            effect: tracker.effect(),
+        })
+    }
+
+    /// How a tracked thing was seen last; empty before the first time.
+    fn detail(&self, subject: &Subject) -> &str {
+        let check = match subject {
+            Subject::Check(name) => self.check_places.get(name),
+            Subject::Interface(_) | Subject::File(_) | Subject::Process(_) => None,
+        };
+        match check {
+            Some(place) => &self.checks[*place].detail,
+            None => self.subjects.get(subject).map_or("", |watched| &watched.detail),
+        }
     }
 
     /// What every group did and why.
     pub fn journal(&self) -> &Journal {
         &self.journal
     }
+}
+
+/// Where each name stands; the first of two that are the same.
+fn places<'n>(names: impl Iterator<Item = &'n str>) -> BTreeMap<String, usize> {
+    let mut places = BTreeMap::new();
+    for (place, name) in names.enumerate() {
+        places.entry(name.to_owned()).or_insert(place);
+    }
+    places
 }

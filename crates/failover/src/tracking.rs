@@ -28,6 +28,27 @@ impl Verdict {
     }
 }
 
+/// What was seen of a tracked thing.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Seen {
+    /// It is as it should be.
+    Good,
+    /// It is not.
+    Bad,
+    /// It says a number: 0 is good, anything else is bad.
+    Number(i64),
+}
+
+impl Seen {
+    /// Whether this router can serve, as far as this thing tells.
+    pub fn verdict(self) -> Verdict {
+        match self {
+            Self::Good | Self::Number(0) => Verdict::Good,
+            Self::Bad | Self::Number(_) => Verdict::Bad,
+        }
+    }
+}
+
 /// The verdict of one check, fed with the result of each of its runs.
 ///
 /// ```text

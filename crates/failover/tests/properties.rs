@@ -82,15 +82,17 @@ proptest! {
             groups: vec![Group {
                 name: "gateway".into(),
                 virtual_routers: names
-                    .map(|name| VirtualRouter { name: name.into(), interface: "eth0".into() })
+                    .map(|name| VirtualRouter::new(name, "eth0"))
                     .to_vec(),
                 checks: vec!["heartbeat".into()],
-                notify: Notify::default(),
+                track: Vec::new(),
+            notify: Notify::default(),
                 replicated: true,
             }],
             checks: vec![Check {
                 name: "heartbeat".into(),
                 command: vec!["/bin/true".into()],
+                user: None,
                 interval: Duration::from_secs(5),
                 timeout: Duration::from_secs(5),
                 rise: 1,

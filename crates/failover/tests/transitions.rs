@@ -108,13 +108,13 @@ impl World {
 }
 
 fn config(members: &[&str], checks: &[&str], replicated: bool) -> Config {
-    let member =
-        |name: &&str| VirtualRouter { name: (*name).to_owned(), interface: "eth0".to_owned() };
+    let member = |name: &&str| VirtualRouter::new(*name, "eth0");
     Config {
         groups: vec![Group {
             name: "gateway".into(),
             virtual_routers: members.iter().map(member).collect(),
             checks: checks.iter().map(|check| (*check).to_owned()).collect(),
+            track: Vec::new(),
             notify: Notify::default(),
             replicated,
         }],
@@ -126,6 +126,7 @@ fn check(name: &str) -> Check {
     Check {
         name: name.to_owned(),
         command: vec!["/bin/true".into()],
+        user: None,
         interval: Duration::from_secs(5),
         timeout: Duration::from_secs(5),
         rise: 1,

@@ -32,8 +32,6 @@ impl Bench {
         };
         let group = |name: &str| Group {
             name: name.to_owned(),
-            virtual_routers: Vec::new(),
-            checks: Vec::new(),
             notify: Notify {
                 master: hook("--master"),
                 backup: hook("--backup"),
@@ -41,7 +39,7 @@ impl Bench {
                 stop: hook("--stop"),
                 timeout: limit,
             },
-            replicated: false,
+            ..Group::default()
         };
         let (core, events) = mpsc::channel(64);
         let (requests, receiver) = mpsc::channel(64);

@@ -1,0 +1,212 @@
+//! Whether a group can serve, and what is added to and taken from its members' priorities.
+//!
+//! Two questions that must not be mixed. *Unfit* is about this router alone: while something it
+//! cannot serve without is bad, it gives up, whatever the others are. *Preference* compares
+//! routers: something bad with a weight makes this one less wanted, and when the others are worse it
+//! goes on serving.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::config::{Group, Subject, Track};
+use crate::tracking::{Seen, Verdict};
+
+/// The lowest and highest priority that tracking leads to; 255 is an address owner's, and is never
+/// changed.
+const PRIORITIES: (i32, i32) = (1, 254);
+/// What a single tracked thing adds or takes away at most.
+const MAX_EFFECT: i64 = 254;
+
+/// Whether a group can serve.
+pub(crate) enum Fitness {
+    Fit,
+    /// Something has not been looked at yet.
+    Unknown,
+    Unfit(String),
+}
+
+/// What a group's fitness and priorities follow from.
+#[derive(Clone, Debug)]
+pub(crate) struct Conditions {
+    members: Vec<Member>,
+    trackers: Vec<Tracker>,
+    /// What speaks against serving, first the members' interfaces.
+    unfit: BTreeMap<Cause, String>,
+    /// What has to be looked at before the group may serve.
+    unknown: BTreeSet<Cause>,
+    /// What trackers of the whole group do to the priority of each member.
+    sum: i32,
+}
+
+#[derive(Clone, Debug)]
+struct Member {
+    name: String,
+    configured: u8,
+    in_force: u8,
+    /// What its own trackers do to its priority.
+    sum: i32,
+}
+
+/// A thing that is tracked, for the group or for one of its members.
+#[derive(Clone, Debug)]
+pub(crate) struct Tracker {
+    pub(crate) subject: Subject,
+    pub(crate) weight: Option<i16>,
+    /// The member whose priority it weighs; all of them without.
+    pub(crate) member: Option<usize>,
+    pub(crate) seen: Option<Seen>,
+}
+
+/// Something that can make a group unfit.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+enum Cause {
+    Interface(usize),
+    Tracker(usize),
+}
+
+impl Conditions {
+    pub(crate) fn new(group: &Group) -> Self {
+        let members: Vec<Member> = group
+            .virtual_routers
+            .iter()
+            .map(|member| Member {
+                name: member.name.clone(),
+                configured: member.priority,
+                in_force: member.priority,
+                sum: 0,
+            })
+            .collect();
+        let trackers = trackers(group);
+        let interfaces = (0..members.len()).map(Cause::Interface);
+        let unweighted =
+            trackers.iter().enumerate().filter(|(_, tracker)| tracker.weight.is_none());
+        let unknown = interfaces.chain(unweighted.map(|(at, _)| Cause::Tracker(at))).collect();
+        Self { members, trackers, unfit: BTreeMap::new(), unknown, sum: 0 }
+    }
+
+    pub(crate) fn trackers(&self) -> &[Tracker] {
+        &self.trackers
+    }
+
+    pub(crate) fn fitness(&self) -> Fitness {
+        match self.unfit.first_key_value() {
+            Some((_, reason)) => Fitness::Unfit(reason.clone()),
+            None if self.unknown.is_empty() => Fitness::Fit,
+            None => Fitness::Unknown,
+        }
+    }
+
+    /// What the group waits for before it may serve.
+    pub(crate) fn waiting_for(&self) -> Option<String> {
+        Some(match *self.unknown.first()? {
+            Cause::Interface(member) => {
+                format!("waiting for the interface of {}", self.members[member].name)
+            }
+            Cause::Tracker(tracker) => match &self.trackers[tracker].subject {
+                Subject::Check(name) => format!("waiting for the first run of check {name}"),
+                subject => format!("waiting for the first look at {subject}"),
+            },
+        })
+    }
+
+    /// Takes whether a member's own interface can be used.
+    pub(crate) fn interface(&mut self, member: usize, usable: Result<(), String>) {
+        self.set(Cause::Interface(member), usable);
+    }
+
+    /// Takes what was seen of a tracked thing; `detail` says how it is, for people. Returns the
+    /// members whose priority is another now, with the priority.
+    pub(crate) fn track(&mut self, at: usize, seen: Seen, detail: &str) -> Vec<(&str, u8)> {
+        let Some(tracker) = self.trackers.get_mut(at) else { return Vec::new() };
+        let before = tracker.effect();
+        tracker.seen = Some(seen);
+        let change = tracker.effect() - before;
+        let member = tracker.member;
+        if tracker.weight.is_none() {
+            let result = match seen.verdict() {
+                Verdict::Bad => Err(tracker.subject.complaint(detail)),
+                Verdict::Good | Verdict::Unknown => Ok(()),
+            };
+            self.set(Cause::Tracker(at), result);
+        }
+        if change == 0 {
+            return Vec::new();
+        }
+        match member {
+            Some(member) => self.members[member].sum += change,
+            None => self.sum += change,
+        }
+        let affected = match member {
+            Some(member) => &mut self.members[member..=member],
+            None => &mut self.members[..],
+        };
+        affected.iter_mut().filter_map(|member| member.prioritise(self.sum)).collect()
+    }
+
+    /// The priority in force of a member.
+    pub(crate) fn priority(&self, member: usize) -> Option<u8> {
+        self.members.get(member).map(|member| member.in_force)
+    }
+
+    fn set(&mut self, cause: Cause, result: Result<(), String>) {
+        self.unknown.remove(&cause);
+        match result {
+            Ok(()) => drop(self.unfit.remove(&cause)),
+            Err(reason) => drop(self.unfit.insert(cause, reason)),
+        }
+    }
+}
+
+impl Member {
+    /// Its priority with what the group's trackers and its own do, when that is another now.
+    fn prioritise(&mut self, group: i32) -> Option<(&str, u8)> {
+        let priority = effective(self.configured, self.sum + group);
+        let before = std::mem::replace(&mut self.in_force, priority);
+        (before != priority).then_some((self.name.as_str(), priority))
+    }
+}
+
+impl Tracker {
+    /// What it adds to the priority; nothing before it was seen, and nothing without a weight.
+    pub(crate) fn effect(&self) -> i32 {
+        match (self.weight, self.seen) {
+            (Some(weight), Some(seen)) => seen.effect(weight),
+            (None, _) | (_, None) => 0,
+        }
+    }
+}
+
+impl Seen {
+    /// What a thing with `weight` adds to the priority: a positive weight while it is good, a
+    /// negative one while it is bad, and a number times the weight.
+    fn effect(self, weight: i16) -> i32 {
+        match self {
+            Self::Good => i32::from(weight.max(0)),
+            Self::Bad => i32::from(weight.min(0)),
+            Self::Number(number) => {
+                let product = number.saturating_mul(i64::from(weight));
+                i32::try_from(product.clamp(-MAX_EFFECT, MAX_EFFECT)).unwrap_or_default()
+            }
+        }
+    }
+}
+
+/// The priority in force: an owner's never changes.
+fn effective(configured: u8, sum: i32) -> u8 {
+    if configured == u8::MAX {
+        return configured;
+    }
+    let (lowest, highest) = PRIORITIES;
+    u8::try_from((i32::from(configured) + sum).clamp(lowest, highest)).unwrap_or(configured)
+}
+
+/// The group's checks and trackers, then its members'.
+fn trackers(group: &Group) -> Vec<Tracker> {
+    let checks = group.checks.iter().map(|name| Track::unfit(Subject::Check(name.clone())));
+    let own = checks.chain(group.track.iter().cloned()).map(|track| (None, track));
+    let members = group.virtual_routers.iter().enumerate().flat_map(|(index, member)| {
+        member.track.iter().cloned().map(move |track| (Some(index), track))
+    });
+    own.chain(members)
+        .map(|(member, Track { subject, weight })| Tracker { subject, weight, member, seen: None })
+        .collect()
+}
