@@ -6,24 +6,23 @@
 //! decided here.
 
 mod election;
+mod outbox;
+mod outboxes;
 mod report;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use lockstep_failover::{
-    Action, Event, Failover, Outcome, State, Step, StepId, VirtualRouterEvent,
-};
+use lockstep_failover::{Action, Event, Failover, Outcome, State, Step, VirtualRouterEvent};
 use lockstep_routes::{Address, When};
 use tokio::sync::mpsc;
-use tokio::sync::mpsc::error::TrySendError;
 use tracing::{debug, error, info, warn};
 
-use crate::messages::{
-    ControlRequest, CoreEvent, InterfaceState, LinkState, NetworkRequest, ReplicatorRequest,
-};
+use crate::messages::{CoreEvent, GroupStep, HookRequest, InterfaceState, LinkState};
 use election::Elections;
+pub(crate) use outboxes::Actors;
+use outboxes::Outboxes;
 
 /// Announcements after the first, counted from the `announce` step: a neighbour may have lost one.
 const ANNOUNCE_AGAIN: [Duration; 3] =
@@ -32,16 +31,6 @@ const ANNOUNCE_AGAIN: [Duration; 3] =
 const LISTEN_LIMIT: usize = 64;
 /// A shutdown takes no longer, whatever an actor does.
 const STOP_LIMIT: Duration = Duration::from_secs(8);
-
-/// The other threads.
-pub(crate) struct Actors {
-    /// Links, addresses, routes, rules.
-    pub network: mpsc::Sender<NetworkRequest>,
-    /// Flow replication, when configured.
-    pub replicator: Option<mpsc::Sender<ReplicatorRequest>>,
-    /// Hooks.
-    pub control: mpsc::Sender<ControlRequest>,
-}
 
 /// The core at work.
 pub(crate) struct Core {
@@ -52,7 +41,7 @@ pub(crate) struct Core {
     interfaces: BTreeMap<String, InterfaceState>,
     announcements: Vec<Announcement>,
     stopped: Vec<String>,
-    actors: Actors,
+    outboxes: Outboxes,
 }
 
 /// An announcement to be repeated.
@@ -81,7 +70,7 @@ impl Core {
             interfaces: BTreeMap::new(),
             announcements: Vec::new(),
             stopped: Vec::new(),
-            actors,
+            outboxes: Outboxes::new(actors, &config.failover),
         }
     }
 
@@ -94,6 +83,7 @@ impl Core {
             if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                 self.timeout();
             }
+            self.give_out();
             let deadline = self.next_deadline().into_iter().chain(stop_by).min();
             tokio::select! {
                 biased;
@@ -104,6 +94,7 @@ impl Core {
                     }
                     self.take(event);
                 }
+                () = self.outboxes.ready() => {}
                 heard = self.elections.receive() => self.hear(&heard),
                 () = sleep_until(deadline) => {}
             }
@@ -157,7 +148,11 @@ impl Core {
 
     fn take(&mut self, event: CoreEvent) {
         match event {
-            CoreEvent::Stepped { id, outcome } => self.feed(Event::Stepped { id, outcome }),
+            CoreEvent::Stepped(answers) => {
+                for (id, outcome) in answers {
+                    self.feed(Event::Stepped { id, outcome });
+                }
+            }
             CoreEvent::Interface(state) => self.interface(&state),
             CoreEvent::Check { name, success, detail } => {
                 self.feed(Event::Check { name, success, detail });
@@ -217,6 +212,22 @@ impl Core {
         }
     }
 
+    /// Sends what the turn has given out. A thread that has ended fails its steps; what the state
+    /// machine makes of that is given out too.
+    fn give_out(&mut self) {
+        loop {
+            let lost = self.outboxes.send();
+            if lost.is_empty() {
+                return;
+            }
+            error!(steps = lost.len(), "steps could not be given out: the thread has ended");
+            for id in lost {
+                let outcome = Outcome::Failed("the thread has ended".to_owned());
+                self.feed(Event::Stepped { id, outcome });
+            }
+        }
+    }
+
     fn perform(&mut self, action: Action, events: &mut VecDeque<Event>) {
         match action {
             Action::Startup { virtual_router } => {
@@ -251,30 +262,19 @@ impl Core {
                     | Step::AddressesDown
                     | Step::RoutesDown
                     | Step::LinksDown => {
-                        refused(self.actors.network.try_send(NetworkRequest::Step {
-                            id,
-                            group,
-                            step,
-                        }))
+                        self.outboxes.network(GroupStep { id, group, step });
+                        None
                     }
                     Step::CommitFlows | Step::ReplicateActive | Step::ReplicateBackup => {
-                        self.ask_replicator(id, step)
+                        self.outboxes.replicator(id, group, step)
                     }
                     Step::Hooks => {
                         let priority = self.elections.priority(self.failover.members(&group));
-                        let hook = ControlRequest::Hook { id, group, from, to, reason, priority };
-                        refused(self.actors.control.try_send(hook))
+                        self.outboxes.hook(HookRequest { id, group, from, to, reason, priority })
                     }
                 };
                 events.extend(outcome.map(|outcome| Event::Stepped { id, outcome }));
             }
-        }
-    }
-
-    fn ask_replicator(&self, id: StepId, step: Step) -> Option<Outcome> {
-        match &self.actors.replicator {
-            Some(replicator) => refused(replicator.try_send(ReplicatorRequest::Step { id, step })),
-            None => Some(Outcome::Done("no replication configured".to_owned())),
         }
     }
 
@@ -376,16 +376,6 @@ fn is_new_to_neighbours(before: Option<&LinkState>, after: Option<&LinkState>) -
     after.is_some_and(|after| after.up && after.carrier)
         && before.is_some()
         && before.map(place) != after.map(place)
-}
-
-/// An actor that cannot take a request has failed the step; nobody waits for it.
-fn refused<T>(sent: Result<(), TrySendError<T>>) -> Option<Outcome> {
-    let why = match sent.err()? {
-        TrySendError::Full(_) => "too many requests wait",
-        TrySendError::Closed(_) => "the thread has ended",
-    };
-    error!(why, "a step could not be given out");
-    Some(Outcome::Failed(why.to_owned()))
 }
 
 fn counted(count: usize, what: &str) -> String {

@@ -9,13 +9,13 @@ use std::future::pending;
 use std::time::{Duration, Instant, SystemTime};
 
 use lockstep_failover::hooks::{DEFAULT_TIMEOUT, HookQueue, Transition};
-use lockstep_failover::{Group, Notify, Outcome, State};
+use lockstep_failover::{Group, Notify, Outcome, State, StepId};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
-use crate::messages::{ControlRequest, CoreEvent};
+use crate::messages::{ControlRequest, CoreEvent, HookRequest};
 use crate::process::{self, Ended, How};
 use crate::status;
 
@@ -67,9 +67,9 @@ impl Hooks {
         loop {
             tokio::select! {
                 request = requests.recv() => match request {
-                    Some(ControlRequest::Hook { id, group, from, to, reason, priority }) => {
-                        let outcome = self.push(Transition { group, from, to, reason, priority });
-                        let _ = self.core.send(CoreEvent::Stepped { id, outcome }).await;
+                    Some(ControlRequest::Hooks(hooks)) => {
+                        let answers = hooks.into_iter().map(|hook| self.take(hook)).collect();
+                        let _ = self.core.send(CoreEvent::Stepped(answers)).await;
                     }
                     Some(ControlRequest::Stop) | None => break,
                 },
@@ -100,6 +100,11 @@ impl Hooks {
         for waiting in self.queue.waiting() {
             warn!(group = waiting.group, state = waiting.to.as_str(), "hook not run");
         }
+    }
+
+    fn take(&mut self, request: HookRequest) -> (StepId, Outcome) {
+        let HookRequest { id, group, from, to, reason, priority } = request;
+        (id, self.push(Transition { group, from, to, reason, priority }))
     }
 
     fn push(&mut self, transition: Transition) -> Outcome {

@@ -9,28 +9,24 @@
 //!                 └──────────── CoreEvent ─────────────────────────┘
 //! ```
 //!
-//! An actor answers every request that carries a [`StepId`] with exactly one
-//! [`CoreEvent::Stepped`], and carries steps out in the order they came; questions may wait.
+//! Steps travel many to a message, so that thousands of groups fit through a channel. An actor
+//! answers each exactly once, in whatever [`CoreEvent::Stepped`], and carries the steps of one group
+//! out in the order they came; questions may wait.
 
 use lockstep_failover::{Outcome, State, Step, StepId};
 use tokio::sync::oneshot;
 
 use crate::status;
 
-/// Most messages waiting in one channel. A full channel makes the sender wait, except on the core
-/// thread, which takes the step for failed rather than wait.
+/// Most messages waiting in one channel. A full channel makes the sender wait, except the core
+/// thread: it keeps the steps back and goes on.
 pub(crate) const QUEUE: usize = 256;
 
 /// What reaches the core thread.
 #[derive(Debug)]
 pub(crate) enum CoreEvent {
-    /// A step has ended.
-    Stepped {
-        /// Which.
-        id: StepId,
-        /// How.
-        outcome: Outcome,
-    },
+    /// Steps have ended: which, and how.
+    Stepped(Vec<(StepId, Outcome)>),
     /// What an interface is now; sent at start for each interface of a virtual router (also when
     /// it is missing) and after each change.
     Interface(InterfaceState),
@@ -99,32 +95,32 @@ pub(crate) struct LinkState {
 /// What the network thread is asked.
 #[derive(Debug)]
 pub(crate) enum NetworkRequest {
-    /// Bring the group's objects of this step's kind in place, or remove them: `LinksUp`,
+    /// Bring each group's objects of the step's kind in place, or remove them: `LinksUp`,
     /// `AddressesUp`, `RoutesUp`, `AddressesDown`, `RoutesDown`, `LinksDown`.
-    Step {
-        /// To be answered with.
-        id: StepId,
-        /// The group.
-        group: String,
-        /// What.
-        step: Step,
-    },
+    Steps(Vec<GroupStep>),
     /// Every declared object and how it stands.
     Status(oneshot::Sender<status::Network>),
     /// Remove nothing more, answer nothing more, end.
     Stop,
 }
 
+/// A step of one group.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct GroupStep {
+    /// To be answered with.
+    pub id: StepId,
+    /// The group.
+    pub group: String,
+    /// What.
+    pub step: Step,
+}
+
 /// What the replicator thread is asked.
 #[derive(Debug)]
 pub(crate) enum ReplicatorRequest {
-    /// `CommitFlows`, `ReplicateActive` or `ReplicateBackup`.
-    Step {
-        /// To be answered with.
-        id: StepId,
-        /// What.
-        step: Step,
-    },
+    /// `CommitFlows`, `ReplicateActive` or `ReplicateBackup`, each with what it is to be answered
+    /// with.
+    Steps(Vec<(StepId, Step)>),
     /// Role, peers, caches, counters.
     Status(oneshot::Sender<status::Replication>),
     /// End.
@@ -134,22 +130,26 @@ pub(crate) enum ReplicatorRequest {
 /// What the control thread is asked by the core.
 #[derive(Debug)]
 pub(crate) enum ControlRequest {
-    /// Run the hooks of a group's new state after those that run now; a state that is no longer
-    /// the newest is skipped.
-    Hook {
-        /// To be answered with, once the hook has been queued or started.
-        id: StepId,
-        /// The group.
-        group: String,
-        /// The state left.
-        from: State,
-        /// The state entered.
-        to: State,
-        /// Why, for the environment of the hook.
-        reason: String,
-        /// The group's priority, for the environment of the hook.
-        priority: u8,
-    },
+    /// Run the hooks of new states after those that run now; a state that is no longer its
+    /// group's newest is skipped. Groups without hooks are not among them.
+    Hooks(Vec<HookRequest>),
     /// The daemon ends: give a running hook its bounded time.
     Stop,
+}
+
+/// The hook of a group's new state.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct HookRequest {
+    /// To be answered with, once the hook has been queued or started.
+    pub id: StepId,
+    /// The group.
+    pub group: String,
+    /// The state left.
+    pub from: State,
+    /// The state entered.
+    pub to: State,
+    /// Why, for the environment of the hook.
+    pub reason: String,
+    /// The group's priority, for the environment of the hook.
+    pub priority: u8,
 }

@@ -150,10 +150,9 @@ impl Actor {
         let result = self.serve(&mut requests).await;
         if let Err(error) = &result {
             let outcome = Outcome::Failed(format!("the network is no longer watched: {error}"));
-            for id in requests.close() {
-                // The core is gone only when the process is ending.
-                drop(self.core.send(CoreEvent::Stepped { id, outcome: outcome.clone() }).await);
-            }
+            let unanswered = requests.close().into_iter().map(|id| (id, outcome.clone())).collect();
+            // The core is gone only when the process is ending.
+            drop(self.core.send(CoreEvent::Stepped(unanswered)).await);
         }
         result
     }
@@ -165,10 +164,10 @@ impl Actor {
         loop {
             match requests.next_order() {
                 Some(Order::Stop) => return Ok(()),
-                Some(Order::Step { id, group, step }) => {
-                    let outcome = self.step(&group, step).await;
+                Some(Order::Steps(steps)) => {
+                    let answers = self.steps(&steps).await;
                     // The core is gone only when the process is ending.
-                    drop(self.core.send(CoreEvent::Stepped { id, outcome }).await);
+                    drop(self.core.send(CoreEvent::Stepped(answers)).await);
                     self.tell_interfaces().await;
                     self.schedule.routes_changed(Instant::now());
                     continue;

@@ -190,12 +190,14 @@ impl Actor {
         while let Some(request) = self.requests.recv().await {
             self.accept(request);
         }
-        for (id, _) in std::mem::take(&mut self.waiting) {
-            let outcome = Outcome::Failed(format!("flows are no longer replicated: {error:#}"));
-            if self.tell(CoreEvent::Stepped { id, outcome }).await.is_err() {
-                return;
-            }
+        let outcome = Outcome::Failed(format!("flows are no longer replicated: {error:#}"));
+        let waiting = std::mem::take(&mut self.waiting);
+        let answers: Vec<_> = waiting.into_iter().map(|(id, _)| (id, outcome.clone())).collect();
+        if answers.is_empty() {
+            return;
         }
+        // The core is gone only when the process is ending.
+        drop(self.tell(CoreEvent::Stepped(answers)).await);
     }
 
     /// Everything that can be done without waiting.
@@ -208,7 +210,7 @@ impl Actor {
         }
         if let Some((id, step)) = self.waiting.pop_front() {
             let outcome = self.perform(step).await;
-            self.tell(CoreEvent::Stepped { id, outcome }).await?;
+            self.tell(CoreEvent::Stepped(vec![(id, outcome)])).await?;
         } else if self.redump_at.is_some_and(|at| now >= at) {
             self.redump_at = None;
             if let Err(error) = self.read_table() {
@@ -267,7 +269,7 @@ impl Actor {
 
     fn accept(&mut self, request: ReplicatorRequest) {
         match request {
-            ReplicatorRequest::Step { id, step } => self.waiting.push_back((id, step)),
+            ReplicatorRequest::Steps(steps) => self.waiting.extend(steps),
             // Whoever asked may have given up.
             ReplicatorRequest::Status(answer) => drop(answer.send(self.status())),
             ReplicatorRequest::Stop => self.stop = true,

@@ -3,7 +3,6 @@
 use std::fs;
 use std::path::Path;
 
-use lockstep_failover::StepId;
 use tempfile::TempDir;
 
 use super::*;
@@ -51,7 +50,7 @@ impl Bench {
     /// Asks for a hook; what the step came to.
     async fn hook(&mut self, group: &str, from: State, to: State) -> Outcome {
         self.next_id += 1;
-        let request = ControlRequest::Hook {
+        let request = HookRequest {
             id: StepId(self.next_id),
             group: group.to_owned(),
             from,
@@ -59,9 +58,10 @@ impl Bench {
             reason: "a test".to_owned(),
             priority: 100,
         };
-        self.requests.send(request).await.unwrap();
+        self.requests.send(ControlRequest::Hooks(vec![request])).await.unwrap();
         loop {
-            if let CoreEvent::Stepped { id, outcome } = self.event().await {
+            if let CoreEvent::Stepped(answers) = self.event().await {
+                let [(id, outcome)] = answers.try_into().expect("one answer");
                 assert_eq!(id, StepId(self.next_id));
                 return outcome;
             }

@@ -1,16 +1,16 @@
-//! What the thread is asked: steps first, in the order they came, and whoever asks for the state
-//! of the network together.
+//! What the thread is asked: steps first, those of one kind together, and whoever asks for the
+//! state of the network together.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
-use lockstep_failover::{Step, StepId};
+use lockstep_failover::StepId;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::messages::{NetworkRequest, QUEUE};
+use crate::messages::{GroupStep, NetworkRequest, QUEUE};
 use crate::status;
 
-/// Most steps taken out of the channel and not begun; the rest wait in the channel.
-const STEPS: usize = QUEUE;
+/// With so many steps taken out of the channel and not begun, the rest wait in the channel.
+const STEPS: usize = 16_384;
 /// Most askers waiting together; one more is turned away.
 const ASKERS: usize = QUEUE;
 
@@ -19,15 +19,8 @@ type Asker = oneshot::Sender<status::Network>;
 /// A request that waits for no dump.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) enum Order {
-    /// [`NetworkRequest::Step`].
-    Step {
-        /// To be answered with.
-        id: StepId,
-        /// The group.
-        group: String,
-        /// What.
-        step: Step,
-    },
+    /// Steps of one kind, at least one, to be carried out and answered together.
+    Steps(Vec<GroupStep>),
     /// [`NetworkRequest::Stop`], or nobody is left to ask for anything.
     Stop,
 }
@@ -36,13 +29,15 @@ pub(super) enum Order {
 /// behind askers, each of whom costs a dump.
 pub(super) struct Requests {
     inbox: mpsc::Receiver<NetworkRequest>,
-    orders: VecDeque<Order>,
+    steps: VecDeque<GroupStep>,
+    /// Nothing comes after the steps that are there.
+    ended: bool,
     askers: Vec<Asker>,
 }
 
 impl Requests {
     pub(super) fn new(inbox: mpsc::Receiver<NetworkRequest>) -> Self {
-        Self { inbox, orders: VecDeque::new(), askers: Vec::new() }
+        Self { inbox, steps: VecDeque::new(), ended: false, askers: Vec::new() }
     }
 
     /// Takes out of the channel what is in it.
@@ -58,15 +53,13 @@ impl Requests {
 
     /// After the end nothing is taken out any more.
     fn is_full(&self) -> bool {
-        self.orders.len() >= STEPS || self.orders.back() == Some(&Order::Stop)
+        self.steps.len() >= STEPS || self.ended
     }
 
     fn put(&mut self, request: Option<NetworkRequest>) {
         match request {
-            None | Some(NetworkRequest::Stop) => self.orders.push_back(Order::Stop),
-            Some(NetworkRequest::Step { id, group, step }) => {
-                self.orders.push_back(Order::Step { id, group, step });
-            }
+            None | Some(NetworkRequest::Stop) => self.ended = true,
+            Some(NetworkRequest::Steps(steps)) => self.steps.extend(steps),
             Some(NetworkRequest::Status(asker)) => {
                 if self.askers.len() >= ASKERS {
                     self.askers.retain(|asker| !asker.is_closed());
@@ -78,17 +71,35 @@ impl Requests {
         }
     }
 
-    /// The next order, whatever else was asked before it.
+    /// The next order, whatever else was asked before it. Steps of the same kind as the first are
+    /// brought forward to it, but not past an earlier step of their own group.
     pub(super) fn next_order(&mut self) -> Option<Order> {
         self.sort();
-        self.orders.pop_front()
+        let Some(kind) = self.steps.front().map(|first| first.step) else {
+            return self.ended.then_some(Order::Stop);
+        };
+        let mut passed_over = BTreeSet::new();
+        let steps = std::mem::take(&mut self.steps).into_iter();
+        let (together, rest): (VecDeque<_>, VecDeque<_>) = steps.partition(|one| {
+            let now = one.step == kind && !passed_over.contains(&one.group);
+            if !now {
+                passed_over.insert(one.group.clone());
+            }
+            now
+        });
+        self.steps = rest;
+        Some(Order::Steps(together.into()))
+    }
+
+    fn is_ordered(&self) -> bool {
+        self.ended || !self.steps.is_empty()
     }
 
     /// Waits until there is an order. May be given up half way.
     pub(super) async fn ordered(&mut self) {
         loop {
             self.sort();
-            if !self.orders.is_empty() {
+            if self.is_ordered() {
                 return;
             }
             let request = self.inbox.recv().await;
@@ -99,7 +110,7 @@ impl Requests {
     /// Waits until somebody asks or orders. May be given up half way.
     pub(super) async fn asked(&mut self) {
         self.sort();
-        while self.orders.is_empty() && !self.is_asked() {
+        while !self.is_ordered() && !self.is_asked() {
             let request = self.inbox.recv().await;
             self.put(request);
         }
@@ -126,16 +137,12 @@ impl Requests {
     pub(super) fn close(&mut self) -> Vec<StepId> {
         self.inbox.close();
         self.askers.clear();
-        let waiting =
-            std::iter::from_fn(|| self.inbox.try_recv().ok()).filter_map(|request| match request {
-                NetworkRequest::Step { id, .. } => Some(id),
-                NetworkRequest::Status(_) | NetworkRequest::Stop => None,
-            });
-        let taken = self.orders.drain(..).filter_map(|order| match order {
-            Order::Step { id, .. } => Some(id),
-            Order::Stop => None,
-        });
-        taken.chain(waiting).collect()
+        while let Ok(request) = self.inbox.try_recv() {
+            if let NetworkRequest::Steps(steps) = request {
+                self.steps.extend(steps);
+            }
+        }
+        self.steps.drain(..).map(|step| step.id).collect()
     }
 }
 
@@ -143,6 +150,8 @@ impl Requests {
 mod tests {
     use std::pin::pin;
     use std::task::{Context, Poll, Waker};
+
+    use lockstep_failover::Step;
 
     use super::*;
 
@@ -157,12 +166,25 @@ mod tests {
         answer
     }
 
+    fn group_step(id: u64, group: &str, step: Step) -> GroupStep {
+        GroupStep { id: StepId(id), group: group.to_owned(), step }
+    }
+
     fn step(id: u64) -> NetworkRequest {
-        NetworkRequest::Step { id: StepId(id), group: String::new(), step: Step::AddressesUp }
+        NetworkRequest::Steps(vec![group_step(id, "a", Step::AddressesUp)])
     }
 
     fn order(id: u64) -> Order {
-        Order::Step { id: StepId(id), group: String::new(), step: Step::AddressesUp }
+        Order::Steps(vec![group_step(id, "a", Step::AddressesUp)])
+    }
+
+    /// The numbers of the steps of each order, in order.
+    fn orders(requests: &mut Requests) -> Vec<Vec<u64>> {
+        let mut all = Vec::new();
+        while let Some(Order::Steps(steps)) = requests.next_order() {
+            all.push(steps.iter().map(|step| step.id.0).collect());
+        }
+        all
     }
 
     fn is_ready(future: impl Future<Output = ()>) -> bool {
@@ -221,11 +243,37 @@ mod tests {
     fn orders_keep_their_order_and_a_lost_channel_is_the_end() {
         let (sender, mut requests) = requests();
         sender.try_send(step(1)).unwrap();
-        sender.try_send(step(2)).unwrap();
         drop(sender);
         assert_eq!(requests.next_order(), Some(order(1)));
-        assert_eq!(requests.next_order(), Some(order(2)));
         assert_eq!(requests.next_order(), Some(Order::Stop));
+    }
+
+    #[test]
+    fn steps_of_one_kind_are_one_order_whatever_stands_between_them() {
+        let (sender, mut requests) = requests();
+        let steps = vec![
+            group_step(1, "a", Step::AddressesUp),
+            group_step(2, "b", Step::RoutesUp),
+            group_step(3, "c", Step::AddressesUp),
+        ];
+        sender.try_send(NetworkRequest::Steps(steps)).unwrap();
+        let later = vec![group_step(4, "d", Step::AddressesUp)];
+        sender.try_send(NetworkRequest::Steps(later)).unwrap();
+        assert_eq!(orders(&mut requests), [vec![1, 3, 4], vec![2]]);
+    }
+
+    #[test]
+    fn a_step_is_not_brought_forward_past_another_of_its_group() {
+        let (sender, mut requests) = requests();
+        let steps = vec![
+            group_step(1, "a", Step::AddressesUp),
+            group_step(2, "b", Step::AddressesDown),
+            group_step(3, "b", Step::AddressesUp),
+            group_step(4, "a", Step::RoutesUp),
+            group_step(5, "a", Step::AddressesUp),
+        ];
+        sender.try_send(NetworkRequest::Steps(steps)).unwrap();
+        assert_eq!(orders(&mut requests), [vec![1], vec![2], vec![3], vec![4], vec![5]]);
     }
 
     #[test]

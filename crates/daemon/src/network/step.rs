@@ -1,51 +1,122 @@
 //! The steps of a transition that are links', addresses' and routes'.
 
-use lockstep_failover::{Outcome, Step};
-use lockstep_routes::{Kind, Side, State, assess_group, plan_kind};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+
+use lockstep_failover::{Outcome, Step, StepId};
+use lockstep_routes::{Change, Condition, Kind, Object, Side, State, assess_group, plan_kind};
 
 use super::Actor;
+use crate::messages::GroupStep;
 
 /// Most reasons named in an outcome.
 const REASONS: usize = 3;
 
 impl Actor {
-    /// Moves the group's objects of one kind to one side, and says how they stand then.
-    pub(super) async fn step(&mut self, group: &str, step: Step) -> Outcome {
+    /// Moves the objects of one kind of many groups to one side with one plan, and says how each
+    /// group's stand then. All `steps` are of the first one's kind.
+    pub(super) async fn steps(&mut self, steps: &[GroupStep]) -> Vec<(StepId, Outcome)> {
+        let Some(step) = steps.first().map(|first| first.step) else { return Vec::new() };
+        let all = |outcome: &Outcome| steps.iter().map(|one| (one.id, outcome.clone())).collect();
         let Some((kind, side)) = meaning(step) else {
-            return Outcome::Failed(format!("{} is no step of the network's", step.as_str()));
+            let outcome = Outcome::Failed(format!("{} is no step of the network's", step.as_str()));
+            return all(&outcome);
         };
-        self.phases.settle(group, kind, side);
+        for GroupStep { group, .. } in steps {
+            self.phases.settle(group, kind, side);
+        }
         // An address does not wait for a look at links that nobody has declared.
-        if !self.declared.any_follows(group, kind) {
-            return Outcome::Done("none declared".to_owned());
+        let none = Outcome::Done("none declared".to_owned());
+        let concerned: BTreeSet<&str> = steps
+            .iter()
+            .map(|one| one.group.as_str())
+            .filter(|group| self.declared.any_follows(group, kind))
+            .collect();
+        if concerned.is_empty() {
+            return all(&none);
         }
-        // Adding an address waits for no dump: one that is there already is no failure.
-        if step != Step::AddressesUp
-            && let Err(error) = self.take_stock_for(kind).await
-        {
-            return Outcome::Failed(format!("cannot read what the kernel has: {error}"));
-        }
-        let done = self.carry_out_kind(kind).await;
-        // Whether a link that has gone up has a carrier too, only the kernel knows. It is not
-        // waited for: addresses and routes go in without.
-        if step == Step::LinksUp
-            && done > 0
-            && let Err(error) = self.take_stock_for(kind).await
-        {
-            return Outcome::Failed(format!("cannot read what the kernel has: {error}"));
-        }
-        let mut outcome = self.outcome(group, kind, side, done);
-        if step == Step::AddressesUp && !matches!(outcome, Outcome::Done(_)) {
-            // The link may have been made anew since the last look.
-            if self.take_stock_for(kind).await.is_ok() {
-                let again = self.carry_out_kind(kind).await;
-                outcome = self.outcome(group, kind, side, done + again);
+        match self.move_over(&concerned, step, kind, side).await {
+            Ok(outcomes) => steps
+                .iter()
+                .map(|one| {
+                    let outcome = outcomes.get(one.group.as_str()).unwrap_or(&none);
+                    (one.id, outcome.clone())
+                })
+                .collect(),
+            Err(error) => {
+                all(&Outcome::Failed(format!("cannot read what the kernel has: {error}")))
             }
         }
-        outcome
     }
 
-    async fn take_stock_for(&mut self, kind: Kind) -> std::io::Result<()> {
+    async fn move_over<'a>(
+        &mut self,
+        groups: &BTreeSet<&'a str>,
+        step: Step,
+        kind: Kind,
+        side: Side,
+    ) -> io::Result<BTreeMap<&'a str, Outcome>> {
+        // Adding an address waits for no dump: one that is there already is no failure.
+        if step != Step::AddressesUp {
+            self.take_stock_for(kind).await?;
+        }
+        let mut done = self.carry_out_kind(kind).await;
+        // Whether a link that has gone up has a carrier too, only the kernel knows. It is not
+        // waited for: addresses and routes go in without.
+        if step == Step::LinksUp && !done.is_empty() {
+            self.take_stock_for(kind).await?;
+        }
+        let mut outcomes = self.outcomes(groups, kind, side, &done);
+        let all_done = outcomes.values().all(|outcome| matches!(outcome, Outcome::Done(_)));
+        // The link may have been made anew since the last look.
+        if step == Step::AddressesUp && !all_done && self.take_stock_for(kind).await.is_ok() {
+            done.extend(self.carry_out_kind(kind).await);
+            outcomes = self.outcomes(groups, kind, side, &done);
+        }
+        Ok(outcomes)
+    }
+
+    fn outcomes<'a>(
+        &self,
+        groups: &BTreeSet<&'a str>,
+        kind: Kind,
+        side: Side,
+        done: &[Object],
+    ) -> BTreeMap<&'a str, Outcome> {
+        let changed = self.changed(groups, kind, done);
+        groups
+            .iter()
+            .map(|group| {
+                let changed = changed.get(group).copied().unwrap_or(0);
+                (*group, self.outcome(group, kind, side, changed))
+            })
+            .collect()
+    }
+
+    /// How many of the objects that were changed follow each group. One group alone is told of
+    /// all, also of what nobody has declared any more.
+    fn changed<'a>(
+        &self,
+        groups: &BTreeSet<&'a str>,
+        kind: Kind,
+        done: &[Object],
+    ) -> BTreeMap<&'a str, usize> {
+        if let (1, Some(only)) = (groups.len(), groups.first()) {
+            return BTreeMap::from([(*only, done.len())]);
+        }
+        let changed: BTreeSet<&Object> = done.iter().collect();
+        let mut counts = BTreeMap::new();
+        for (object, condition) in self.declared_objects(kind) {
+            if let Some(group) = condition.group.as_deref().and_then(|name| groups.get(name))
+                && changed.contains(&object)
+            {
+                *counts.entry(*group).or_default() += 1;
+            }
+        }
+        counts
+    }
+
+    async fn take_stock_for(&mut self, kind: Kind) -> io::Result<()> {
         match kind {
             Kind::Links | Kind::Addresses => self.take_stock_of_links().await,
             Kind::Routes => self.take_stock(None).await.map(drop),
@@ -53,9 +124,34 @@ impl Actor {
     }
 
     /// A step is asked for on purpose: what was refused before is tried again at once.
-    async fn carry_out_kind(&mut self, kind: Kind) -> usize {
+    async fn carry_out_kind(&mut self, kind: Kind) -> Vec<Object> {
         let changes = plan_kind(self.desired(), &self.actual, kind);
-        self.carry_out(&changes).await.len()
+        self.carry_out(&changes).await.into_iter().map(Change::object).collect()
+    }
+
+    fn declared_objects(&self, kind: Kind) -> Vec<(Object, &Condition)> {
+        let declared = &self.declared;
+        match kind {
+            Kind::Links => declared
+                .links
+                .iter()
+                .map(|link| (Object::Link(link.interface.clone()), &link.up))
+                .collect(),
+            Kind::Addresses => declared
+                .addresses
+                .iter()
+                .map(|one| (Object::Address(one.interface.clone(), one.address), &one.condition))
+                .collect(),
+            Kind::Routes => {
+                let routes = declared
+                    .routes
+                    .iter()
+                    .map(|route| (Object::Route(route.key()), &route.condition));
+                let rules =
+                    declared.rules.iter().map(|rule| (Object::Rule(rule.key()), &rule.condition));
+                routes.chain(rules).collect()
+            }
+        }
     }
 
     fn outcome(&self, group: &str, kind: Kind, side: Side, done: usize) -> Outcome {

@@ -14,7 +14,7 @@ use lockstep_routes::{
 use tokio::sync::oneshot;
 
 use super::*;
-use crate::messages::{LinkState, QUEUE};
+use crate::messages::{GroupStep, LinkState, QUEUE};
 use crate::status;
 
 const LIMIT: Duration = Duration::from_secs(10);
@@ -59,15 +59,24 @@ impl Router {
     }
 
     fn step(&mut self, step: Step) -> Outcome {
-        self.steps += 1;
-        let asked = StepId(self.steps);
-        let request = NetworkRequest::Step { id: asked, group: GROUP.to_owned(), step };
-        self.requests.blocking_send(request).unwrap();
+        self.step_of(&[GROUP], step).remove(0)
+    }
+
+    /// The same step of several groups in one message; the outcomes in that order.
+    fn step_of(&mut self, groups: &[&str], step: Step) -> Vec<Outcome> {
+        let first = self.steps + 1;
+        self.steps += groups.len() as u64;
+        let asked: Vec<StepId> = (first..=self.steps).map(StepId).collect();
+        let step =
+            |(id, group): (&StepId, &&str)| GroupStep { id: *id, group: (*group).to_owned(), step };
+        let steps = asked.iter().zip(groups).map(step).collect();
+        self.requests.blocking_send(NetworkRequest::Steps(steps)).unwrap();
         loop {
             match self.events.blocking_recv().unwrap() {
-                CoreEvent::Stepped { id, outcome } => {
-                    assert_eq!(id, asked, "one answer to each step, in order");
-                    return outcome;
+                CoreEvent::Stepped(answers) => {
+                    let (ids, outcomes): (Vec<_>, Vec<_>) = answers.into_iter().unzip();
+                    assert_eq!(ids, asked, "one answer to each step, together");
+                    return outcomes;
                 }
                 other => self.hear(other),
             }
@@ -266,6 +275,8 @@ fn addresses_left_by_a_killed_run_are_gone_before_anything_else() {
     let Some((node, lan)) = node() else { return };
     node.add_address("eth0", "10.1.1.1/32".parse().unwrap()).unwrap();
     let mut router = Router::start(&declared(), node, lan);
+    // Whatever is answered comes after the beginning.
+    router.status();
     assert!(!router.has("eth0", "10.1.1.1/32"));
     router.until_told("eth0", |link| link.is_some());
     let told = router.heard["eth0"].link.clone().unwrap();
@@ -384,6 +395,37 @@ fn a_step_whose_interface_is_missing_is_pending_and_done_when_it_comes() {
     assert_eq!(addresses, Outcome::Pending(pending));
     router.node.attach(&router.lan, &Interface::new("eth7")).unwrap();
     router.until("the address", |status| status.addresses[0].state == "installed");
+}
+
+#[test]
+fn a_step_of_many_groups_is_answered_for_each_by_what_is_its_own() {
+    let Some((node, lan)) = node() else { return };
+    let mut declared = declared();
+    let address_of = |group: &str, address: &str, interface: &str| Address {
+        address: address.parse().unwrap(),
+        interface: interface.to_owned(),
+        condition: Condition { when: When::Master, group: Some(group.to_owned()) },
+        ..declared.addresses[0].clone()
+    };
+    let others = [
+        address_of("b", "10.1.1.21/32", "eth0"),
+        address_of("b", "10.1.1.22/32", "eth0"),
+        address_of("c", "10.1.1.31/32", "eth7"),
+    ];
+    declared.addresses.extend(others);
+    let mut router = Router::start(&declared, node, lan);
+    let groups = [GROUP, "b", "c", "d"];
+    let outcomes = router.step_of(&groups, Step::AddressesUp);
+    let done = |text: &str| Outcome::Done(text.to_owned());
+    let pending = Outcome::Pending("0 addresses, 1 pending: eth7 does not exist".to_owned());
+    assert_eq!(outcomes, [done("1 address"), done("2 addresses"), pending, done("none declared")]);
+    assert!(router.has("eth0", "10.1.1.1/32") && router.has("eth0", "10.1.1.22/32"));
+
+    let outcomes = router.step_of(&groups, Step::AddressesDown);
+    let [one, two, none] = ["1 address", "2 addresses", "0 addresses"]
+        .map(|count| Outcome::Done(format!("{count} changed")));
+    assert_eq!(outcomes, [one, two, none, done("none declared")]);
+    assert!(!router.has("eth0", "10.1.1.1/32") && !router.has("eth0", "10.1.1.22/32"));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use super::super::requests::Order;
 use super::super::tests::{declared, node};
 use super::*;
-use crate::messages::{CoreEvent, NetworkRequest, QUEUE};
+use crate::messages::{CoreEvent, GroupStep, NetworkRequest, QUEUE};
 use crate::status;
 
 const LIMIT: Duration = Duration::from_secs(10);
@@ -60,15 +60,13 @@ fn a_step_ends_a_dump_and_the_next_dump_answers_all_who_waited() {
         let mut answers = [ask(&sender), ask(&sender)];
         requests.asked().await;
         let step = Step::AddressesUp;
-        let group = "gateway".to_owned();
-        sender
-            .try_send(NetworkRequest::Step { id: StepId(1), group: group.clone(), step })
-            .unwrap();
+        let steps = vec![GroupStep { id: StepId(1), group: "gateway".to_owned(), step }];
+        sender.try_send(NetworkRequest::Steps(steps.clone())).unwrap();
         actor.look(&mut requests).await;
         for answer in &mut answers {
             assert_eq!(answer.try_recv().unwrap_err(), oneshot::error::TryRecvError::Empty);
         }
-        assert_eq!(requests.next_order(), Some(Order::Step { id: StepId(1), group, step }));
+        assert_eq!(requests.next_order(), Some(Order::Steps(steps)));
         actor.look(&mut requests).await;
         for mut answer in answers {
             assert_eq!(answer.try_recv().unwrap().rules[0].state, "installed");

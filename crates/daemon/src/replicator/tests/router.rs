@@ -68,7 +68,7 @@ impl Router {
 
     pub(super) fn ask(&mut self, step: Step) {
         self.asked += 1;
-        let request = ReplicatorRequest::Step { id: StepId(self.asked), step };
+        let request = ReplicatorRequest::Steps(vec![(StepId(self.asked), step)]);
         self.requests.blocking_send(request).unwrap();
     }
 
@@ -77,11 +77,13 @@ impl Router {
         let deadline = Instant::now() + LIMIT;
         loop {
             match self.events.try_recv() {
-                Ok(CoreEvent::Stepped { id, outcome }) => {
-                    self.answered += 1;
-                    assert_eq!(id, StepId(self.answered), "one answer to each step, in order");
-                    if self.answered == self.asked {
-                        return outcome;
+                Ok(CoreEvent::Stepped(answers)) => {
+                    for (id, outcome) in answers {
+                        self.answered += 1;
+                        assert_eq!(id, StepId(self.answered), "one answer to each step, in order");
+                        if self.answered == self.asked {
+                            return outcome;
+                        }
                     }
                 }
                 Ok(CoreEvent::InSync { .. }) => {}

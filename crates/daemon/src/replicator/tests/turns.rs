@@ -110,16 +110,17 @@ fn every_step_is_answered_by_a_thread_that_ends() {
             actor.hopeless = Some(anyhow::anyhow!("no more sockets"));
             actor.waiting.push_back((StepId(1), Step::ReplicateBackup));
             actor.waiting.push_back((StepId(2), Step::CommitFlows));
-            let id = StepId(3);
-            requests.send(ReplicatorRequest::Step { id, step: Step::CommitFlows }).await.unwrap();
+            let steps = [3, 4].map(|id| (StepId(id), Step::CommitFlows)).to_vec();
+            requests.send(ReplicatorRequest::Steps(steps)).await.unwrap();
             assert_eq!(actor.run().await.unwrap_err().to_string(), "no more sockets");
             let mut answers = Vec::new();
             while let Some(event) = events.recv().await {
-                if let CoreEvent::Stepped { id, outcome } = event {
-                    answers.push((id, matches!(outcome, Outcome::Done(_))));
+                if let CoreEvent::Stepped(ended) = event {
+                    let done = |outcome| matches!(outcome, Outcome::Done(_));
+                    answers.extend(ended.into_iter().map(|(id, outcome)| (id.0, done(outcome))));
                 }
             }
-            assert_eq!(answers, [(StepId(1), true), (StepId(2), false), (StepId(3), false)]);
+            assert_eq!(answers, [(1, true), (2, false), (3, false), (4, false)]);
         });
     })
     .unwrap();

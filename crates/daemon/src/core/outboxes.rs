@@ -1,0 +1,91 @@
+//! The ways from the core to the other threads.
+
+use std::collections::BTreeSet;
+
+use lockstep_failover::{Notify, Outcome, Step, StepId};
+use tokio::sync::mpsc;
+
+use super::outbox::Outbox;
+use crate::messages::{ControlRequest, GroupStep, HookRequest, NetworkRequest, ReplicatorRequest};
+
+/// The other threads.
+pub(crate) struct Actors {
+    /// Links, addresses, routes, rules.
+    pub network: mpsc::Sender<NetworkRequest>,
+    /// Flow replication, when configured.
+    pub replicator: Option<mpsc::Sender<ReplicatorRequest>>,
+    /// Hooks.
+    pub control: mpsc::Sender<ControlRequest>,
+}
+
+/// What waits for each of the other threads.
+pub(super) struct Outboxes {
+    network: Outbox<GroupStep, NetworkRequest>,
+    replicator: Option<Outbox<(StepId, Step), ReplicatorRequest>>,
+    control: Outbox<HookRequest, ControlRequest>,
+    /// The groups that have hooks.
+    hooked: BTreeSet<String>,
+}
+
+impl Outboxes {
+    pub(super) fn new(actors: Actors, failover: &lockstep_failover::Config) -> Self {
+        let Actors { network, replicator, control } = actors;
+        let hooked = failover.groups.iter().filter(|group| has_hooks(&group.notify));
+        Self {
+            network: Outbox::new(network, NetworkRequest::Steps),
+            replicator: replicator.map(|to| Outbox::new(to, ReplicatorRequest::Steps)),
+            control: Outbox::new(control, ControlRequest::Hooks),
+            hooked: hooked.map(|group| group.name.clone()).collect(),
+        }
+    }
+
+    /// A step of links, addresses, routes and rules.
+    pub(super) fn network(&mut self, step: GroupStep) {
+        self.network.put(step.group.clone(), step.step, step);
+    }
+
+    /// A step of the replicator's; its outcome when there is no replicator.
+    pub(super) fn replicator(&mut self, id: StepId, group: String, step: Step) -> Option<Outcome> {
+        let Some(replicator) = &mut self.replicator else {
+            return Some(Outcome::Done("no replication configured".to_owned()));
+        };
+        replicator.put(group, step, (id, step));
+        None
+    }
+
+    /// The hook of a new state; its outcome when the group has no hooks at all.
+    pub(super) fn hook(&mut self, hook: HookRequest) -> Option<Outcome> {
+        if !self.hooked.contains(&hook.group) {
+            return Some(Outcome::Done("none configured".to_owned()));
+        }
+        self.control.put(hook.group.clone(), Step::Hooks, hook);
+        None
+    }
+
+    /// Sends what waits and finds room; returns the steps whose thread has ended.
+    pub(super) fn send(&mut self) -> Vec<StepId> {
+        let network = self.network.send().into_iter().map(|step| step.id);
+        let replicator = self.replicator.as_mut().map(Outbox::send).unwrap_or_default();
+        let control = self.control.send().into_iter().map(|hook| hook.id);
+        network.chain(replicator.into_iter().map(|(id, _)| id)).chain(control).collect()
+    }
+
+    /// Waits until [`Outboxes::send`] can do something; for ever when nothing waits.
+    pub(super) async fn ready(&self) {
+        let replicator = async {
+            match &self.replicator {
+                Some(replicator) => replicator.ready().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = self.network.ready() => {}
+            () = replicator => {}
+            () = self.control.ready() => {}
+        }
+    }
+}
+
+fn has_hooks(notify: &Notify) -> bool {
+    [&notify.master, &notify.backup, &notify.fault, &notify.stop].into_iter().any(Option::is_some)
+}
