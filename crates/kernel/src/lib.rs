@@ -7,5 +7,6 @@ pub mod conntrack;
 pub mod namespace;
 pub mod network;
 pub mod replication;
+pub mod scheduling;
 pub mod sysctl;
 pub mod vrrp;

@@ -1,16 +1,36 @@
 //! VRRP sockets: advertisements in and out, and announcements out.
 //!
-//! One [`AdvertisementSocket`] serves all virtual routers of an interface and family; which of
-//! them a packet is for is told by [`lockstep_vrrp::Datagram::vrid`]. All sockets belong to the
-//! network namespace of the thread that opens them.
+//! | socket | one for | what it is |
+//! |---|---|---|
+//! | [`Receiver`] | interface and family | raw IP sockets: the operator's firewall keeps its say |
+//! | [`Sender`] | sending interface | packet socket: needs no route, address or conntrack entry |
+//! | [`UnicastSocket`] | family, interface | raw IP socket: routed, next hops resolved |
+//! | [`Announcer`] | interface | packet socket for whole frames |
+//!
+//! None belongs to a single virtual router; which of them a packet is for is told by
+//! [`lockstep_vrrp::Datagram::vrid`]. All belong to the network namespace of the thread that opens
+//! them. None of them waits.
 
 mod advertisement;
 mod announcer;
+mod batch;
+mod failure;
+mod filter;
+mod receiver;
+mod sender;
+mod unicast;
+mod vrids;
 
 use std::io;
 
 pub use advertisement::AdvertisementSocket;
 pub use announcer::Announcer;
+pub use batch::Batch;
+pub use failure::Failure;
+pub use receiver::Receiver;
+pub use sender::Sender;
+pub use unicast::{UnicastSocket, Unreachable};
+pub use vrids::VridSet;
 
 /// A VRRP socket could not be made ready.
 #[derive(Debug, thiserror::Error)]
@@ -24,3 +44,6 @@ pub struct OpenError {
     #[source]
     pub source: io::Error,
 }
+
+/// `TC_PRIO_CONTROL`: ahead of the interface's other traffic in a queue that looks at it.
+const CONTROL_PRIORITY: u32 = 7;

@@ -1,5 +1,8 @@
 //! The only unsafe code: what no well-kept crate wraps, behind a safe interface.
 
+pub mod batch;
 pub mod datagram;
 pub mod netlink;
+pub mod option;
 pub mod packet;
+pub mod scheduling;

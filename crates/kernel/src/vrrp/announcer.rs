@@ -2,14 +2,17 @@
 
 use std::io;
 
+use lockstep_sys::batch::Outgoing;
 use lockstep_sys::packet::link_address;
 use socket2::{Domain, Socket, Type};
+
+use super::failure::{Failure, on_one_link, send_all};
 
 /// Sends the frames of [`lockstep_vrrp::announcement`] out of one interface.
 ///
 /// A packet socket, because the kernel would not send ARP from an address for which it has just
-/// been told to. Receives nothing. After the interface was deleted, sending fails with `ENXIO` or `ENODEV`:
-/// open another.
+/// been told to. Receives nothing. After the interface was deleted, sending fails with `ENXIO` or
+/// `ENODEV`: open another.
 #[derive(Debug)]
 pub struct Announcer {
     socket: Socket,
@@ -32,5 +35,16 @@ impl Announcer {
     /// `ENETDOWN` when the interface is down, `WouldBlock` or `ENOBUFS` when its queue is full.
     pub fn send(&self, frame: &[u8]) -> io::Result<()> {
         self.socket.send(frame).map(drop)
+    }
+
+    /// Sends Ethernet frames, headers included, in order and without waiting; returns those that
+    /// could not be sent, with the errors of [`Announcer::send`].
+    #[must_use = "what could not be sent is heard by nobody"]
+    pub fn send_all(&mut self, frames: &[Vec<u8>]) -> Vec<Failure> {
+        let message = |position: usize| {
+            let frame: &Vec<u8> = &frames[position];
+            Some(Outgoing { bytes: frame, to: None })
+        };
+        send_all(&self.socket, frames.len(), message, |error, _| on_one_link(error))
     }
 }
