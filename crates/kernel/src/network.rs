@@ -10,6 +10,7 @@ mod conversation;
 mod decode;
 mod encode;
 mod monitor;
+mod virtual_link;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 
 use lockstep_routes::{
     Actual, ActualAddress, ActualLink, ActualRoute, ActualRule, Change, Interest, TableId,
+    VirtualLink,
 };
 use netlink_packet_route::AddressFamily;
 use thiserror::Error;
@@ -37,6 +39,7 @@ const DUMP_ATTEMPTS: usize = 3;
 #[derive(Debug)]
 pub struct Network {
     changes: Conversation,
+    below: virtual_link::Below,
 }
 
 /// A change that was not carried out.
@@ -57,7 +60,7 @@ impl Network {
     /// # Errors
     /// When no netlink socket can be had. Reading needs no privilege, changing does.
     pub fn connect() -> io::Result<Self> {
-        Ok(Self { changes: Conversation::open()? })
+        Ok(Self { changes: Conversation::open()?, below: virtual_link::Below::default() })
     }
 
     /// Everything the kernel has, of the routes what `interest` asks for. May be dropped half
@@ -121,6 +124,54 @@ impl Network {
     /// that is there is not added again, one that is gone is not missed.
     pub async fn apply(&mut self, changes: &[Change]) -> Vec<Result<(), ChangeError>> {
         let mut answers = Vec::with_capacity(changes.len());
+        for alike in changes.chunk_by(|one, next| !(is_new_link(one) || is_new_link(next))) {
+            match alike {
+                [change @ Change::AddVirtualLink { link, parent }] => {
+                    answers.push(self.add_virtual_link(change, link, *parent).await);
+                }
+                others => self.apply_plain(others, &mut answers).await,
+            }
+        }
+        answers
+    }
+
+    /// Takes over a link that an earlier run has made: sets it, and the interface below, as if it
+    /// were made now.
+    pub fn adopt(&mut self, link: &VirtualLink, there: &ActualLink) {
+        let Some(macvlan) = there.macvlan else { return };
+        self.below.learn(link, there, macvlan.parent);
+        self.below.prepare(link, macvlan.parent);
+        virtual_link::set_up(link);
+    }
+
+    /// Puts back what the interfaces below virtual links were set to before those were made. To be
+    /// called when they are removed for good.
+    pub fn restore_settings(&mut self) {
+        self.below.restore();
+    }
+
+    async fn add_virtual_link(
+        &mut self,
+        change: &Change,
+        link: &VirtualLink,
+        parent: u32,
+    ) -> Result<(), ChangeError> {
+        let alias = self.below.prepare(link, parent);
+        let messages =
+            vec![virtual_link::creation(link, parent), virtual_link::marking(link, alias)];
+        let results = self.changes.request(messages).await.map_err(|error| lost(change, &error))?;
+        for result in results {
+            judge(change, result)?;
+        }
+        virtual_link::set_up(link);
+        Ok(())
+    }
+
+    async fn apply_plain(
+        &mut self,
+        changes: &[Change],
+        answers: &mut Vec<Result<(), ChangeError>>,
+    ) {
         for batch in changes.chunks(BATCH) {
             for change in batch {
                 keep_other_addresses(change);
@@ -135,8 +186,12 @@ impl Network {
                 }
             }
         }
-        answers
     }
+}
+
+/// Whether it takes more than one message.
+fn is_new_link(change: &Change) -> bool {
+    matches!(change, Change::AddVirtualLink { .. })
 }
 
 async fn routes_of(interest: &Interest) -> io::Result<Vec<ActualRoute>> {
@@ -205,8 +260,10 @@ fn judge(change: &Change, result: Result<(), Refusal>) -> Result<(), ChangeError
         Change::RemoveRoute { .. } | Change::RemoveRule { .. } => {
             &[libc::ESRCH, libc::ENOENT, libc::ENODEV]
         }
-        Change::SetLink { up: false, .. } => &[libc::ENODEV],
-        Change::SetLink { up: true, .. } | Change::ReplaceRoute { .. } => &[],
+        Change::SetLink { up: false, .. } | Change::RemoveLink { .. } => &[libc::ENODEV],
+        Change::AddVirtualLink { .. }
+        | Change::SetLink { up: true, .. }
+        | Change::ReplaceRoute { .. } => &[],
     };
     if done_already.contains(&refusal.errno) {
         return Ok(());

@@ -355,7 +355,7 @@ fn other_addresses_of_a_network_survive_the_removal_of_its_first() {
         world.veth("eth0", "peer").await;
         let index = world.index("eth0").await;
         let ours = address("eth0", "192.0.2.1/24");
-        world.carry_out(&[Change::AddAddress { index, address: ours.clone() }]).await;
+        world.carry_out(&[Change::AddAddress { index, address: ours.clone(), metric: None }]).await;
         world.add_address("eth0", "192.0.2.2/24").await;
         let removal =
             Change::RemoveAddress { index, name: "eth0".to_owned(), address: ours.address };

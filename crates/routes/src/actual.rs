@@ -1,6 +1,6 @@
 //! What the kernel has, as dumped.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -38,6 +38,19 @@ pub struct ActualLink {
     pub mtu: u32,
     /// Its Ethernet address; zero when it has none.
     pub mac: [u8; 6],
+    /// What it is, if it is a macvlan.
+    pub macvlan: Option<Macvlan>,
+    /// What people see beside its name (`ip link`, `IFLA_IFALIAS`); empty when there is nothing.
+    pub alias: String,
+}
+
+/// What makes a link a macvlan.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Macvlan {
+    /// The index of the link below.
+    pub parent: u32,
+    /// Whether it is in private mode.
+    pub private: bool,
 }
 
 /// An address on a link.
@@ -53,6 +66,8 @@ pub struct ActualAddress {
     pub secondary: bool,
     /// An IPv6 address that is not usable yet or at all: duplicate detection runs or has failed.
     pub tentative: bool,
+    /// One of those for which duplicate detection has failed.
+    pub duplicate: bool,
 }
 
 /// A route.
@@ -107,24 +122,50 @@ impl Actual {
         self.links.get(&index).map_or_else(|| format!("#{index}"), |link| link.name.clone())
     }
 
-    /// Notes a change the kernel has acknowledged, with what it silently brings along: the
-    /// connected routes that come with a link or an address, and what is lost with them. A dump
-    /// stays the truth; this only spares one between two changes.
-    pub fn record(&mut self, change: &Change) {
-        match change {
-            Change::SetLink { index, up, .. } => self.record_link(*index, *up),
-            Change::AddAddress { index, address } => {
-                let added = ActualAddress {
-                    index: *index,
-                    address: address.address,
-                    protocol: crate::PROTOCOL_LOCKSTEP,
-                    secondary: false,
-                    tentative: false,
-                };
-                self.connect(&added);
-                self.addresses.push(added);
+    /// Notes changes the kernel has acknowledged, in their order, with what it silently brings
+    /// along: the connected routes that come with a link or an address, and what is lost with them.
+    /// A dump stays the truth; this only spares one between two changes.
+    pub fn record_all<'a>(&mut self, changes: impl IntoIterator<Item = &'a Change>) {
+        // Thousands of addresses come and go together: each run of them is one pass.
+        let mut added = Vec::new();
+        let mut removed = BTreeSet::new();
+        for change in changes {
+            if !matches!(change, Change::AddAddress { .. }) {
+                self.record_added(&mut added);
             }
-            Change::RemoveAddress { index, address, .. } => self.record_removal(*index, *address),
+            if !matches!(change, Change::RemoveAddress { .. }) {
+                self.record_removed(&mut removed);
+            }
+            match change {
+                Change::AddAddress { index, address, metric } => {
+                    added.push((*index, address.address, *metric));
+                }
+                Change::RemoveAddress { index, address, .. } => {
+                    removed.insert((*index, *address));
+                }
+                other => self.record_one(other),
+            }
+        }
+        self.record_added(&mut added);
+        self.record_removed(&mut removed);
+    }
+
+    /// [`Actual::record_all`] for one change.
+    pub fn record(&mut self, change: &Change) {
+        self.record_all([change]);
+    }
+
+    fn record_one(&mut self, change: &Change) {
+        match change {
+            // Which number the kernel has given it, only a dump tells.
+            Change::AddVirtualLink { .. } => {}
+            Change::RemoveLink { index, .. } => {
+                self.links.remove(index);
+                self.addresses.retain(|there| there.index != *index);
+                self.routes.retain(|route| route.dev != Some(*index));
+            }
+            Change::SetLink { index, up, .. } => self.record_link(*index, *up),
+            Change::AddAddress { .. } | Change::RemoveAddress { .. } => {}
             Change::AddRoute { route, dev } | Change::ReplaceRoute { route, dev } => {
                 let key = route.key();
                 self.routes.retain(|present| present.key() != key);
@@ -146,55 +187,85 @@ impl Actual {
             link.carrier &= up;
         }
         if up {
-            let there: Vec<_> =
-                self.addresses.iter().filter(|address| address.index == index).cloned().collect();
-            for address in &there {
-                self.connect(address);
-            }
+            let there: Vec<_> = self
+                .addresses
+                .iter()
+                .filter(|address| address.index == index)
+                .map(|address| (index, address.address, None))
+                .collect();
+            self.connect(there);
         } else {
             self.addresses.retain(|there| there.index != index || there.address.addr().is_ipv4());
             self.routes.retain(|route| route.dev != Some(index));
         }
     }
 
-    fn record_removal(&mut self, index: u32, address: IpNet) {
-        self.addresses.retain(|there| (there.index, there.address) != (index, address));
-        let network = address.trunc();
-        let kept = self
-            .addresses
-            .iter()
-            .any(|there| there.index == index && there.address.trunc() == network);
-        if !kept {
-            self.routes.retain(|route| {
-                let through = route.dev == Some(index);
-                let connected = route.is_connected() && route.to == network;
-                let beyond = route.via.is_some_and(|via| network.contains(&via));
-                !(through && (connected || beyond))
-            });
-        }
+    fn record_added(&mut self, added: &mut Vec<(u32, IpNet, Option<u32>)>) {
+        let added = std::mem::take(added);
+        self.addresses.extend(added.iter().map(|&(index, address, _)| ActualAddress {
+            index,
+            address,
+            protocol: crate::PROTOCOL_LOCKSTEP,
+            secondary: false,
+            tentative: false,
+            duplicate: false,
+        }));
+        self.connect(added);
     }
 
-    fn connect(&mut self, address: &ActualAddress) {
-        let to = address.address.trunc();
-        let host_only = to.prefix_len() == to.max_prefix_len() && to.addr().is_ipv4();
-        let there = self.routes.iter().any(|route| {
-            route.is_connected() && route.dev == Some(address.index) && route.to == to
-        });
-        if host_only || there || !self.is_up(address.index) {
+    /// The networks of which no address is left go, and what is beyond them.
+    fn record_removed(&mut self, removed: &mut BTreeSet<(u32, IpNet)>) {
+        if removed.is_empty() {
             return;
         }
-        self.routes.push(ActualRoute {
-            table: TableId::MAIN,
-            kind: Some(RouteKind::Unicast),
-            to,
-            via: None,
-            dev: Some(address.index),
-            source: None,
-            metric: if to.addr().is_ipv6() { 256 } else { 0 },
-            scope: if to.addr().is_ipv6() { 0 } else { SCOPE_LINK },
-            protocol: 2,
-            special: false,
+        self.addresses.retain(|there| !removed.contains(&(there.index, there.address)));
+        let mut lost: BTreeSet<_> =
+            removed.iter().map(|(index, address)| (*index, address.trunc())).collect();
+        for kept in &self.addresses {
+            lost.remove(&(kept.index, kept.address.trunc()));
+        }
+        self.routes.retain(|route| {
+            let Some(dev) = route.dev else { return true };
+            let connected = route.is_connected() && lost.contains(&(dev, route.to));
+            let beyond = route.via.is_some_and(|via| {
+                lost.iter().any(|(index, network)| *index == dev && network.contains(&via))
+            });
+            !(connected || beyond)
         });
+        removed.clear();
+    }
+
+    /// The connected routes of addresses: link, address and the metric of its route.
+    fn connect(&mut self, addresses: Vec<(u32, IpNet, Option<u32>)>) {
+        if addresses.is_empty() {
+            return;
+        }
+        let mut connected: BTreeSet<_> = self
+            .routes
+            .iter()
+            .filter(|route| route.is_connected())
+            .filter_map(|route| Some((route.dev?, route.to)))
+            .collect();
+        for (index, address, metric) in addresses {
+            let to = address.trunc();
+            let ipv6 = to.addr().is_ipv6();
+            let host_only = to.prefix_len() == to.max_prefix_len() && !ipv6;
+            if host_only || !self.is_up(index) || !connected.insert((index, to)) {
+                continue;
+            }
+            self.routes.push(ActualRoute {
+                table: TableId::MAIN,
+                kind: Some(RouteKind::Unicast),
+                to,
+                via: None,
+                dev: Some(index),
+                source: None,
+                metric: metric.unwrap_or(if ipv6 { 256 } else { 0 }),
+                scope: if ipv6 { 0 } else { SCOPE_LINK },
+                protocol: 2,
+                special: false,
+            });
+        }
     }
 
     fn as_installed(&self, route: &crate::Route, dev: Option<u32>) -> ActualRoute {

@@ -1,14 +1,16 @@
 //! How each declared object stands in the kernel, and why.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use crate::index::Index;
 use crate::{
-    Actual, ActualAddress, ActualRoute, ActualRule, Address, Condition, Desired, Kind, Link,
-    Object, PROTOCOL_LOCKSTEP, Refusals, Route, RouteKey, Rule, RuleKey, protocol_name, reach,
+    Actual, ActualRoute, ActualRule, Address, Condition, Desired, Kind, Link, Object,
+    PROTOCOL_LOCKSTEP, Refusals, Route, RouteKey, Rule, RuleKey, protocol_name, reach,
+    virtual_link,
 };
 
 /// How one object stands.
@@ -39,6 +41,8 @@ pub enum State {
 pub enum Reason {
     /// The interface is not there.
     LinkMissing(String),
+    /// An interface of that name is there, and not ours.
+    NameTaken(String),
     /// The interface is administratively down.
     LinkDown(String),
     /// The interface is up, its cable or peer is not.
@@ -68,6 +72,9 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::LinkMissing(name) => write!(f, "{name} does not exist"),
+            Self::NameTaken(name) => {
+                write!(f, "there is an interface {name} that lockstep has not made")
+            }
             Self::LinkDown(name) => write!(f, "link {name} is down"),
             Self::NoCarrier(name) => write!(f, "no carrier on {name}"),
             Self::NextHopUnreachable(via) => {
@@ -122,18 +129,21 @@ pub struct Assessment {
     pub routes: Vec<State>,
     /// Of [`crate::Declared::rules`].
     pub rules: Vec<State>,
+    /// Of [`crate::Declared::virtual_links`].
+    pub virtual_links: Vec<State>,
 }
 
 /// How everything declared stands.
 pub fn assess(desired: Desired<'_>, actual: &Actual, refusals: &Refusals) -> Assessment {
     let declared = desired.declared;
     let places = Places::of(desired, actual);
+    let index = Index::of(desired, actual);
     Assessment {
-        links: declared.links.iter().map(|link| of_link(desired, link, actual, refusals)).collect(),
+        links: declared.links.iter().map(|link| of_link(desired, link, &index, refusals)).collect(),
         addresses: declared
             .addresses
             .iter()
-            .map(|address| of_address(desired, address, actual, refusals))
+            .map(|address| of_address(desired, address, &index, refusals))
             .collect(),
         routes: declared
             .routes
@@ -141,11 +151,59 @@ pub fn assess(desired: Desired<'_>, actual: &Actual, refusals: &Refusals) -> Ass
             .map(|route| of_route(desired, route, &places, refusals))
             .collect(),
         rules: declared.rules.iter().map(|rule| of_rule(desired, rule, actual, refusals)).collect(),
+        virtual_links: declared
+            .virtual_links
+            .iter()
+            .map(|link| virtual_link::assess(link, &index, refusals))
+            .collect(),
     }
 }
 
-/// How the objects of one kind that follow a group stand; of [`Kind::Routes`] the routes and then
-/// the rules; see [`Condition::follows`].
+/// How the objects of one kind that follow one of the groups stand, by group; of [`Kind::Routes`]
+/// the routes and then the rules; see [`Condition::follows`]. A group that nothing follows is
+/// left out. Many groups take hardly longer than one.
+pub fn assess_groups<'a>(
+    desired: Desired<'a>,
+    actual: &Actual,
+    refusals: &Refusals,
+    groups: &BTreeSet<&str>,
+    kind: Kind,
+) -> BTreeMap<&'a str, Vec<State>> {
+    let declared = desired.declared;
+    let of = |condition: &'a Condition| condition.followed().filter(|group| groups.contains(group));
+    let mut states: BTreeMap<&str, Vec<State>> = BTreeMap::new();
+    let mut add = |group, state| states.entry(group).or_default().push(state);
+    match kind {
+        Kind::Links => {
+            let index = Index::of(desired, actual);
+            for link in &declared.links {
+                let Some(group) = of(&link.up) else { continue };
+                add(group, of_link(desired, link, &index, refusals));
+            }
+        }
+        Kind::Addresses => {
+            let index = Index::of(desired, actual);
+            for address in &declared.addresses {
+                let Some(group) = of(&address.condition) else { continue };
+                add(group, of_address(desired, address, &index, refusals));
+            }
+        }
+        Kind::Routes => {
+            let places = Places::of(desired, actual);
+            for route in &declared.routes {
+                let Some(group) = of(&route.condition) else { continue };
+                add(group, of_route(desired, route, &places, refusals));
+            }
+            for rule in &declared.rules {
+                let Some(group) = of(&rule.condition) else { continue };
+                add(group, of_rule(desired, rule, actual, refusals));
+            }
+        }
+    }
+    states
+}
+
+/// [`assess_groups`] for one group.
 pub fn assess_group(
     desired: Desired<'_>,
     actual: &Actual,
@@ -153,31 +211,8 @@ pub fn assess_group(
     group: &str,
     kind: Kind,
 ) -> Vec<State> {
-    let declared = desired.declared;
-    let follows = |condition: &Condition| condition.follows(group);
-    match kind {
-        Kind::Links => declared
-            .links
-            .iter()
-            .filter(|link| follows(&link.up))
-            .map(|link| of_link(desired, link, actual, refusals))
-            .collect(),
-        Kind::Addresses => declared
-            .addresses
-            .iter()
-            .filter(|address| follows(&address.condition))
-            .map(|address| of_address(desired, address, actual, refusals))
-            .collect(),
-        Kind::Routes => {
-            let places = Places::of(desired, actual);
-            let routes = declared.routes.iter().filter(|route| follows(&route.condition));
-            let rules = declared.rules.iter().filter(|rule| follows(&rule.condition));
-            routes
-                .map(|route| of_route(desired, route, &places, refusals))
-                .chain(rules.map(|rule| of_rule(desired, rule, actual, refusals)))
-                .collect()
-        }
-    }
+    let groups = BTreeSet::from([group]);
+    assess_groups(desired, actual, refusals, &groups, kind).into_values().flatten().collect()
 }
 
 /// The places in the tables: which routes are declared for each, and which are in it.
@@ -200,10 +235,10 @@ impl<'a> Places<'a> {
     }
 }
 
-fn of_link(desired: Desired<'_>, link: &Link, actual: &Actual, refusals: &Refusals) -> State {
+fn of_link(desired: Desired<'_>, link: &Link, index: &Index<'_>, refusals: &Refusals) -> State {
     let name = &link.interface;
     let Some(up) = desired.phases.wants_link(&link.up) else { return State::Absent };
-    match actual.link(name) {
+    match index.link(name) {
         None => State::Pending(Reason::LinkMissing(name.clone())),
         Some(there) if there.up != up => due(&Object::Link(name.clone()), refusals),
         Some(there) if up && !there.carrier => State::Pending(Reason::NoCarrier(name.clone())),
@@ -214,28 +249,30 @@ fn of_link(desired: Desired<'_>, link: &Link, actual: &Actual, refusals: &Refusa
 fn of_address(
     desired: Desired<'_>,
     address: &Address,
-    actual: &Actual,
+    index: &Index<'_>,
     refusals: &Refusals,
 ) -> State {
     let wanted = desired.phases.wants(&address.condition, Kind::Addresses);
-    let Some(link) = actual.link(&address.interface) else {
+    let Some(link) = index.link(&address.interface) else {
         return if wanted {
             State::Pending(Reason::LinkMissing(address.interface.clone()))
         } else {
             State::Absent
         };
     };
-    let there = actual.addresses.iter().find(|there| there.is_of(link.index, address.address));
-    let elsewise = in_place_of(address.address, link.index, actual);
+    let there = index.has_address(link.index, address.address);
+    let elsewise = index.in_place_of(link.index, address.address);
     let object = Object::Address(address.interface.clone(), address.address);
     match (wanted, there, elsewise) {
-        (true, Some(_), _) => State::Installed,
-        (true, None, Some(other)) => State::Foreign { protocol: other.protocol },
-        (true, None, None) if address_obstacle(address.address, link.up) => {
+        (true, true, _) => State::Installed,
+        (true, false, Some(other)) => State::Foreign { protocol: other.protocol },
+        (true, false, None) if address_obstacle(address.address, link.up) => {
             State::Pending(Reason::LinkDown(address.interface.clone()))
         }
-        (true, None, None) => due(&object, refusals),
-        (false, Some(_), _) if !address_wanted(desired, address) => leaving(&object, refusals),
+        (true, false, None) => due(&object, refusals),
+        (false, true, _) if !index.is_wanted(&address.interface, address.address) => {
+            leaving(&object, refusals)
+        }
         (false, _, _) => State::Absent,
     }
 }
@@ -287,7 +324,7 @@ fn of_rule(desired: Desired<'_>, rule: &Rule, actual: &Actual, refusals: &Refusa
     }
 }
 
-fn due(object: &Object, refusals: &Refusals) -> State {
+pub(crate) fn due(object: &Object, refusals: &Refusals) -> State {
     refused(object, refusals).unwrap_or(State::Pending(Reason::Due))
 }
 
@@ -299,14 +336,6 @@ fn refused(object: &Object, refusals: &Refusals) -> Option<State> {
     refusals
         .of(object)
         .map(|refusal| State::Failed { words: refusal.words.clone(), attempts: refusal.attempts })
-}
-
-/// Whether the address is wanted now, by any of its declarations.
-fn address_wanted(desired: Desired<'_>, address: &Address) -> bool {
-    desired.declared.addresses.iter().any(|other| {
-        (&other.interface, other.address) == (&address.interface, address.address)
-            && desired.phases.wants(&other.condition, Kind::Addresses)
-    })
 }
 
 /// Whether the rule is wanted now, by any of its declarations.
@@ -353,22 +382,4 @@ pub(crate) fn is_our_rule(there: &ActualRule, rule: &Rule) -> bool {
 /// IPv6 has no addresses on a link that is down: the kernel removes them there.
 pub(crate) fn address_obstacle(address: IpNet, up: bool) -> bool {
     address.addr().is_ipv6() && !up
-}
-
-/// The address that keeps `address` out: an IPv6 address can be on a link with one prefix length
-/// only.
-pub(crate) fn in_place_of(address: IpNet, index: u32, actual: &Actual) -> Option<&ActualAddress> {
-    actual.addresses.iter().find(|there| {
-        there.index == index
-            && there.address != address
-            && there.address.addr() == address.addr()
-            && address.addr().is_ipv6()
-    })
-}
-
-impl ActualAddress {
-    /// Whether it is this address on this link.
-    pub(crate) fn is_of(&self, index: u32, address: IpNet) -> bool {
-        self.index == index && self.address == address
-    }
 }

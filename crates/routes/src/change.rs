@@ -4,11 +4,25 @@ use std::fmt;
 
 use ipnet::IpNet;
 
-use crate::{ActualRoute, ActualRule, Address, Route, RouteKey, Rule, RuleKey};
+use crate::{ActualRoute, ActualRule, Address, Route, RouteKey, Rule, RuleKey, VirtualLink};
 
 /// One change; carrying it out when it has been done already must do no harm.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Change {
+    /// Makes a link with a virtual MAC address; it is down then.
+    AddVirtualLink {
+        /// The link.
+        link: VirtualLink,
+        /// The link below.
+        parent: u32,
+    },
+    /// Removes a link of our own.
+    RemoveLink {
+        /// The link.
+        index: u32,
+        /// Its name.
+        name: String,
+    },
     /// Sets a link up or down.
     SetLink {
         /// The link.
@@ -24,6 +38,8 @@ pub enum Change {
         index: u32,
         /// The address.
         address: Address,
+        /// The metric of the connected route that comes with it, when not the kernel's usual one.
+        metric: Option<u32>,
     },
     /// Removes an address.
     RemoveAddress {
@@ -82,7 +98,10 @@ impl Change {
     /// What it is done to.
     pub fn object(&self) -> Object {
         match self {
-            Self::SetLink { name, .. } => Object::Link(name.clone()),
+            Self::AddVirtualLink { link, .. } => Object::Link(link.name.clone()),
+            Self::SetLink { name, .. } | Self::RemoveLink { name, .. } => {
+                Object::Link(name.clone())
+            }
             Self::AddAddress { address, .. } => {
                 Object::Address(address.interface.clone(), address.address)
             }
@@ -100,6 +119,10 @@ impl Change {
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::AddVirtualLink { link, .. } => {
+                write!(f, "add link {} on {}", link.name, link.parent)
+            }
+            Self::RemoveLink { name, .. } => write!(f, "remove link {name}"),
             Self::SetLink { name, up, .. } => {
                 write!(f, "set link {name} {}", if *up { "up" } else { "down" })
             }

@@ -1,6 +1,6 @@
 //! What is wanted at this moment: the declared objects, and where each group stands.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{Condition, Declared, When};
 
@@ -40,6 +40,21 @@ pub struct Phase {
 }
 
 impl Declared {
+    /// The groups that objects of this kind follow.
+    pub fn followed(&self, kind: Kind) -> BTreeSet<&str> {
+        match kind {
+            Kind::Links => self.links.iter().filter_map(|link| link.up.followed()).collect(),
+            Kind::Addresses => {
+                self.addresses.iter().filter_map(|entry| entry.condition.followed()).collect()
+            }
+            Kind::Routes => {
+                let routes = self.routes.iter().map(|route| &route.condition);
+                let rules = self.rules.iter().map(|rule| &rule.condition);
+                routes.chain(rules).filter_map(Condition::followed).collect()
+            }
+        }
+    }
+
     /// Whether anything of this kind follows the group; a transition has nothing to do otherwise.
     pub fn any_follows(&self, group: &str, kind: Kind) -> bool {
         match kind {

@@ -50,7 +50,12 @@ impl Condition {
 
     /// Whether it changes with the group's state. What is wanted in every state follows no group.
     pub fn follows(&self, group: &str) -> bool {
-        self.when != When::Always && self.group.as_deref() == Some(group)
+        self.followed() == Some(group)
+    }
+
+    /// The group with whose state it changes.
+    pub fn followed(&self) -> Option<&str> {
+        self.group.as_deref().filter(|_| self.when != When::Always)
     }
 }
 

@@ -4,26 +4,32 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 
-use crate::assess::{address_obstacle, declared_dev, in_place_of, is_our_rule, is_ours};
+use crate::assess::{address_obstacle, declared_dev, is_our_rule, is_ours};
+use crate::index::Index;
 use crate::{
-    Actual, ActualRoute, Change, Desired, Kind, PROTOCOL_LOCKSTEP, Route, RouteKey, RuleKey, reach,
+    Actual, ActualRoute, Change, Desired, Kind, PROTOCOL_LOCKSTEP, Route, RouteKey, RuleKey,
+    VIRTUAL_LINK_METRIC, reach, virtual_link,
 };
 
 /// The changes that are possible now and bring the kernel closer to what is wanted; none when it
 /// is there, or when all that is missing waits for something ([`crate::assess`] says for what).
 ///
-/// In order: rules that go, links up, addresses, routes, rules, then routes, addresses and links
+/// In order: virtual links that go and come, rules that go, links up, addresses, routes, rules, then routes, addresses and links
 /// that go. So a rule leads into a table only while the table's routes are in, and what takes the
 /// place of something is there before the old one goes. A route whose link comes up in the same
 /// plan is in the next one: run it again after carrying it out.
 ///
 /// Touched is only what is ours: what bears our protocol number, and what was declared.
 pub fn plan(desired: Desired<'_>, actual: &Actual) -> Vec<Change> {
+    let index = Index::of(desired, actual);
+    let (virtual_to_remove, virtual_to_add) = virtual_link::changes(desired, actual, &index);
     let (rules_to_add, rules_to_remove) = rules(desired, actual);
-    let (up, down) = links(desired, actual);
-    let (addresses_to_add, addresses_to_remove) = addresses(desired, actual);
+    let (up, down) = links(desired, &index);
+    let (addresses_to_add, addresses_to_remove) = addresses(desired, actual, &index);
     let (routes_to_add, routes_to_remove) = routes(desired, actual);
     [
+        virtual_to_remove,
+        virtual_to_add,
         rules_to_remove,
         up,
         addresses_to_add,
@@ -40,11 +46,14 @@ pub fn plan(desired: Desired<'_>, actual: &Actual) -> Vec<Change> {
 pub fn plan_kind(desired: Desired<'_>, actual: &Actual, kind: Kind) -> Vec<Change> {
     match kind {
         Kind::Links => {
-            let (up, down) = links(desired, actual);
-            [up, down].concat()
+            let index = Index::of(desired, actual);
+            let (to_remove, to_add) = virtual_link::changes(desired, actual, &index);
+            let (up, down) = links(desired, &index);
+            [to_remove, to_add, up, down].concat()
         }
         Kind::Addresses => {
-            let (to_add, to_remove) = addresses(desired, actual);
+            let index = Index::of(desired, actual);
+            let (to_add, to_remove) = addresses(desired, actual, &index);
             [to_add, to_remove].concat()
         }
         Kind::Routes => {
@@ -55,7 +64,7 @@ pub fn plan_kind(desired: Desired<'_>, actual: &Actual, kind: Kind) -> Vec<Chang
     }
 }
 
-fn links(desired: Desired<'_>, actual: &Actual) -> (Vec<Change>, Vec<Change>) {
+fn links(desired: Desired<'_>, index: &Index<'_>) -> (Vec<Change>, Vec<Change>) {
     let mut seen = BTreeSet::new();
     desired
         .declared
@@ -64,29 +73,36 @@ fn links(desired: Desired<'_>, actual: &Actual) -> (Vec<Change>, Vec<Change>) {
         .filter(|link| seen.insert(&link.interface))
         .filter_map(|link| {
             let up = desired.phases.wants_link(&link.up)?;
-            let there = actual.link(&link.interface).filter(|there| there.up != up)?;
+            let there = index.link(&link.interface).filter(|there| there.up != up)?;
             Some(Change::SetLink { index: there.index, name: there.name.clone(), up })
         })
         .partition(|change| matches!(change, Change::SetLink { up: true, .. }))
 }
 
-fn addresses(desired: Desired<'_>, actual: &Actual) -> (Vec<Change>, Vec<Change>) {
+fn addresses(
+    desired: Desired<'_>,
+    actual: &Actual,
+    index: &Index<'_>,
+) -> (Vec<Change>, Vec<Change>) {
     let mut wanted = BTreeSet::new();
     let mut declared = BTreeSet::new();
     let mut to_add = Vec::new();
     for address in &desired.declared.addresses {
-        let Some(link) = actual.link(&address.interface) else { continue };
+        let Some(link) = index.link(&address.interface) else { continue };
         declared.insert((link.index, address.address));
         if !desired.phases.wants(&address.condition, Kind::Addresses)
             || !wanted.insert((link.index, address.address))
         {
             continue;
         }
-        let there = actual.addresses.iter().any(|there| there.is_of(link.index, address.address));
         let possible = !address_obstacle(address.address, link.up)
-            && in_place_of(address.address, link.index, actual).is_none();
-        if !there && possible {
-            to_add.push(Change::AddAddress { index: link.index, address: address.clone() });
+            && index.in_place_of(link.index, address.address).is_none();
+        if possible && !index.has_address(link.index, address.address) {
+            to_add.push(Change::AddAddress {
+                index: link.index,
+                address: address.clone(),
+                metric: index.is_virtual_link(&address.interface).then_some(VIRTUAL_LINK_METRIC),
+            });
         }
     }
     let to_remove = actual

@@ -146,18 +146,20 @@ prop_compose! {
         let mut kernel = Kernel::default();
         kernel.link(ActualLink {
             index: 1, name: "eth0".to_owned(), up: true, carrier: true, mtu: 1500, mac: [2; 6],
+            macvlan: None, alias: String::new(),
         });
         kernel.address(ActualAddress {
             index: 1, address: "10.0.0.2/24".parse().unwrap(), protocol: 0,
-            secondary: false, tentative: false,
+            secondary: false, tentative: false, duplicate: false,
         });
         if !missing {
             kernel.link(ActualLink {
                 index: 2, name: "eth1".to_owned(), up, carrier: up, mtu: 1500, mac: [4; 6],
+                macvlan: None, alias: String::new(),
             });
             kernel.address(ActualAddress {
                 index: 2, address: "10.1.0.2/24".parse().unwrap(), protocol: 0,
-                secondary: false, tentative: false,
+                secondary: false, tentative: false, duplicate: false,
             });
         }
         for (address, ours) in left_over {
@@ -165,7 +167,7 @@ prop_compose! {
             let index = link.index;
             let protocol = if ours { PROTOCOL_LOCKSTEP } else { 0 };
             kernel.address(ActualAddress {
-                index, address: address.address, protocol, secondary: false, tentative: false,
+                index, address: address.address, protocol, secondary: false, tentative: false, duplicate: false,
             });
         }
         for (route, ours) in routes {
@@ -212,7 +214,7 @@ fn of_others(actual: &Actual, declared: &Declared) -> Actual {
 /// Where a change stands in the order of a plan.
 fn rank(change: &Change) -> u8 {
     match change {
-        Change::RemoveRule { .. } => 0,
+        Change::RemoveLink { .. } | Change::AddVirtualLink { .. } | Change::RemoveRule { .. } => 0,
         Change::SetLink { up: true, .. } => 1,
         Change::AddAddress { .. } => 2,
         Change::AddRoute { .. } | Change::ReplaceRoute { .. } => 3,

@@ -14,7 +14,16 @@ use lockstep_routes::{
 const TABLE_ETH2: TableId = TableId(2);
 
 fn link(index: u32, name: &str, up: bool) -> ActualLink {
-    ActualLink { index, name: name.to_owned(), up, carrier: up, mtu: 1500, mac: [0; 6] }
+    ActualLink {
+        index,
+        name: name.to_owned(),
+        up,
+        carrier: up,
+        mtu: 1500,
+        mac: [0; 6],
+        macvlan: None,
+        alias: String::new(),
+    }
 }
 
 fn address(index: u32, address: &str) -> ActualAddress {
@@ -24,6 +33,7 @@ fn address(index: u32, address: &str) -> ActualAddress {
         protocol: 0,
         secondary: false,
         tentative: false,
+        duplicate: false,
     }
 }
 

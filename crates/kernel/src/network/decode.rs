@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use lockstep_routes::{
-    ActualAddress, ActualLink, ActualRoute, ActualRule, Fwmark, Interest, RouteKind, RuleKey,
-    TableId,
+    ActualAddress, ActualLink, ActualRoute, ActualRule, Fwmark, Interest, Macvlan, RouteKind,
+    RuleKey, TableId,
 };
 use netlink_packet_core::{NlasIterator, Parseable};
 use netlink_packet_route::AddressFamily;
@@ -26,6 +26,13 @@ const LINK_HEADER: usize = 16;
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
+const IFLA_LINK: u16 = 5;
+const IFLA_LINKINFO: u16 = 18;
+const IFLA_IFALIAS: u16 = 20;
+const IFLA_INFO_KIND: u16 = 1;
+const IFLA_INFO_DATA: u16 = 2;
+const IFLA_MACVLAN_MODE: u16 = 1;
+const MACVLAN_MODE_PRIVATE: u32 = 1;
 
 /// Only the attributes that are needed: the many others must not be able to spoil a link.
 pub(super) fn link(kind: u16, payload: &[u8]) -> Option<ActualLink> {
@@ -37,20 +44,53 @@ pub(super) fn link(kind: u16, payload: &[u8]) -> Option<ActualLink> {
         carrier: header.flags.contains(LinkFlags::LowerUp),
         mtu: 0,
         mac: [0; 6],
+        macvlan: None,
+        alias: String::new(),
     };
+    let (mut parent, mut private) = (0, None);
     for attribute in NlasIterator::new(payload.get(LINK_HEADER..)?).map_while(Result::ok) {
         let value = attribute.value();
         match attribute.kind() {
             IFLA_ADDRESS => link.mac = value.try_into().unwrap_or_default(),
             IFLA_IFNAME => {
-                let name = String::from_utf8_lossy(value);
-                name.trim_end_matches('\0').clone_into(&mut link.name);
+                link.name = text(value);
             }
-            IFLA_MTU => link.mtu = value.try_into().map_or(0, u32::from_ne_bytes),
+            IFLA_MTU => link.mtu = number(value),
+            IFLA_LINK => parent = number(value),
+            IFLA_LINKINFO => private = private_macvlan(value),
+            IFLA_IFALIAS => link.alias = text(value),
             _ => {}
         }
     }
+    link.macvlan = private.map(|private| Macvlan { parent, private });
     (!link.name.is_empty()).then_some(link)
+}
+
+/// Whether a macvlan is in private mode; `None` for another kind of link.
+fn private_macvlan(information: &[u8]) -> Option<bool> {
+    let mut is_macvlan = false;
+    let mut mode = 0;
+    for attribute in NlasIterator::new(information).map_while(Result::ok) {
+        match attribute.kind() {
+            IFLA_INFO_KIND => is_macvlan = text(attribute.value()) == "macvlan",
+            IFLA_INFO_DATA => {
+                mode = NlasIterator::new(attribute.value())
+                    .map_while(Result::ok)
+                    .find(|data| data.kind() == IFLA_MACVLAN_MODE)
+                    .map_or(0, |data| number(data.value()));
+            }
+            _ => {}
+        }
+    }
+    is_macvlan.then_some(mode == MACVLAN_MODE_PRIVATE)
+}
+
+fn text(value: &[u8]) -> String {
+    String::from_utf8_lossy(value).trim_end_matches('\0').to_owned()
+}
+
+fn number(value: &[u8]) -> u32 {
+    value.try_into().map_or(0, u32::from_ne_bytes)
 }
 
 pub(super) fn address(kind: u16, payload: &[u8]) -> Option<ActualAddress> {
@@ -76,6 +116,7 @@ pub(super) fn address(kind: u16, payload: &[u8]) -> Option<ActualAddress> {
         protocol,
         secondary: address.is_ipv4() && flags.contains(AddressFlags::Secondary),
         tentative: flags.intersects(AddressFlags::Tentative | AddressFlags::Dadfailed),
+        duplicate: flags.contains(AddressFlags::Dadfailed),
     })
 }
 

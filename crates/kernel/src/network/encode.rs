@@ -5,10 +5,11 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use lockstep_routes::{
     ActualRoute, Address, Change, PROTOCOL_LOCKSTEP, Route, RouteKind, RuleKey, Scope, TableId,
+    When,
 };
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::address::{
-    AddressAttribute, AddressFlags, AddressMessage, AddressProtocol, AddressScope,
+    AddressAttribute, AddressFlags, AddressMessage, AddressProtocol, AddressScope, CacheInfo,
 };
 use netlink_packet_route::link::{LinkAttribute, LinkExtentMask, LinkMessage};
 use netlink_packet_route::route::{
@@ -19,7 +20,14 @@ use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::LinkUnspec;
 
-use super::short_table;
+use super::{short_table, virtual_link};
+
+/// For ever valid, and the last choice as the source of a connection of the router's own.
+fn never_preferred() -> CacheInfo {
+    let mut lifetimes = CacheInfo::default();
+    lifetimes.ifa_valid = u32::MAX;
+    lifetimes
+}
 
 /// All links, without their statistics.
 pub(super) fn links() -> RouteNetlinkMessage {
@@ -65,8 +73,14 @@ pub(super) fn change(change: &Change) -> (RouteNetlinkMessage, u16) {
             let link = if *up { link.up() } else { link.down() };
             (RouteNetlinkMessage::SetLink(link.build()), 0)
         }
-        Change::AddAddress { index, address } => (
-            RouteNetlinkMessage::NewAddress(new_address(*index, address)),
+        Change::AddVirtualLink { link, parent } => virtual_link::creation(link, *parent),
+        Change::RemoveLink { index, .. } => {
+            let mut message = LinkMessage::default();
+            message.header.index = *index;
+            (RouteNetlinkMessage::DelLink(message), 0)
+        }
+        Change::AddAddress { index, address, metric } => (
+            RouteNetlinkMessage::NewAddress(new_address(*index, address, *metric)),
             NLM_F_CREATE | NLM_F_EXCL,
         ),
         Change::RemoveAddress { index, address, .. } => {
@@ -103,7 +117,7 @@ fn plain_address(index: u32, address: IpNet) -> AddressMessage {
     message
 }
 
-fn new_address(index: u32, address: &Address) -> AddressMessage {
+fn new_address(index: u32, address: &Address, metric: Option<u32>) -> AddressMessage {
     let mut message = plain_address(index, address.address);
     message.header.scope = match address.scope {
         Scope::Global => AddressScope::Universe,
@@ -115,11 +129,23 @@ fn new_address(index: u32, address: &Address) -> AddressMessage {
     if address.address.addr().is_ipv6() {
         // The election has decided who has it; duplicate detection would only delay it.
         attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+        if is_visitor(address) {
+            attributes.push(AddressAttribute::CacheInfo(never_preferred()));
+        }
     } else {
         attributes.extend(address.broadcast.map(AddressAttribute::Broadcast));
         attributes.extend(address.label.clone().map(AddressAttribute::Label));
     }
+    attributes.extend(metric.map(AddressAttribute::RoutePriority));
     message
+}
+
+/// Whether an IPv6 address is here only while this router is master, beside another of its network:
+/// then what the router begins itself had better not come from it (RFC 6724 §5, rule 3). Where the
+/// virtual address brings the network along, it may be the only one.
+fn is_visitor(address: &Address) -> bool {
+    address.condition.when == When::Master
+        && address.address.prefix_len() == address.address.max_prefix_len()
 }
 
 fn route_message(table: TableId, to: IpNet) -> RouteMessage {

@@ -4,8 +4,8 @@
 use std::net::IpAddr;
 
 use lockstep_routes::{
-    Actual, ActualAddress, ActualLink, ActualRoute, ActualRule, Change, PROTOCOL_LOCKSTEP, Route,
-    RouteKind, TableId,
+    Actual, ActualAddress, ActualLink, ActualRoute, ActualRule, Change, Macvlan, PROTOCOL_LOCKSTEP,
+    Route, RouteKind, TableId, VIRTUAL_LINK_MARK,
 };
 
 #[derive(Default)]
@@ -49,6 +49,24 @@ impl Kernel {
 
     pub(crate) fn carry_out(&mut self, change: &Change) -> Result<(), &'static str> {
         match change {
+            Change::AddVirtualLink { link, parent } => {
+                let index = self.actual.links.keys().max().map_or(1, |last| last + 1);
+                self.link(ActualLink {
+                    index,
+                    name: link.name.clone(),
+                    up: false,
+                    carrier: false,
+                    mtu: 1500,
+                    mac: link.mac,
+                    macvlan: Some(Macvlan { parent: *parent, private: true }),
+                    alias: VIRTUAL_LINK_MARK.to_owned(),
+                });
+            }
+            Change::RemoveLink { index, .. } => {
+                self.actual.links.remove(index).ok_or("no such device")?;
+                self.actual.addresses.retain(|there| there.index != *index);
+                self.drop_silently();
+            }
             Change::SetLink { index, up, .. } => {
                 let link = self.actual.links.get_mut(index).ok_or("no such device")?;
                 (link.up, link.carrier) = (*up, *up);
@@ -60,7 +78,7 @@ impl Kernel {
                 self.drop_silently();
                 self.restore_connected();
             }
-            Change::AddAddress { index, address } => {
+            Change::AddAddress { index, address, .. } => {
                 if !self.actual.links.contains_key(index) {
                     return Err("no such device");
                 }
@@ -71,6 +89,7 @@ impl Kernel {
                     protocol: PROTOCOL_LOCKSTEP,
                     secondary: false,
                     tentative: false,
+                    duplicate: false,
                 });
                 if self.actual.addresses.len() == before {
                     return Err("file exists, or permission denied");
