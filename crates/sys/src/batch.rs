@@ -144,7 +144,8 @@ impl Receiver {
         self.filled = usize::try_from(count).map_err(|_negative| io::Error::last_os_error())?;
         for (arrival, header) in self.arrivals.iter_mut().zip(&headers).take(self.filled) {
             arrival.length = (header.msg_len as usize).min(self.room);
-            arrival.control_length = (header.msg_hdr.msg_controllen as usize).min(CONTROL);
+            let control_length: usize = header.msg_hdr.msg_controllen as _;
+            arrival.control_length = control_length.min(CONTROL);
             arrival.truncated = header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
         }
         Ok(self.filled)
@@ -234,15 +235,15 @@ mod tests {
         assert_eq!(send(a.as_fd(), outgoing.skip(SLOTS)).unwrap(), 100 - SLOTS);
 
         let mut receiver = Receiver::new(64);
-        let mut received = Vec::new();
+        let mut arrived = Vec::new();
         for expected in [10, 64, 26] {
             let limit = if expected == 10 { 10 } else { SLOTS };
             assert_eq!(receiver.receive(b.as_fd(), limit).unwrap(), expected);
-            received.extend(
+            arrived.extend(
                 receiver.messages().map(|it| String::from_utf8(it.bytes.to_vec()).unwrap()),
             );
         }
-        assert_eq!(received, texts);
+        assert_eq!(arrived, texts);
         let error = receiver.receive(b.as_fd(), SLOTS).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
         assert_eq!(receiver.messages().count(), 0);
@@ -273,8 +274,8 @@ mod tests {
         send(a.as_fd(), texts.map(|bytes| Outgoing { bytes, to: None })).unwrap();
         let mut receiver = Receiver::new(4);
         receiver.receive(b.as_fd(), SLOTS).unwrap();
-        let received: Vec<_> = receiver.messages().map(|it| (it.bytes, it.truncated)).collect();
-        assert_eq!(received, [(b"far ".as_slice(), true), (b"fits", false)]);
+        let arrived: Vec<_> = receiver.messages().map(|it| (it.bytes, it.truncated)).collect();
+        assert_eq!(arrived, [(b"far ".as_slice(), true), (b"fits", false)]);
     }
 
     #[test]
