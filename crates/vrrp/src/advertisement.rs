@@ -20,7 +20,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use crate::checksum;
-use crate::config::{Authentication, Config, Family, Version, Vrid};
+use crate::config::{Authentication, ChecksumDialect, Config, Family, Version, Vrid};
 use crate::packet::Endpoints;
 
 /// Most addresses in one advertisement: the count has 8 bits.
@@ -133,6 +133,85 @@ impl Advertisement {
     /// # Errors
     /// The first thing that is wrong, in the order version, type, length, checksum, VRID, interval.
     pub fn decode(payload: &[u8], endpoints: &Endpoints) -> Result<Self, DecodeError> {
+        Ok(Decoded::read(payload, endpoints)?.advertisement)
+    }
+
+    /// The payload of an IP packet between `endpoints`, with its checksum.
+    ///
+    /// In version 3 over IPv4 the checksum includes the pseudo header, which is what keepalived
+    /// accepts; [`Advertisement::encode_in`] has the choice. An interval the version cannot express
+    /// becomes the nearest it can. Addresses of the other family, and those after the first 255,
+    /// are left out.
+    pub fn encode(&self, endpoints: &Endpoints) -> Vec<u8> {
+        self.encode_in(ChecksumDialect::PseudoHeader, endpoints)
+    }
+
+    /// As [`Advertisement::encode`], with either reading of the checksum.
+    pub fn encode_in(&self, dialect: ChecksumDialect, endpoints: &Endpoints) -> Vec<u8> {
+        let mut message = self.unsummed(endpoints.family(), MAX_ADDRESSES);
+        checksum::fill_in(self.version(), dialect, &mut message, endpoints);
+        message
+    }
+
+    /// As sent, with a checksum of 0 and at most `most` addresses, which is at most 255; the count
+    /// says how many.
+    pub(crate) fn unsummed(&self, family: Family, most: usize) -> Vec<u8> {
+        let fitting = |address: &&IpAddr| Family::of(**address) == family;
+        let count = self.addresses.iter().filter(fitting).take(most).count();
+        let (byte_4, byte_5) = self.interval_bytes();
+        let mut message = Vec::with_capacity(encoded_length(self.version(), family, count));
+        message.extend([
+            self.version().number() << 4 | TYPE,
+            self.vrid.value(),
+            self.priority,
+            count as u8,
+            byte_4,
+            byte_5,
+            0,
+            0,
+        ]);
+        for address in self.addresses.iter().filter(fitting).take(most) {
+            match address {
+                IpAddr::V4(address) => message.extend(address.octets()),
+                IpAddr::V6(address) => message.extend(address.octets()),
+            }
+        }
+        if let Format::V2(authentication) = self.format {
+            message.extend(authentication.data);
+        }
+        message
+    }
+
+    /// Bytes 4 and 5, which mean different things in the two versions.
+    fn interval_bytes(&self) -> (u8, u8) {
+        match self.format {
+            Format::V2(authentication) => {
+                (authentication.kind, self.interval.as_secs().clamp(1, 255) as u8)
+            }
+            Format::V3 => {
+                let centiseconds = (self.interval.as_millis() / 10).clamp(1, 0x0fff) as u16;
+                let [high, low] = centiseconds.to_be_bytes();
+                (high, low)
+            }
+        }
+    }
+}
+
+/// An advertisement with what surrounds it in its packet.
+#[derive(Clone, Debug)]
+pub(crate) struct Decoded<'a> {
+    pub(crate) advertisement: Advertisement,
+    /// The reading of the checksum, where there are two that differ.
+    pub(crate) dialect: Option<ChecksumDialect>,
+    /// Its bytes.
+    pub(crate) message: &'a [u8],
+    /// What follows it.
+    pub(crate) rest: &'a [u8],
+}
+
+impl<'a> Decoded<'a> {
+    /// See [`Advertisement::decode`].
+    pub(crate) fn read(payload: &'a [u8], endpoints: &Endpoints) -> Result<Self, DecodeError> {
         let Some(&[version_and_type, vrid, priority, count, byte_4, byte_5, ..]) =
             payload.first_chunk::<FIXED>()
         else {
@@ -148,10 +227,10 @@ impl Advertisement {
             return Err(DecodeError::Type(version_and_type & 0xf));
         }
         let expected = encoded_length(version, endpoints.family(), usize::from(count));
-        let Some(message) = payload.get(..expected) else {
+        let Some((message, after)) = payload.split_at_checked(expected) else {
             return Err(DecodeError::Length { length: payload.len(), expected, count });
         };
-        checksum::verify(version, message, endpoints)
+        let dialect = checksum::verify(version, message, payload, endpoints)
             .map_err(|(received, expected)| DecodeError::Checksum { received, expected })?;
         let vrid = Vrid::new(vrid).ok_or(DecodeError::Vrid)?;
         let (addresses, rest) =
@@ -170,62 +249,9 @@ impl Advertisement {
         if interval.is_zero() {
             return Err(DecodeError::Interval);
         }
-        Ok(Self {
-            vrid,
-            priority,
-            interval,
-            format,
-            addresses: read_addresses(addresses, endpoints),
-        })
-    }
-
-    /// The payload of an IP packet between `endpoints`, with its checksum.
-    ///
-    /// In version 3 over IPv4 the checksum includes the pseudo header, which is what keepalived
-    /// accepts. An interval the version cannot express becomes the nearest it can. Addresses of
-    /// the other family, and those after the first 255, are left out.
-    pub fn encode(&self, endpoints: &Endpoints) -> Vec<u8> {
-        let family = endpoints.family();
-        let fitting = |address: &&IpAddr| Family::of(**address) == family;
-        let count = self.addresses.iter().filter(fitting).take(MAX_ADDRESSES).count();
-        let (byte_4, byte_5) = self.interval_bytes();
-        let mut message = Vec::with_capacity(encoded_length(self.version(), family, count));
-        message.extend([
-            self.version().number() << 4 | TYPE,
-            self.vrid.value(),
-            self.priority,
-            count as u8,
-            byte_4,
-            byte_5,
-            0,
-            0,
-        ]);
-        for address in self.addresses.iter().filter(fitting).take(MAX_ADDRESSES) {
-            match address {
-                IpAddr::V4(address) => message.extend(address.octets()),
-                IpAddr::V6(address) => message.extend(address.octets()),
-            }
-        }
-        if let Format::V2(authentication) = self.format {
-            message.extend(authentication.data);
-        }
-        let sum = checksum::of(self.version(), &message, endpoints);
-        message[6..8].copy_from_slice(&sum.to_be_bytes());
-        message
-    }
-
-    /// Bytes 4 and 5, which mean different things in the two versions.
-    fn interval_bytes(&self) -> (u8, u8) {
-        match self.format {
-            Format::V2(authentication) => {
-                (authentication.kind, self.interval.as_secs().clamp(1, 255) as u8)
-            }
-            Format::V3 => {
-                let centiseconds = (self.interval.as_millis() / 10).clamp(1, 0x0fff) as u16;
-                let [high, low] = centiseconds.to_be_bytes();
-                (high, low)
-            }
-        }
+        let addresses = read_addresses(addresses, endpoints);
+        let advertisement = Advertisement { vrid, priority, interval, format, addresses };
+        Ok(Self { advertisement, dialect, message, rest: after })
     }
 }
 
@@ -262,7 +288,8 @@ fn read_addresses(bytes: &[u8], endpoints: &Endpoints) -> Vec<IpAddr> {
     }
 }
 
-fn encoded_length(version: Version, family: Family, count: usize) -> usize {
+/// Bytes of an advertisement with that many addresses.
+pub(crate) fn encoded_length(version: Version, family: Family, count: usize) -> usize {
     let authentication = match version {
         Version::V2 => AUTHENTICATION,
         Version::V3 => 0,

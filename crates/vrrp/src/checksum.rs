@@ -7,11 +7,27 @@
 use pnet::packet::ip::IpNextHeaderProtocols;
 use pnet::packet::util;
 
-use crate::config::Version;
+use crate::config::{ChecksumDialect, Version};
 use crate::packet::Endpoints;
 
-/// The checksum to send; the checksum field itself counts as zero.
-pub(crate) fn of(version: Version, message: &[u8], endpoints: &Endpoints) -> u16 {
+/// Fills in the checksum to send. `message` is all that it covers.
+pub(crate) fn fill_in(
+    version: Version,
+    dialect: ChecksumDialect,
+    message: &mut [u8],
+    endpoints: &Endpoints,
+) {
+    let checksum = match (dialect, endpoints) {
+        (ChecksumDialect::MessageAlone, Endpoints::Ipv4 { .. }) => of_message_alone(message),
+        (ChecksumDialect::PseudoHeader, _) | (_, Endpoints::Ipv6 { .. }) => {
+            of(version, message, endpoints)
+        }
+    };
+    message[2 * FIELD..2 * FIELD + 2].copy_from_slice(&checksum.to_be_bytes());
+}
+
+/// The checksum with all that the version and family may add; the field itself counts as zero.
+fn of(version: Version, message: &[u8], endpoints: &Endpoints) -> u16 {
     match (version, endpoints) {
         (Version::V2, _) => of_message_alone(message),
         (Version::V3, Endpoints::Ipv4 { source, destination }) => util::ipv4_checksum(
@@ -33,25 +49,42 @@ pub(crate) fn of(version: Version, message: &[u8], endpoints: &Endpoints) -> u16
     }
 }
 
-/// Accepts every reading that is in use for this version and family.
+/// Accepts every reading that is in use for this version and family; returns which it is where
+/// there are two that differ. `payload` is `message` and what follows it in the IP packet.
 ///
 /// # Errors
 /// The checksum received and the one that would have been sent.
 pub(crate) fn verify(
     version: Version,
     message: &[u8],
+    payload: &[u8],
     endpoints: &Endpoints,
-) -> Result<(), (u16, u16)> {
+) -> Result<Option<ChecksumDialect>, (u16, u16)> {
     let received = u16::from_be_bytes([message[2 * FIELD], message[2 * FIELD + 1]]);
     let expected = of(version, message, endpoints);
-    let alone_is_accepted = match (version, endpoints) {
-        (Version::V3, Endpoints::Ipv4 { .. }) => true,
-        (Version::V2, _) | (Version::V3, Endpoints::Ipv6 { .. }) => false,
-    };
-    if same(received, expected) || alone_is_accepted && same(received, of_message_alone(message)) {
-        Ok(())
-    } else {
-        Err((received, expected))
+    let with_all = same(received, expected);
+    match (version, endpoints) {
+        (Version::V3, Endpoints::Ipv4 { .. }) => {
+            match (with_all, same(received, of_message_alone(message))) {
+                (true, true) => Ok(None),
+                (true, false) => Ok(Some(ChecksumDialect::PseudoHeader)),
+                (false, true) => Ok(Some(ChecksumDialect::MessageAlone)),
+                (false, false) => Err((received, expected)),
+            }
+        }
+        // A kernel that fills it in covers what follows the advertisement too (RFC 8200 §8.1).
+        (Version::V3, Endpoints::Ipv6 { .. })
+            if !with_all && same(received, of(version, payload, endpoints)) =>
+        {
+            Ok(None)
+        }
+        (Version::V2, _) | (Version::V3, Endpoints::Ipv6 { .. }) => {
+            if with_all {
+                Ok(None)
+            } else {
+                Err((received, expected))
+            }
+        }
     }
 }
 
@@ -81,10 +114,10 @@ mod tests {
         };
         let mut message = [0x21, 51, 100, 1, 0, 1, 0, 0, 0x7a, 0xca];
         assert_eq!(of(Version::V2, &message, &endpoints), 0);
-        assert_eq!(verify(Version::V2, &message, &endpoints), Ok(()));
+        assert_eq!(verify(Version::V2, &message, &message, &endpoints), Ok(None));
         message[6..8].fill(0xff);
-        assert_eq!(verify(Version::V2, &message, &endpoints), Ok(()));
+        assert_eq!(verify(Version::V2, &message, &message, &endpoints), Ok(None));
         message[6..8].fill(0xfe);
-        assert_eq!(verify(Version::V2, &message, &endpoints), Err((0xfefe, 0)));
+        assert_eq!(verify(Version::V2, &message, &message, &endpoints), Err((0xfefe, 0)));
     }
 }

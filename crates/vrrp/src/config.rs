@@ -208,7 +208,7 @@ impl Authentication {
     }
 }
 
-/// A password of type 1, cut to 8 bytes and padded with zeros as keepalived does.
+/// A password of type 1 or the key of type 2, cut to 8 bytes and padded with zeros as keepalived does.
 ///
 /// Compared in constant time and never shown by `Debug`.
 #[derive(Clone)]
@@ -234,6 +234,10 @@ impl Password {
         Ok(Self(bytes))
     }
 
+    pub(crate) fn is(&self, bytes: [u8; 8]) -> bool {
+        self.0.iter().zip(bytes).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
+    }
+
     /// The 8 bytes on the wire.
     pub fn bytes(&self) -> [u8; 8] {
         self.0
@@ -242,7 +246,7 @@ impl Password {
 
 impl PartialEq for Password {
     fn eq(&self, other: &Self) -> bool {
-        self.0.iter().zip(other.0).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
+        self.is(other.0)
     }
 }
 

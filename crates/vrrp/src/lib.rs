@@ -14,13 +14,16 @@ mod address_list;
 mod advertisement;
 mod announcement;
 mod announcements;
+mod authentication_header;
 mod checksum;
 mod config;
+mod encoder;
 mod event;
 mod neighbours;
 mod packet;
 mod router;
 mod statistics;
+mod trailer;
 mod verdict;
 
 pub use address_list::AddressListDifference;
@@ -34,11 +37,10 @@ pub use config::{
     Password, Priority, Trailer, TrailerKey, TrailerMode, Transport, Version, Vrid,
     WhenMisunderstood,
 };
+pub use encoder::Encoder;
 pub use event::{Action, Event, Heard, State, StateName};
 pub use neighbours::{MAX_NEIGHBOURS, Misunderstood};
-pub use packet::{
-    Datagram, Encoder, Endpoints, InvalidIpv4Packet, PROTOCOL, PROTOCOL_AH, Packet, TTL,
-};
+pub use packet::{Datagram, Endpoints, InvalidIpv4Packet, PROTOCOL, PROTOCOL_AH, Packet, TTL};
 pub use router::VirtualRouter;
 pub use statistics::Statistics;
 pub use verdict::{Judged, Rejection, judge};

@@ -7,14 +7,15 @@ use pnet::packet::ip::{IpNextHeaderProtocol, IpNextHeaderProtocols};
 use pnet::packet::ipv4::{self, Ipv4Packet, MutableIpv4Packet};
 use pnet::packet::ipv6::MutableIpv6Packet;
 
-use crate::advertisement::Advertisement;
-use crate::config::{Config, Family, Vrid};
+use crate::authentication_header::{self, Carrier};
+use crate::config::{Family, Vrid};
 
 /// The IP protocol number of VRRP.
 pub const PROTOCOL: u8 = 112;
 /// The IP protocol number of the authentication header, which version 2 can be wrapped in.
 pub const PROTOCOL_AH: u8 = 51;
-/// TTL or hop limit of everything sent, and of everything heeded: nothing was forwarded.
+/// TTL or hop limit of everything sent to the group, and of everything heeded there: nothing was
+/// forwarded.
 pub const TTL: u8 = 255;
 
 /// Between whom a packet travels.
@@ -42,6 +43,19 @@ impl Endpoints {
         match source {
             IpAddr::V4(source) => Self::Ipv4 { source, destination: GROUP_V4 },
             IpAddr::V6(source) => Self::Ipv6 { source, destination: GROUP_V6 },
+        }
+    }
+
+    /// From one to another; `None` when their families differ.
+    pub fn between(source: IpAddr, destination: IpAddr) -> Option<Self> {
+        match (source, destination) {
+            (IpAddr::V4(source), IpAddr::V4(destination)) => {
+                Some(Self::Ipv4 { source, destination })
+            }
+            (IpAddr::V6(source), IpAddr::V6(destination)) => {
+                Some(Self::Ipv6 { source, destination })
+            }
+            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => None,
         }
     }
 
@@ -144,7 +158,7 @@ impl Datagram {
     /// been looked at. `None` when it is cut short or states 0.
     pub fn vrid(&self) -> Option<Vrid> {
         let position = match self.protocol {
-            PROTOCOL_AH => AUTHENTICATION_HEADER + 1,
+            PROTOCOL_AH => authentication_header::LENGTH + 1,
             _ => 1,
         };
         self.payload.get(position).copied().and_then(Vrid::new)
@@ -160,71 +174,36 @@ pub struct Packet {
     pub bytes: Vec<u8>,
 }
 
-/// Wraps the advertisements of one virtual router, counting them in the IPv4 identification.
-#[derive(Clone, Debug)]
-pub struct Encoder {
-    identification: u16,
-}
-
-impl Encoder {
-    /// The encoder for a virtual router with these settings.
-    pub fn new(_config: &Config) -> Self {
-        Self { identification: 0 }
-    }
-
-    /// The packets that carry `advertisement` from `source`: one to the group of its family, or
-    /// one to each unicast peer.
-    ///
-    /// keepalived's header is matched byte for byte, so that an operator who compares captures,
-    /// or a switch that filters on them, sees no difference: class CS6, no fragmentation flags,
-    /// identification 1, 2, 3 … without 0 (which the kernel would replace).
-    ///
-    /// `utc` is the time of day since 1970; a trailer is stamped with it.
-    pub fn packets(
-        &mut self,
-        advertisement: &Advertisement,
-        source: IpAddr,
-        _utc: Duration,
-    ) -> Vec<Packet> {
-        let endpoints = Endpoints::to_group(source);
-        let message = advertisement.encode(&endpoints);
-        let bytes = match endpoints {
-            Endpoints::Ipv4 { source, destination } => {
-                self.identification = self.identification.checked_add(1).unwrap_or(1);
-                ipv4_packet(self.identification, source, destination, &message)
-            }
-            Endpoints::Ipv6 { source, destination } => ipv6_packet(source, destination, &message),
-        };
-        vec![Packet { destination: endpoints.destination(), bytes }]
-    }
-}
-
-fn ipv4_packet(
-    identification: u16,
-    source: Ipv4Addr,
-    destination: Ipv4Addr,
-    message: &[u8],
-) -> Vec<u8> {
-    let mut bytes = vec![0; IPV4_HEADER + message.len()];
-    bytes[IPV4_HEADER..].copy_from_slice(message);
+/// An IPv4 packet of class CS6 around `payload`.
+pub(crate) fn ipv4_packet(carrier: Carrier, protocol: u8, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![0; IPV4_HEADER + payload.len()];
+    bytes[IPV4_HEADER..].copy_from_slice(payload);
     let total_length = bytes.len() as u16;
     let mut header = MutableIpv4Packet::new(&mut bytes).expect("the buffer holds a header");
     header.set_version(4);
     header.set_header_length(5);
     header.set_dscp(CLASS >> 2);
     header.set_total_length(total_length);
-    header.set_identification(identification);
-    header.set_ttl(TTL);
-    header.set_next_level_protocol(IpNextHeaderProtocols::Vrrp);
-    header.set_source(source.octets().into());
-    header.set_destination(destination.octets().into());
+    header.set_identification(carrier.identification);
+    header.set_ttl(carrier.ttl);
+    header.set_next_level_protocol(IpNextHeaderProtocol(protocol));
+    header.set_source(carrier.source.octets().into());
+    header.set_destination(carrier.destination.octets().into());
     let checksum = ipv4::checksum(&header.to_immutable());
     header.set_checksum(checksum);
     bytes
 }
 
-fn ipv6_packet(source: Ipv6Addr, destination: Ipv6Addr, message: &[u8]) -> Vec<u8> {
-    ipv6_header(CLASS, IpNextHeaderProtocols::Vrrp, source, destination, message)
+/// An IPv6 packet of class CS6 around an advertisement.
+pub(crate) fn ipv6_packet(
+    source: Ipv6Addr,
+    destination: Ipv6Addr,
+    hop_limit: u8,
+    message: &[u8],
+) -> Vec<u8> {
+    let mut bytes = ipv6_header(CLASS, IpNextHeaderProtocols::Vrrp, source, destination, message);
+    bytes[IPV6_HOP_LIMIT_AT] = hop_limit;
+    bytes
 }
 
 /// An IPv6 packet of hop limit 255 around `payload`.
@@ -250,9 +229,8 @@ pub(crate) fn ipv6_header(
 
 const GROUP_V4: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 18);
 const GROUP_V6: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0x12);
-const IPV4_HEADER: usize = Ipv4Packet::minimum_packet_size();
-const IPV6_HEADER: usize = MutableIpv6Packet::minimum_packet_size();
-/// Bytes of the authentication header in front of an advertisement (RFC 2402 with a 96-bit value).
-const AUTHENTICATION_HEADER: usize = 24;
+pub(crate) const IPV4_HEADER: usize = Ipv4Packet::minimum_packet_size();
+pub(crate) const IPV6_HEADER: usize = MutableIpv6Packet::minimum_packet_size();
+const IPV6_HOP_LIMIT_AT: usize = 7;
 /// Internetwork control, CS6.
 const CLASS: u8 = 0xc0;

@@ -4,9 +4,11 @@ use std::mem::discriminant;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use crate::advertisement::{Advertisement, AuthenticationData, DecodeError, Format};
-use crate::config::{ChecksumDialect, Config, Version};
+use crate::advertisement::{Advertisement, AuthenticationData, DecodeError, Decoded, Format};
+use crate::authentication_header;
+use crate::config::{Authentication, ChecksumDialect, Config, Password, Transport, Version};
 use crate::packet::{Datagram, PROTOCOL, PROTOCOL_AH, TTL};
+use crate::trailer;
 
 /// Why an advertisement for our VRID is not heeded: the field that is wrong, with both values.
 ///
@@ -196,26 +198,24 @@ pub struct Judged {
 /// A list of addresses that differs from ours, and in version 3 an interval that differs, are no
 /// reason to refuse: refusing makes a second master (RFC 9568 §7.1 leaves the list to us).
 ///
+/// What needs memory is left to the virtual router: whether the authentication header's number
+/// ([`crate::AuthenticationData::sequence`]) and the trailer's stamp ([`Judged::stamp`]) have grown.
+///
 /// # Errors
 /// The first reason not to, in the order in which a person would look for it.
 pub fn judge(config: &Config, datagram: &Datagram) -> Result<Judged, Rejection> {
-    match datagram.protocol {
-        PROTOCOL => (),
-        PROTOCOL_AH => {
-            return Err(Rejection::AuthenticationHeader { ours: config.authentication.kind() });
-        }
+    let header = match datagram.protocol {
+        PROTOCOL => None,
+        PROTOCOL_AH => Some(header_password(config, datagram)?),
         other => return Err(Rejection::Protocol(other)),
-    }
-    let group = config.family.group();
-    if datagram.endpoints.destination() != group {
-        let theirs = datagram.endpoints.destination();
-        return Err(Rejection::Destination { theirs, ours: group });
-    }
-    if datagram.ttl != TTL {
-        return Err(Rejection::Ttl(datagram.ttl));
-    }
-    let advertisement = Advertisement::decode(&datagram.payload, &datagram.endpoints).map_err(
-        |error| match error {
+    };
+    check_path(config, datagram)?;
+    let (sequence, payload) = match header {
+        Some(password) => authentication_header::open(password, datagram)?,
+        None => (0, datagram.payload.as_slice()),
+    };
+    let Decoded { mut advertisement, dialect, message, rest } =
+        Decoded::read(payload, &datagram.endpoints).map_err(|error| match error {
             DecodeError::Version(theirs) => {
                 Rejection::Version { theirs, ours: config.version.number() }
             }
@@ -224,13 +224,79 @@ pub fn judge(config: &Config, datagram: &Datagram) -> Result<Judged, Rejection> 
             | DecodeError::Checksum { .. }
             | DecodeError::Vrid
             | DecodeError::Interval => Rejection::Malformed(error),
-        },
-    )?;
-    compare(config, &advertisement)?;
-    Ok(Judged { advertisement, dialect: None, stamp: None })
+        })?;
+    if let Format::V2(authentication) = &mut advertisement.format {
+        authentication.sequence = sequence;
+    }
+    compare(config, &advertisement, header.is_some())?;
+    let stamp = match &config.trailer {
+        Some(trailer) => {
+            let freshness = trailer.freshness(config.advertisement_interval);
+            let source = datagram.endpoints.source();
+            trailer::verify(trailer, source, message, rest, datagram.received, freshness)?
+        }
+        None => None,
+    };
+    let (theirs, ours) = (advertisement.interval, config.advertisement_interval);
+    if config.version == Version::V2 && theirs != ours {
+        return Err(Rejection::Interval { theirs, ours });
+    }
+    Ok(Judged { advertisement, dialect, stamp })
 }
 
-fn compare(config: &Config, advertisement: &Advertisement) -> Result<(), Rejection> {
+/// The password of the authentication header, when we use one.
+fn header_password<'a>(config: &'a Config, datagram: &Datagram) -> Result<&'a Password, Rejection> {
+    match (config.version, &config.authentication) {
+        (Version::V2, Authentication::Header(password)) => Ok(password),
+        (Version::V2, Authentication::None | Authentication::Pass(_)) => {
+            Err(Rejection::AuthenticationHeader { ours: config.authentication.kind() })
+        }
+        (Version::V3, _) => {
+            let inner = datagram.payload.get(authentication_header::LENGTH);
+            let (theirs, ours) = (inner.map_or(2, |byte| byte >> 4), Version::V3.number());
+            if theirs == ours {
+                return Err(Rejection::AuthenticationHeader { ours: 0 });
+            }
+            Err(Rejection::Version { theirs, ours })
+        }
+    }
+}
+
+/// Whether it came on a way that we listen to: RFC 9568 §5.1.1.3 to the group; to a peer as
+/// keepalived has it.
+fn check_path(config: &Config, datagram: &Datagram) -> Result<(), Rejection> {
+    let destination = datagram.endpoints.destination();
+    match &config.transport {
+        Transport::Multicast => {
+            let group = config.family.group();
+            if destination != group {
+                return Err(Rejection::Destination { theirs: destination, ours: group });
+            }
+            if datagram.ttl != TTL {
+                return Err(Rejection::Ttl(datagram.ttl));
+            }
+        }
+        Transport::Unicast { peers, minimum_ttl, .. } => {
+            if destination.is_multicast() || destination == IpAddr::V4(Ipv4Addr::BROADCAST) {
+                return Err(Rejection::Multicast { theirs: destination });
+            }
+            if !peers.contains(&datagram.endpoints.source()) {
+                return Err(Rejection::NotAPeer);
+            }
+            let (theirs, least) = (datagram.ttl, *minimum_ttl);
+            if theirs < least {
+                return Err(Rejection::Distance { theirs, least });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn compare(
+    config: &Config,
+    advertisement: &Advertisement,
+    in_header: bool,
+) -> Result<(), Rejection> {
     if advertisement.vrid != config.vrid {
         let (theirs, ours) = (advertisement.vrid.value(), config.vrid.value());
         return Err(Rejection::Vrid { theirs, ours });
@@ -238,9 +304,7 @@ fn compare(config: &Config, advertisement: &Advertisement) -> Result<(), Rejecti
     match (config.version, advertisement.format) {
         (Version::V3, Format::V3) => Ok(()),
         (Version::V2, Format::V2(theirs)) => {
-            compare_authentication(&AuthenticationData::of(&config.authentication), &theirs)?;
-            let (theirs, ours) = (advertisement.interval, config.advertisement_interval);
-            if theirs == ours { Ok(()) } else { Err(Rejection::Interval { theirs, ours }) }
+            compare_authentication(&config.authentication, &theirs, in_header)
         }
         (Version::V2, Format::V3) | (Version::V3, Format::V2(_)) => Err(Rejection::Version {
             theirs: advertisement.version().number(),
@@ -249,16 +313,28 @@ fn compare(config: &Config, advertisement: &Advertisement) -> Result<(), Rejecti
     }
 }
 
-/// Type 0 has no data to compare: RFC 3768 §5.3.10 has receivers ignore it.
+/// Only type 1 has data to compare: RFC 3768 §5.3.10 has receivers ignore it.
 fn compare_authentication(
-    ours: &AuthenticationData,
+    ours: &Authentication,
     theirs: &AuthenticationData,
+    in_header: bool,
 ) -> Result<(), Rejection> {
-    if ours.kind != theirs.kind {
-        return Err(Rejection::AuthenticationType { theirs: theirs.kind, ours: ours.kind });
+    match ours {
+        Authentication::Header(_) if !in_header => {
+            Err(Rejection::HeaderMissing { theirs: theirs.kind })
+        }
+        _ if ours.kind() != theirs.kind => {
+            Err(Rejection::AuthenticationType { theirs: theirs.kind, ours: ours.kind() })
+        }
+        Authentication::None | Authentication::Header(_) => Ok(()),
+        Authentication::Pass(password) => {
+            if password.is(theirs.data) {
+                Ok(())
+            } else {
+                Err(Rejection::Password)
+            }
+        }
     }
-    let difference = ours.data.iter().zip(theirs.data).fold(0, |all, (a, b)| all | (a ^ b));
-    if ours.kind == 0 || difference == 0 { Ok(()) } else { Err(Rejection::Password) }
 }
 
 fn authentication_name(kind: u8) -> &'static str {
