@@ -12,7 +12,7 @@ const ROUNDS: usize = 5;
 
 pub(crate) struct World {
     pub(crate) network: Network,
-    others: rtnetlink::Handle,
+    pub(crate) others: rtnetlink::Handle,
 }
 
 /// Runs a test in a fresh network namespace; where none may be made it says so and passes.
@@ -24,22 +24,23 @@ pub(crate) fn in_namespace(test: impl AsyncFnOnce(&mut World) + Send) {
             return;
         }
     };
-    namespace
-        .run(|| {
-            let runtime =
-                tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async {
-                let (connection, others, _) = rtnetlink::new_connection().unwrap();
-                let connection = tokio::spawn(connection);
-                let network = Network::connect().unwrap();
-                test(&mut World { network, others }).await;
-                connection.abort();
-            });
-        })
-        .unwrap();
+    namespace.run(|| World::enter(test)).unwrap();
 }
 
 impl World {
+    /// In the calling thread's namespace.
+    pub(crate) fn enter<T>(work: impl AsyncFnOnce(&mut Self) -> T) -> T {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (connection, others, _) = rtnetlink::new_connection().unwrap();
+            let connection = tokio::spawn(connection);
+            let network = Network::connect().unwrap();
+            let result = work(&mut Self { network, others }).await;
+            connection.abort();
+            result
+        })
+    }
+
     pub(crate) async fn veth(&self, one: &str, other: &str) {
         self.others.link().add(LinkVeth::new(one, other).build()).execute().await.unwrap();
     }
