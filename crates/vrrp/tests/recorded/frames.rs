@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lockstep_vrrp::{Datagram, Endpoints, PROTOCOL};
+use lockstep_vrrp::{Datagram, Endpoints, PROTOCOL, PROTOCOL_AH};
 
 /// A recorded Ethernet frame and when it was seen.
 pub(crate) struct Frame {
@@ -42,7 +42,9 @@ pub(crate) fn frames(pcap: &[u8]) -> Vec<Frame> {
 pub(crate) fn datagram(frame: &Frame) -> Option<Datagram> {
     let payload = frame.payload();
     match frame.ethertype() {
-        0x0800 if payload[9] == PROTOCOL => Some(Datagram::from_ipv4(payload, frame.at).unwrap()),
+        0x0800 if [PROTOCOL, PROTOCOL_AH].contains(&payload[9]) => {
+            Datagram::from_ipv4(payload, frame.at).ok()
+        }
         0x86dd if payload[6] == PROTOCOL => Some(Datagram {
             endpoints: Endpoints::Ipv6 {
                 source: <[u8; 16]>::try_from(&payload[8..24]).unwrap().into(),

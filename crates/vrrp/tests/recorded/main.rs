@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod captures;
+mod changed_bits;
 mod codec;
 mod frames;
 mod replay;
+mod whole_packets;
