@@ -23,6 +23,9 @@ mod vrids;
 
 use std::io;
 
+use nix::sys::socket::{setsockopt, sockopt};
+use socket2::Socket;
+
 pub use advertisement::AdvertisementSocket;
 pub use announcer::Announcer;
 pub use batch::Batch;
@@ -47,3 +50,15 @@ pub struct OpenError {
 
 /// `TC_PRIO_CONTROL`: ahead of the interface's other traffic in a queue that looks at it.
 const CONTROL_PRIORITY: u32 = 7;
+
+/// Lets many advertisements wait in the kernel; beyond the system's limit only with privilege, and
+/// without it, as many as there may.
+fn widen_send_buffer(socket: &Socket) -> io::Result<()> {
+    setsockopt(socket, sockopt::SndBufForce, &SEND_BUFFER)
+        .or_else(|_| socket.set_send_buffer_size(SEND_BUFFER))
+}
+
+/// Bytes of send buffer: some thousand advertisements. What fills it are the queue of an interface,
+/// which has a limit of its own that is to be met first, and what waits for a dead peer's link
+/// address, at most 208 KiB for each: the living ones must not wait with it.
+const SEND_BUFFER: usize = 4 << 20;

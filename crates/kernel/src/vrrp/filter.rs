@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn any_mixture_of_vrids_passes_and_no_other() {
-        let every_third = |vrid: &Vrid| vrid.value() % 3 == 0;
+        let every_third = |vrid: &Vrid| vrid.value().is_multiple_of(3);
         let sets: [VridSet; 4] = [
             VridSet::new(),
             vrids().filter(every_third).collect(),

@@ -5,11 +5,10 @@ use std::io;
 use lockstep_sys::batch::Outgoing;
 use lockstep_sys::packet::{link_address, link_destination, link_kind};
 use lockstep_vrrp::{Family, Packet};
-use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::CONTROL_PRIORITY;
 use super::failure::{Failure, on_one_link, send_all};
+use super::{CONTROL_PRIORITY, widen_send_buffer};
 
 /// Sends the advertisements of every virtual router, of both families, that leave by one interface:
 /// the real one, or a macvlan with a virtual MAC.
@@ -41,10 +40,7 @@ impl Sender {
         let socket = Socket::new(Domain::PACKET, Type::DGRAM.nonblocking(), None)?;
         socket.bind(&link_address(index, 0))?;
         socket.set_priority(CONTROL_PRIORITY)?;
-        // Beyond the system's limit only with privilege; without it, as much as there is.
-        if setsockopt(&socket, sockopt::SndBufForce, &SEND_BUFFER).is_err() {
-            socket.set_send_buffer_size(SEND_BUFFER)?;
-        }
+        widen_send_buffer(&socket)?;
         let stations = match link_kind(&socket)? {
             Some(libc::ARPHRD_ETHER | libc::ARPHRD_LOOPBACK) => {
                 [Some(STATION_V4), Some(STATION_V6)]
@@ -106,6 +102,3 @@ const WITHOUT_STATIONS: [u16; 8] = [
 /// Links of bare IP packets, such as a modem's.
 const ARPHRD_RAWIP: u16 = 519;
 const ARPHRD_IP6GRE: u16 = 823;
-/// Bytes that may wait in the interface's queue: some thousand advertisements, so that the
-/// queueing discipline's limit is met first.
-const SEND_BUFFER: usize = 2 << 20;

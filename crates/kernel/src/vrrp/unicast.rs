@@ -14,7 +14,7 @@ use nix::sys::socket::{
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::failure::{Failure, Next, send_all};
-use super::{CONTROL_PRIORITY, OpenError};
+use super::{CONTROL_PRIORITY, OpenError, widen_send_buffer};
 
 /// Sends advertisements to unicast peers, of every virtual router of a family, out of one
 /// interface or wherever the routes lead.
@@ -136,7 +136,8 @@ fn set_options(socket: &Socket, family: Family) -> io::Result<()> {
             setsockopt(socket, sockopt::Ipv6RecvErr, &true)?;
         }
     }
-    socket.set_priority(CONTROL_PRIORITY)
+    socket.set_priority(CONTROL_PRIORITY)?;
+    widen_send_buffer(socket)
 }
 
 /// Empties the error queue, up to a bound; this also takes the error off the socket itself.
