@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use lockstep_replicator::Mode;
-use lockstep_vrrp::{Priority, Version};
+use lockstep_vrrp::{ChecksumDialect, Priority, Version, WhenMisunderstood};
 
 /// The router's name when it is not told one and the host has none.
 pub(crate) const ROUTER_ID: &str = "localhost";
@@ -16,6 +16,23 @@ pub(crate) const PRIORITY: Priority = Priority::DEFAULT;
 pub(crate) const PREEMPT: bool = true;
 /// Protocol version: the current one, for both families.
 pub(crate) const VERSION: Version = Version::V3;
+
+/// How long a router that has heard nothing since its start waits before it elects itself: a switch
+/// port, and the other router's, need about that long until they let anything through.
+pub(crate) const STARTUP_LIMIT: Duration = Duration::from_secs(2);
+/// A neighbour that is not understood does not keep this router from taking over (RFC 9568).
+pub(crate) const WHEN_MISUNDERSTOOD: WhenMisunderstood = WhenMisunderstood::TakeOver;
+/// The checksum that keepalived sends unless told otherwise.
+pub(crate) const VRRP_CHECKSUM: ChecksumDialect = ChecksumDialect::PseudoHeader;
+/// Virtual addresses answer: RFC 9568 §6.1 has it the other way round, which makes a gateway that
+/// cannot be pinged and a name server on it that is never heard.
+pub(crate) const ACCEPT: bool = true;
+/// TTL or hop limit of advertisements to peers.
+pub(crate) const UNICAST_TTL: u8 = 255;
+/// Least TTL or hop limit heeded from peers: any.
+pub(crate) const UNICAST_MINIMUM_TTL: u8 = 0;
+/// Processes that must run at least.
+pub(crate) const QUORUM: u32 = 1;
 
 /// Time from start to start of a check; also its timeout unless one is set.
 pub(crate) const CHECK_INTERVAL: Duration = Duration::from_secs(1);

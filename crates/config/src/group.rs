@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use lockstep_failover::{Check, Config, Group, Notify, VirtualRouter};
+use lockstep_failover::{Check, Config, Group, Notify, Subject, Track, VirtualRouter};
 use lockstep_routes::{Condition, When};
 use toml::Spanned;
 
@@ -11,7 +11,9 @@ use crate::defaults;
 use crate::problem::{Problem, Report};
 use crate::reader::{Table, Value};
 use crate::schema::{CHECK, GROUP, NOTIFY, nearest};
+use crate::track;
 use crate::virtual_router::ReadVirtualRouter;
+use crate::words;
 
 /// Shortest and longest interval and timeout of a command.
 const COMMAND_TIME: (Duration, Duration) = (Duration::from_millis(10), Duration::from_hours(24));
@@ -27,9 +29,13 @@ pub(crate) fn read(root: &Table<'_>, routers: &[ReadVirtualRouter]) -> Config {
     let mut members: Vec<(Spanned<String>, usize)> = Vec::new();
     let mut used_checks: Vec<String> = Vec::new();
     let mut groups: Vec<Group> = Vec::new();
+    let members_tracks: Vec<Vec<Track>> =
+        routers.iter().map(|router| track::of_router(report, &check_names, router)).collect();
+    let member = |router: &ReadVirtualRouter| member(router, routers, &members_tracks);
     for (index, (name, table)) in tables.iter().enumerate() {
         let named = members_of(table, routers, &members);
         let own = names(table, "checks");
+        let track = track::known(report, &check_names, &own, &track::read(table));
         let routers: Vec<_> =
             named.iter().filter_map(|name| find(routers, name.get_ref())).collect();
         members.extend(named.into_iter().map(|name| (name, index)));
@@ -39,11 +45,12 @@ pub(crate) fn read(root: &Table<'_>, routers: &[ReadVirtualRouter]) -> Config {
             own.iter().chain(routers.iter().flat_map(|r| &r.checks)),
         );
         used_checks.extend(checks.iter().cloned());
+        used_checks.extend(track.iter().filter_map(checked));
         groups.push(Group {
             name: name.get_ref().clone(),
             virtual_routers: routers.into_iter().filter_map(member).collect(),
             checks,
-            track: Vec::new(),
+            track,
             notify: notify(table),
             replicated: false,
         });
@@ -71,11 +78,10 @@ pub(crate) fn read(root: &Table<'_>, routers: &[ReadVirtualRouter]) -> Config {
             name: name.clone(),
             virtual_routers: member(router).into_iter().collect(),
             checks,
-            track: Vec::new(),
-            notify: Notify::default(),
-            replicated: false,
+            ..Group::default()
         });
     }
+    used_checks.extend(members_tracks.iter().flatten().filter_map(checked));
     for name in check_names.iter().filter(|name| !used_checks.contains(name.get_ref())) {
         report.push(
             Problem::warning(format!(
@@ -94,11 +100,31 @@ fn find<'r>(routers: &'r [ReadVirtualRouter], name: &str) -> Option<&'r ReadVirt
     routers.iter().find(|router| router.name.get_ref() == name)
 }
 
-fn member(router: &ReadVirtualRouter) -> Option<VirtualRouter> {
+/// The check that is tracked.
+fn checked(track: &Track) -> Option<String> {
+    match &track.subject {
+        Subject::Check(name) => Some(name.clone()),
+        Subject::Interface(_) | Subject::File(_) | Subject::Process(_) => None,
+    }
+}
+
+/// A member with its part of `tracks`, which are in the order of `routers`.
+fn member(
+    router: &ReadVirtualRouter,
+    routers: &[ReadVirtualRouter],
+    tracks: &[Vec<Track>],
+) -> Option<VirtualRouter> {
+    let track = routers
+        .iter()
+        .zip(tracks)
+        .find(|(other, _)| other.name == router.name)
+        .map(|(_, track)| track.clone())
+        .unwrap_or_default();
     let interface = router.interface.as_ref()?.get_ref().clone();
     let priority = router.vrrp.as_ref().map_or(defaults::PRIORITY, |vrrp| vrrp.priority);
     Some(VirtualRouter {
         priority: priority.value(),
+        track,
         ..VirtualRouter::new(router.name.get_ref().clone(), interface)
     })
 }
@@ -154,7 +180,12 @@ fn members_of(
 }
 
 /// What to say of a name that nothing has.
-fn unknown(what: &str, section: &str, name: &Spanned<String>, known: &[&str]) -> Problem {
+pub(crate) fn unknown(
+    what: &str,
+    section: &str,
+    name: &Spanned<String>,
+    known: &[&str],
+) -> Problem {
     let text = name.get_ref();
     let problem = Problem::absence(format!("unknown {what} \"{text}\"")).at(name.span());
     match nearest(text, known) {
@@ -198,13 +229,14 @@ fn check(name: &str, table: &Table<'_>) -> Option<Check> {
         .require("command", "write `command = [\"/path/of/program\", \"argument\"]`")
         .and_then(|value| value.command());
     let interval = table.or("interval", defaults::CHECK_INTERVAL, command_time);
+    let user = table.optional("user", |value| value.parse(words::user));
     let timeout = table.optional("timeout", command_time);
     let rise = table.or("rise", defaults::RISE, |value| value.integer(1..=MAX_RESULTS));
     let fall = table.or("fall", defaults::FALL, |value| value.integer(1..=MAX_RESULTS));
     Some(Check {
         name: name.to_owned(),
         command: command?,
-        user: None,
+        user: user?,
         interval: interval?,
         timeout: timeout?.or(interval)?,
         rise: rise?,

@@ -14,6 +14,8 @@
 //! ```
 
 mod address;
+mod announce;
+mod authentication;
 mod defaults;
 mod diagnostic;
 mod group;
@@ -27,6 +29,9 @@ mod route;
 mod rt_tables;
 mod schema;
 mod surroundings;
+mod track;
+mod transport;
+mod virtual_mac;
 mod virtual_router;
 mod words;
 

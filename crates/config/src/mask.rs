@@ -134,12 +134,12 @@ fn name<'s>(source: &'s str, token: &Token) -> &'s str {
 
 /// Whether everything in a table of this name may be secret.
 fn holds_secrets(name: &str) -> bool {
-    close_to(name, "authentication", 3)
+    close_to(name, "authentication", 3) || close_to(name, "other-keys", 2)
 }
 
 /// Keys beside a secret that are none, and are better shown.
 fn is_harmless(name: &str) -> bool {
-    name == "type" || name == "password-file"
+    matches!(name, "type" | "password-file" | "key-file" | "key-id" | "mode" | "window")
 }
 
 /// Whether the value of a key of this name (or a comment with this text) may be secret.

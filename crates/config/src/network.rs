@@ -1,6 +1,8 @@
 //! `[tables]`, `[interface.NAME]`, `[[address]]`, and the addresses of virtual routers.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
+use std::time::Duration;
 
 use lockstep_routes::{Address, Condition, Link, TableId, When};
 
@@ -76,24 +78,36 @@ pub(crate) fn table_id(value: &Value<'_>, tables: &TableNames) -> Option<TableId
     })
 }
 
-/// The interfaces whose state is ours.
-pub(crate) fn links(root: &Table<'_>, groups: &Names) -> Vec<Link> {
+/// Longest least time between two announcements.
+const MAX_ANNOUNCEMENT_INTERVAL: Duration = Duration::from_secs(10);
+
+/// The interfaces whose state is ours, and the least time between announcements on each that has
+/// one.
+pub(crate) fn interfaces(
+    root: &Table<'_>,
+    groups: &Names,
+) -> (Vec<Link>, BTreeMap<String, Duration>) {
     let mut links = Vec::new();
+    let mut intervals = BTreeMap::new();
     for (name, table) in root.named("interface", "interface", &INTERFACE) {
         if let Err(problem) = words::interface(name.get_ref()) {
             root.report().push(problem.at(name.span()));
         }
-        if table
-            .require("up-when", "write `up-when = \"master\"`, \"backup\" or \"always\"")
-            .is_none()
-        {
+        let paced = table.get("announcement-interval");
+        let interval = paced
+            .as_ref()
+            .and_then(|value| value.duration(Duration::from_millis(1)..=MAX_ANNOUNCEMENT_INTERVAL));
+        intervals.extend(interval.map(|interval| (name.get_ref().clone(), interval)));
+        let help = "write `up-when = \"master\"`, \"backup\" or \"always\"";
+        let followed = table.get("up-when").is_some() || table.get("group").is_some();
+        if (paced.is_some() && !followed) || table.require("up-when", help).is_none() {
             continue;
         }
         if let Some(up) = groups.condition(&table, "up-when") {
             links.push(Link { interface: name.into_inner(), up });
         }
     }
-    links
+    (links, intervals)
 }
 
 /// The virtual routers' addresses, then those of `[[address]]`.
@@ -104,7 +118,7 @@ pub(crate) fn addresses(
 ) -> Vec<Address> {
     let mut addresses: Vec<(Address, Range<usize>)> = Vec::new();
     for router in routers {
-        let Some(interface) = &router.interface else { continue };
+        let Some(home) = router.home() else { continue };
         // A virtual router without a group has been reported.
         let group = groups.of(router.name.get_ref());
         let condition = Condition { when: When::Master, group };
@@ -116,7 +130,7 @@ pub(crate) fn addresses(
             {
                 continue;
             }
-            add(root, &mut addresses, read.clone(), interface.get_ref(), condition.clone());
+            add(root, &mut addresses, read.clone(), home, condition.clone());
         }
     }
     for table in root.elements("address", "address", &ADDRESS) {

@@ -1,7 +1,5 @@
 //! The whole file: syntax first, then every section, then what they say of each other.
 
-use std::collections::BTreeMap;
-
 use lockstep_routes::Declared;
 use toml::de::DeTable;
 
@@ -10,8 +8,8 @@ use crate::problem::{Problem, Report};
 use crate::reader::Table;
 use crate::surroundings::Surroundings;
 use crate::{
-    Announce, Config, Scheduling, VirtualRouter, defaults, group, network, replication, route,
-    schema, virtual_router, words,
+    Config, Scheduling, VirtualRouter, defaults, group, network, replication, route, schema,
+    virtual_router, words,
 };
 
 /// A configuration that can be used, and what is odd about it.
@@ -60,7 +58,7 @@ fn syntax_error(error: &toml::de::Error, text: &str) -> Problem {
 /// Everything that was understood. What was not has been reported, and is left out.
 fn read(report: &Report, entries: &DeTable<'_>, surroundings: &Surroundings) -> Option<Config> {
     let root = Table::root(report, entries, &schema::ROOT);
-    let router_id = router_id(&root, surroundings);
+    let (router_id, scheduling) = router(&root, surroundings);
 
     let routers = virtual_router::read(&root, surroundings);
     let mut failover = group::read(&root, &routers);
@@ -74,13 +72,17 @@ fn read(report: &Report, entries: &DeTable<'_>, surroundings: &Surroundings) -> 
     }
 
     let tables = network::tables(&root, &surroundings.table_names);
+    let (links, announcement_intervals) = network::interfaces(&root, &groups);
     let mut declared = Declared {
-        links: network::links(&root, &groups),
+        links,
         addresses: network::addresses(&root, &routers, &groups),
         routes: route::routes(&root, &tables, &groups),
         rules: route::rules(&root, &tables, &groups),
         tables: Vec::new(),
-        virtual_links: Vec::new(),
+        virtual_links: routers
+            .iter()
+            .filter_map(|router| Some(router.virtual_link.as_ref()?.get_ref().clone()))
+            .collect(),
     };
     declared.tables = tables.into_list();
 
@@ -99,10 +101,10 @@ fn read(report: &Report, entries: &DeTable<'_>, surroundings: &Surroundings) -> 
                 group,
                 interface,
                 vrrp: router.vrrp?,
-                source: None,
-                virtual_link: None,
-                accept: true,
-                announce: Announce::default(),
+                source: router.source,
+                virtual_link: router.virtual_link.map(|link| link.into_inner().name),
+                accept: router.accept,
+                announce: router.announce,
             })
         })
         .collect();
@@ -112,20 +114,23 @@ fn read(report: &Report, entries: &DeTable<'_>, surroundings: &Surroundings) -> 
         failover,
         replication,
         declared,
-        scheduling: Scheduling::default(),
-        announcement_intervals: BTreeMap::new(),
+        scheduling: scheduling?,
+        announcement_intervals,
     })
 }
 
-fn router_id(root: &Table<'_>, surroundings: &Surroundings) -> Option<String> {
-    let own = match root.get("router") {
-        Some(router) => {
-            let router = router.table(&schema::ROUTER, "the router")?;
-            router
-                .optional("id", |id| id.parse(|text| words::name(text).map(|()| text.to_owned())))?
-        }
-        None => None,
-    };
+/// What the router is called, and how its advertising thread is scheduled.
+fn router(root: &Table<'_>, surroundings: &Surroundings) -> (Option<String>, Option<Scheduling>) {
     let host = Some(&surroundings.hostname).filter(|name| !name.is_empty()).cloned();
-    own.or(host).or_else(|| Some(defaults::ROUTER_ID.to_owned()))
+    let host = host.unwrap_or_else(|| defaults::ROUTER_ID.to_owned());
+    let Some(value) = root.get("router") else { return (Some(host), Some(Scheduling::default())) };
+    let Some(router) = value.table(&schema::ROUTER, "the router") else { return (None, None) };
+    let id =
+        router.or("id", host, |id| id.parse(|text| words::name(text).map(|()| text.to_owned())));
+    let real_time = router.optional("real-time", |value| value.integer(1..=99_u8));
+    let lock_memory = router.or("lock-memory", false, crate::reader::Value::boolean);
+    let scheduling = real_time
+        .zip(lock_memory)
+        .map(|(real_time, lock_memory)| Scheduling { real_time, lock_memory });
+    (id, scheduling)
 }

@@ -51,8 +51,32 @@ pub(crate) const ROOT: Section = Section {
 
 pub(crate) const ROUTER: Section = Section {
     heading: "[router]",
-    keys: &["id"],
-    foreign: &[("router-id", "write `id`"), ("name", "write `id`")],
+    keys: &["id", "real-time", "lock-memory"],
+    foreign: &[
+        ("router-id", "write `id`"),
+        ("name", "write `id`"),
+        ("vrrp-rt-priority", "write `real-time = 50`"),
+        ("realtime", "write `real-time = 50`"),
+        ("vrrp-no-swap", "write `lock-memory = true`"),
+        ("vrrp-startup-delay", "write `startup-limit` under `[vrrp.NAME]`"),
+        ("vrrp-garp-interval", "write `announcement-interval` under `[interface.NAME]`"),
+        ("vrrp-gna-interval", "write `announcement-interval` under `[interface.NAME]`"),
+        (
+            "vrrp-garp-master-refresh",
+            "write `announce = { refresh = \"60s\" }` under `[vrrp.NAME]`",
+        ),
+        ("vrrp-version", "write `version` under `[vrrp.NAME]`"),
+        ("script-user", "write `user` under `[check.NAME]`"),
+        ("vrrp-strict", "leave it out: what a version cannot do is an error already"),
+        (
+            "vrrp-skip-check-adv-addr",
+            "leave it out: another address list is shown and never refused",
+        ),
+        (
+            "dynamic-interfaces",
+            "leave it out: an interface that is not there is a fault until it is",
+        ),
+    ],
 };
 
 pub(crate) const VRRP: Section = Section {
@@ -63,17 +87,73 @@ pub(crate) const VRRP: Section = Section {
         "version",
         "priority",
         "preempt",
+        "preempt-delay",
         "advertisement-interval",
         "authentication",
+        "checksum",
+        "unicast",
+        "source",
+        "virtual-mac",
         "addresses",
+        "accept",
+        "announce",
+        "startup-limit",
+        "when-misunderstood",
         "checks",
+        "track",
     ],
     foreign: &[
         ("virtual-router-id", "write `vrid`"),
         ("advert-int", "write `advertisement-interval = \"1s\"`"),
         ("nopreempt", "write `preempt = false`"),
         ("virtual-ipaddress", "write `addresses = [\"10.1.1.1/24\"]`"),
-        ("track-script", "write `checks = [\"NAME\"]`"),
+        (
+            "virtual-ipaddress-excluded",
+            "write `[[address]]` with `when = \"master\"`, once for each",
+        ),
+        ("virtual-routes", "write `[[route]]` with `when = \"master\"`, once for each"),
+        ("virtual-rules", "write `[[rule]]` with `when = \"master\"`, once for each"),
+        (
+            "track-script",
+            "write `checks = [\"NAME\"]`, or `track = [{ check = \"NAME\", weight = -20 }]`",
+        ),
+        (
+            "track-interface",
+            "write `track = [{ interface = \"eth2\" }]`, with `weight = -20` for the priority only",
+        ),
+        ("track-file", "write `track = [{ file = \"/path\", weight = 1 }]`"),
+        ("track-process", "write `track = [{ process = \"named\", weight = -20 }]`"),
+        (
+            "weight",
+            "write it beside what is tracked: `track = [{ check = \"NAME\", weight = -20 }]`",
+        ),
+        ("unicast-peer", "write `unicast = { peers = [\"10.0.0.3\"] }`"),
+        ("unicast-ttl", "write `unicast = { peers = […], ttl = 255 }`"),
+        ("unicast-src-ip", "write `source = \"10.0.0.2\"`"),
+        ("mcast-src-ip", "write `source = \"10.0.0.2\"`"),
+        ("check-unicast-src", "leave it out: only peers are heeded"),
+        ("peers", "write `unicast = { peers = [\"10.0.0.3\"] }`"),
+        ("use-vmac", "write `virtual-mac = true`, or the interface's name instead of `true`"),
+        ("vmac-xmit-base", "leave it out: advertisements to peers leave from the interface below"),
+        ("no-accept", "write `accept = false`"),
+        ("accept-mode", "write `accept`"),
+        ("garp-master-delay", "write `announce = { after = [\"0s\", \"5s\"] }`"),
+        (
+            "garp-master-repeat",
+            "write `announce = { after = [\"0s\", \"100ms\", \"1s\"] }`: a time for each",
+        ),
+        ("garp-master-refresh", "write `announce = { refresh = \"60s\" }`"),
+        ("v3-checksum-as-v2", "write `checksum = \"rfc9568\"`"),
+        (
+            "auth-hmac",
+            "write `authentication = { type = \"hmac\", key-id = 1, key-file = \"/path\" }`",
+        ),
+        ("hold-time", "write `preempt-delay`"),
+        ("startup-delay", "write `startup-limit`"),
+        ("skip-check-adv-addr", "leave it out: another address list is shown and never refused"),
+        ("strict-mode", "leave it out: what a version cannot do is an error already"),
+        ("dont-track-primary", "a virtual router cannot serve without its interface"),
+        ("native-ipv6", "leave it out: the family is that of `addresses`"),
         ("state", "leave it out: every router starts as backup, the priority decides"),
         ("dev", "write `interface`"),
         ("auth-type", "write `authentication = { type = \"pass\", password = \"…\" }`"),
@@ -91,8 +171,67 @@ pub(crate) const VRRP: Section = Section {
 
 pub(crate) const AUTHENTICATION: Section = Section {
     heading: "[vrrp.NAME.authentication]",
-    keys: &["type", "password", "password-file"],
-    foreign: &[("auth-type", "write `type`"), ("auth-pass", "write `password`")],
+    keys: &[
+        "type",
+        "password",
+        "password-file",
+        "key-id",
+        "key",
+        "key-file",
+        "other-keys",
+        "mode",
+        "window",
+    ],
+    foreign: &[
+        ("auth-type", "write `type`"),
+        ("auth-pass", "write `password`"),
+        ("active-key", "write `key-id`, and the other keys under `other-keys`"),
+        ("time-window", "write `window`"),
+        ("anti-replay", "leave it out: every advertisement is stamped with the time of day"),
+    ],
+};
+
+pub(crate) const OTHER_KEY: Section = Section {
+    heading: "other-keys = [{ … }]",
+    keys: &["key-id", "key", "key-file"],
+    foreign: &[("id", "write `key-id`")],
+};
+
+pub(crate) const UNICAST: Section = Section {
+    heading: "[vrrp.NAME.unicast]",
+    keys: &["peers", "ttl", "minimum-ttl"],
+    foreign: &[
+        ("peer", "write `peers = [\"10.0.0.3\"]`"),
+        ("unicast-peer", "write `peers = [\"10.0.0.3\"]`"),
+        ("min-ttl", "write `minimum-ttl`"),
+        ("hop-limit", "write `ttl`"),
+        ("unicast-src-ip", "write `source` under `[vrrp.NAME]`"),
+        ("source", "write it under `[vrrp.NAME]`"),
+    ],
+};
+
+pub(crate) const ANNOUNCE: Section = Section {
+    heading: "[vrrp.NAME.announce]",
+    keys: &["after", "refresh"],
+    foreign: &[
+        ("delay", "write `after = [\"0s\", \"5s\"]`"),
+        ("repeat", "write `after = [\"0s\", \"100ms\", \"1s\"]`: a time for each"),
+        ("interval", "write `announcement-interval` under `[interface.NAME]`"),
+    ],
+};
+
+pub(crate) const TRACK: Section = Section {
+    heading: "track = [{ … }]",
+    keys: &["check", "interface", "file", "process", "weight", "quorum", "delay"],
+    foreign: &[
+        ("script", "write `check = \"NAME\"`"),
+        ("dev", "write `interface`"),
+        ("path", "write `file`"),
+        ("command", "write `process` for a program that runs, `check` for one to run"),
+        ("priority", "write `weight`"),
+        ("reverse", "track a check that fails when the thing is as it should not be"),
+        ("count", "write `quorum`"),
+    ],
 };
 
 pub(crate) const VIRTUAL_ADDRESS: Section = Section {
@@ -107,14 +246,27 @@ pub(crate) const VIRTUAL_ADDRESS: Section = Section {
 
 pub(crate) const CHECK: Section = Section {
     heading: "[check.NAME]",
-    keys: &["command", "interval", "timeout", "rise", "fall"],
-    foreign: &[("script", "write `command = [\"/path/of/program\", \"argument\"]`")],
+    keys: &["command", "user", "interval", "timeout", "rise", "fall"],
+    foreign: &[
+        ("script", "write `command = [\"/path/of/program\", \"argument\"]`"),
+        ("script-user", "write `user`"),
+        (
+            "weight",
+            "write it where the check is tracked: `track = [{ check = \"NAME\", weight = -20 }]`",
+        ),
+        ("init-fail", "leave it out: a router serves only once the check has succeeded"),
+    ],
 };
 
 pub(crate) const GROUP: Section = Section {
     heading: "[group.NAME]",
-    keys: &["virtual-routers", "checks", "notify"],
+    keys: &["virtual-routers", "checks", "track", "notify"],
     foreign: &[
+        ("track-interface", "write `track = [{ interface = \"eth2\" }]`"),
+        ("track-file", "write `track = [{ file = \"/path\", weight = 1 }]`"),
+        ("track-process", "write `track = [{ process = \"named\", weight = -20 }]`"),
+        ("sync-group-tracking-weight", "leave it out: weights of members always count"),
+        ("global-tracking", "leave it out: `track` of a group is for all its members"),
         ("group", "write `virtual-routers`"),
         ("members", "write `virtual-routers`"),
         ("track-script", "write `checks = [\"NAME\"]`"),
@@ -180,8 +332,13 @@ pub(crate) const TABLES: Section = Section { heading: "[tables]", keys: &[], for
 
 pub(crate) const INTERFACE: Section = Section {
     heading: "[interface.NAME]",
-    keys: &["up-when", "group"],
-    foreign: &[("when", "write `up-when`"), ("up", "write `up-when = \"always\"`")],
+    keys: &["up-when", "group", "announcement-interval"],
+    foreign: &[
+        ("when", "write `up-when`"),
+        ("up", "write `up-when = \"always\"`"),
+        ("garp-interval", "write `announcement-interval`"),
+        ("gna-interval", "write `announcement-interval`"),
+    ],
 };
 
 pub(crate) const ADDRESS: Section = Section {
@@ -242,6 +399,10 @@ pub(crate) const SECTIONS: &[&Section] = &[
     &ROUTER,
     &VRRP,
     &AUTHENTICATION,
+    &OTHER_KEY,
+    &UNICAST,
+    &ANNOUNCE,
+    &TRACK,
     &VIRTUAL_ADDRESS,
     &CHECK,
     &GROUP,

@@ -54,11 +54,13 @@ pub fn referenced_files(text: &str) -> Vec<PathBuf> {
         return files;
     };
     for router in routers.values() {
-        let file = router
-            .get_ref()
-            .get("authentication")
-            .and_then(|table| table.get_ref().get("password-file"));
-        if let Some(DeValue::String(path)) = file.map(toml::Spanned::get_ref) {
+        let Some(authentication) = router.get_ref().get("authentication") else { continue };
+        let authentication = authentication.get_ref();
+        let others = authentication.get("other-keys").and_then(|keys| keys.get_ref().as_array());
+        let others = others.into_iter().flat_map(|keys| keys.iter().map(toml::Spanned::get_ref));
+        let paths = ["password-file", "key-file"].map(|key| authentication.get(key));
+        for path in paths.into_iter().chain(others.map(|key| key.get("key-file"))).flatten() {
+            let DeValue::String(path) = path.get_ref() else { continue };
             let path = PathBuf::from(path.as_ref());
             if path.is_absolute() && !files.contains(&path) {
                 files.push(path);

@@ -1,23 +1,31 @@
 //! `[vrrp.NAME]`: virtual routers, each by itself and against each other.
 
-use std::ops::Range;
-use std::path::PathBuf;
+use std::net::IpAddr;
 use std::time::Duration;
 
-use lockstep_vrrp::{Authentication, Config, Family, Password, Priority, Version, Vrid};
+use lockstep_routes::VirtualLink;
+use lockstep_vrrp::{
+    ChecksumDialect, Config, Family, Priority, Transport, Version, Vrid, WhenMisunderstood,
+};
 use toml::Spanned;
 
 use crate::address::{self, ReadAddress};
+use crate::authentication::{self, ReadAuthentication};
 use crate::problem::{Problem, Report};
 use crate::reader::{Table, Value};
-use crate::schema::{AUTHENTICATION, VRRP};
+use crate::schema::VRRP;
 use crate::surroundings::Surroundings;
-use crate::{defaults, words};
+use crate::track::ReadTrack;
+use crate::{Announce, announce, defaults, track, transport, virtual_mac, words};
 
 /// Most addresses in an advertisement (RFC 9568 §5.2.5).
 const MAX_ADDRESSES: usize = 255;
-/// Bytes of a password that are used (RFC 2338 §5.3.10).
-const PASSWORD_LENGTH: usize = 8;
+/// Longest delay before a working master is replaced, as keepalived has it.
+const MAX_PREEMPT_DELAY: Duration = Duration::from_secs(1_000);
+/// Longest wait of a router that has heard nothing since its start.
+const MAX_STARTUP_LIMIT: Duration = Duration::from_hours(1);
+/// The MTU that nearly every Ethernet has.
+const USUAL_MTU: usize = 1_500;
 
 /// Shortest and longest interval of version 3, and its unit (RFC 9568 §5.2.7).
 const V3_INTERVAL: (Duration, Duration) =
@@ -34,6 +42,16 @@ pub(crate) struct ReadVirtualRouter {
     pub addresses: Vec<ReadAddress>,
     /// The names of its checks, not looked up yet.
     pub checks: Vec<Spanned<String>>,
+    /// What else is tracked for it.
+    pub track: Vec<ReadTrack>,
+    /// The address to advertise from, when it is not the interface's.
+    pub source: Option<IpAddr>,
+    /// The interface with its virtual MAC address, when it has one.
+    pub virtual_link: Option<Spanned<VirtualLink>>,
+    /// Whether packets to its addresses are let in.
+    pub accept: bool,
+    /// How its addresses are announced.
+    pub announce: Announce,
     vrid: Option<Spanned<Vrid>>,
     family: Option<Family>,
     /// Its election, when nothing of it is wrong.
@@ -47,6 +65,7 @@ pub(crate) fn read(root: &Table<'_>, surroundings: &Surroundings) -> Vec<ReadVir
         .map(|(name, table)| read_one(name, &table, surroundings))
         .collect();
     report_same_identity(root.report(), &routers);
+    virtual_mac::report_taken_names(root.report(), &routers);
     routers
 }
 
@@ -67,42 +86,78 @@ fn read_one(
         .or("checks", Vec::new(), |value| value.list("the names", |name| name.text()))
         .unwrap_or_default();
 
+    let track = track::read(table);
     let version = table.or("version", defaults::VERSION, |value| {
         value.integer(2..=3_u8).map(|number| if number == 2 { Version::V2 } else { Version::V3 })
     });
     let interval = table.or("advertisement-interval", defaults::ADVERTISEMENT_INTERVAL, interval);
-    let authentication = authentication(table, surroundings);
+    let authentication = authentication::read(table, surroundings);
     let priority = table.or("priority", defaults::PRIORITY, priority);
     let preempt = table.or("preempt", defaults::PREEMPT, Value::boolean);
+    let preempt_delay = table.or("preempt-delay", Duration::ZERO, |value| {
+        value.duration(Duration::ZERO..=MAX_PREEMPT_DELAY)
+    });
+    let startup_limit = table.or("startup-limit", defaults::STARTUP_LIMIT, |value| {
+        value.duration(Duration::ZERO..=MAX_STARTUP_LIMIT)
+    });
+    let misunderstood =
+        table.or("when-misunderstood", defaults::WHEN_MISUNDERSTOOD, when_misunderstood);
+    let checksum = table.or("checksum", defaults::VRRP_CHECKSUM, checksum);
+    let accept = table.or("accept", defaults::ACCEPT, Value::boolean);
+    let announce = announce::read(table);
+    let transport = transport::read(table, family, addresses.as_deref().unwrap_or_default());
+    let source = transport::source(table, family, addresses.as_deref(), priority);
+    let virtual_link = virtual_mac::read(table, interface.as_ref(), vrid.as_ref(), family);
     if let (Some(version), Some(family)) = (version, family) {
         check_version(table, version, family, interval, authentication.as_ref());
+        check_size(table, version, family, addresses.as_deref(), authentication.as_ref());
     }
-    if let (Some(Priority::OWNER), Some(false), Some(value)) =
-        (priority, preempt, table.get("preempt"))
-    {
-        let problem = Problem::warning("the owner of the addresses always takes over");
-        let label = "has no effect with priority 255 (RFC 9568 §6.1)";
-        table.report().push(problem.label(label).at(value.span()));
+    check_preemption(table, priority, preempt);
+    if priority == Some(Priority::OWNER) {
+        check_owner(table, accept);
     }
 
     let vrrp = (|| {
+        let authentication = authentication?;
         Some(Config {
             priority: priority?,
             preempt: preempt?,
+            preempt_delay: preempt_delay?,
             advertisement_interval: interval?,
-            authentication: authentication?,
+            authentication: authentication.authentication,
+            trailer: authentication.trailer,
+            checksum: checksum?,
+            transport: transport?,
+            misunderstood: misunderstood?,
+            startup_limit: startup_limit?,
             addresses: addresses.as_ref()?.iter().map(|address| address.address.addr()).collect(),
             ..Config::new(*vrid.as_ref()?.get_ref(), version?, family?)
         })
     })();
+    if let (Some(vrrp), Some(_)) = (&vrrp, &virtual_link) {
+        check_learned(table, &vrrp.transport, announce.as_ref());
+    }
     ReadVirtualRouter {
         name,
         interface,
         addresses: addresses.unwrap_or_default(),
         checks,
+        track,
+        source: source.flatten(),
+        virtual_link,
+        accept: accept.unwrap_or(defaults::ACCEPT),
+        announce: announce.unwrap_or_default(),
         vrid,
         family,
         vrrp,
+    }
+}
+
+impl ReadVirtualRouter {
+    /// Where its addresses are put unless they name an interface themselves.
+    pub(crate) fn home(&self) -> Option<&str> {
+        let interface = self.interface.as_ref()?.get_ref();
+        Some(self.virtual_link.as_ref().map_or(interface, |link| &link.get_ref().name))
     }
 }
 
@@ -135,13 +190,27 @@ fn interval(value: &Value<'_>) -> Option<Duration> {
     value.duration(V3_INTERVAL.0..=V2_INTERVAL.1)
 }
 
-/// What depends on the version: interval, family, authentication.
+fn when_misunderstood(value: &Value<'_>) -> Option<WhenMisunderstood> {
+    let choices = [
+        ("take-over", WhenMisunderstood::TakeOver),
+        ("stay-backup", WhenMisunderstood::StayBackup),
+    ];
+    value.word("behaviour", &choices)
+}
+
+fn checksum(value: &Value<'_>) -> Option<ChecksumDialect> {
+    let choices =
+        [("rfc5798", ChecksumDialect::PseudoHeader), ("rfc9568", ChecksumDialect::MessageAlone)];
+    value.word("checksum", &choices)
+}
+
+/// What depends on the version: interval, family, authentication, checksum.
 fn check_version(
     table: &Table<'_>,
     version: Version,
     family: Family,
     interval: Option<Duration>,
-    authentication: Option<&Authentication>,
+    authentication: Option<&ReadAuthentication>,
 ) {
     let place = |key: &str| table.get(key).map_or(table.span(), |value| value.span());
     if version == Version::V2 && family == Family::Ipv6 {
@@ -156,12 +225,116 @@ fn check_version(
     if let Some(problem) = interval.and_then(|interval| interval_problem(version, interval)) {
         table.report().push(problem.at(place("advertisement-interval")));
     }
-    if let (Version::V3, Some(Authentication::Pass(_))) = (version, authentication) {
+    if let Some(authentication) = authentication {
+        authentication::check_version(table, version, authentication);
+    }
+    if let Some(value) = table.get("checksum")
+        && (version, family) != (Version::V3, Family::Ipv4)
+    {
+        let key = if version == Version::V2 { "version" } else { "addresses" };
         table.report().push(
-            Problem::error("VRRP version 3 has no authentication")
-                .label("belongs to version 2 (RFC 9568 §9)")
-                .help("write `version = 2`, or leave `authentication` out")
-                .at(place("authentication")),
+            Problem::warning("a checksum that is not to be chosen")
+                .label("only version 3 over IPv4 has two readings of it")
+                .at(value.span())
+                .context(place(key), "leaves one"),
+        );
+    }
+}
+
+/// An advertisement that does not fit the usual link is cut into fragments, which no receiver of
+/// VRRP has to put together.
+fn check_size(
+    table: &Table<'_>,
+    version: Version,
+    family: Family,
+    addresses: Option<&[ReadAddress]>,
+    authentication: Option<&ReadAuthentication>,
+) {
+    let (Some(count), Some(value)) = (addresses.map(<[_]>::len), table.get("addresses")) else {
+        return;
+    };
+    let (ip_header, address) = match family {
+        Family::Ipv4 => (20, 4),
+        Family::Ipv6 => (40, 16),
+    };
+    let message = if version == Version::V2 { 16 } else { 8 };
+    let around =
+        ip_header + message + authentication.map_or(0, ReadAuthentication::additional_length);
+    let fitting = (USUAL_MTU - around) / address;
+    if count > fitting {
+        table.report().push(
+            Problem::warning(format!(
+                "an advertisement of {count} addresses has {} bytes",
+                around + count * address
+            ))
+            .label(format!("{fitting} addresses fit an MTU of {USUAL_MTU}"))
+            .help("give the rest as `[[address]]` with `when = \"master\"`: they move too and are not advertised")
+            .at(value.span()),
+        );
+    }
+}
+
+fn check_preemption(table: &Table<'_>, priority: Option<Priority>, preempt: Option<bool>) {
+    let report = table.report();
+    let (Some(false), Some(value)) = (preempt, table.get("preempt")) else { return };
+    if priority == Some(Priority::OWNER) {
+        let problem = Problem::warning("the owner of the addresses always takes over");
+        let label = "has no effect with priority 255 (RFC 9568 §6.1)";
+        report.push(problem.label(label).at(value.span()));
+    }
+    if let Some(delay) = table.get("preempt-delay") {
+        report.push(
+            Problem::warning("a delay of what never happens")
+                .label("has no effect without preemption")
+                .help("leave one of the two out")
+                .at(delay.span())
+                .context(value.span(), "a working master is never replaced"),
+        );
+    }
+}
+
+/// What the owner of the addresses does whatever it is told.
+fn check_owner(table: &Table<'_>, accept: Option<bool>) {
+    let place = |key: &str| table.get(key).map(|value| value.span());
+    let Some(priority) = place("priority") else { return };
+    let without_effect = |key: &str, message: &str, label: &str| {
+        if let Some(place) = place(key) {
+            table.report().push(
+                Problem::warning(message)
+                    .label(label)
+                    .at(place)
+                    .context(priority.clone(), "the owner's"),
+            );
+        }
+    };
+    if accept == Some(false) {
+        without_effect(
+            "accept",
+            "the owner of the addresses always accepts",
+            "has no effect with priority 255 (RFC 9568 §6.1)",
+        );
+    }
+    without_effect(
+        "startup-limit",
+        "the owner of the addresses does not wait",
+        "has no effect with priority 255 (RFC 9568 §6.4.1)",
+    );
+}
+
+/// Where switches learn the virtual MAC address from.
+fn check_learned(table: &Table<'_>, transport: &Transport, announce: Option<&Announce>) {
+    let (Some(unicast), Some(virtual_mac)) = (table.get("unicast"), table.get("virtual-mac"))
+    else {
+        return;
+    };
+    let refreshed = announce.is_none_or(|announce| announce.refresh.is_some());
+    if matches!(transport, Transport::Unicast { .. }) && !refreshed {
+        table.report().push(
+            Problem::warning("switches may forget the virtual MAC address")
+                .label("nothing is sent from it but announcements")
+                .help("write `announce = { refresh = \"60s\" }`, or leave one of the two out")
+                .at(virtual_mac.span())
+                .context(unicast.span(), "advertisements to peers leave with the interface's own"),
         );
     }
 }
@@ -200,7 +373,12 @@ fn addresses(table: &Table<'_>) -> Option<Vec<ReadAddress>> {
     let report = table.report();
     if elements == 0 || elements > MAX_ADDRESSES {
         let label = format!("must be 1 to {MAX_ADDRESSES} (RFC 9568 §5.2.5)");
-        let problem = Problem::error(format!("{} has {elements} addresses", table.title()));
+        let mut problem = Problem::error(format!("{} has {elements} addresses", table.title()));
+        if elements > MAX_ADDRESSES {
+            problem = problem.help(
+                "give the rest as `[[address]]` with `when = \"master\"`: they move too and are not advertised",
+            );
+        }
         report.push(problem.label(label).at(value.span()));
         return None;
     }
@@ -238,111 +416,6 @@ fn addresses(table: &Table<'_>) -> Option<Vec<ReadAddress>> {
     (read.len() == elements).then_some(read)
 }
 
-/// How advertisements are authenticated.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum AuthenticationType {
-    None,
-    Pass,
-}
-
-fn authentication(table: &Table<'_>, surroundings: &Surroundings) -> Option<Authentication> {
-    let Some(value) = table.get("authentication") else { return Some(Authentication::None) };
-    let table = value.table(&AUTHENTICATION, "the authentication")?;
-    let choices = [("none", AuthenticationType::None), ("pass", AuthenticationType::Pass)];
-    let kind = table.require("type", "write `type = \"pass\"`").and_then(|value| {
-        match value.as_string() {
-            Some("ah" | "AH") => value.reject(
-                Problem::error("authentication type AH is not spoken")
-                    .label("known: \"none\", \"pass\"")
-                    .help("use \"pass\" on every router, or version 3 without authentication"),
-            ),
-            _ => value.word("authentication type", &choices),
-        }
-    });
-    let password = password(&table, kind, surroundings);
-    match kind? {
-        AuthenticationType::None => Some(Authentication::None),
-        AuthenticationType::Pass => password.map(Authentication::Pass),
-    }
-}
-
-/// The password, from the text or from a file. The value itself stands in no message.
-fn password(
-    table: &Table<'_>,
-    kind: Option<AuthenticationType>,
-    surroundings: &Surroundings,
-) -> Option<Password> {
-    let report = table.report();
-    let (inline, file) = (table.get("password"), table.get("password-file"));
-    if let (Some(AuthenticationType::None), Some(value)) = (kind, inline.as_ref().or(file.as_ref()))
-    {
-        report.push(
-            Problem::warning("a password without authentication")
-                .label("has no effect")
-                .at(value.span()),
-        );
-    }
-    match (inline, file) {
-        (Some(inline), Some(file)) => {
-            let problem =
-                Problem::error("two passwords").label("and here").help("keep one of them");
-            report.push(problem.at(file.span()).context(inline.span(), "one here"));
-            None
-        }
-        (Some(value), None) => checked_password(report, value.string()?, value.span()),
-        (None, Some(value)) => {
-            let path = PathBuf::from(value.string()?);
-            if !path.is_absolute() {
-                let problem = Problem::error("the path of a password file is relative");
-                return value.reject(problem.label("must begin with `/`"));
-            }
-            match surroundings.files.get(&path) {
-                Some(Ok(secret)) => checked_password(report, secret.text(), value.span()),
-                Some(Err(why)) => {
-                    value.reject(Problem::error("the password file cannot be used").label(why))
-                }
-                None => value.reject(
-                    Problem::error("the password file was not read")
-                        .label("its contents are not known"),
-                ),
-            }
-        }
-        (None, None) => {
-            if kind == Some(AuthenticationType::Pass) {
-                table
-                    .require("password", "write `password = \"…\"` or `password-file = \"/path\"`");
-            }
-            None
-        }
-    }
-}
-
-fn checked_password(report: &Report, text: &str, span: Range<usize>) -> Option<Password> {
-    if text.contains(['\n', '\0']) {
-        report.push(
-            Problem::error("the password is more than one line of text")
-                .label("holds a newline or zero")
-                .at(span),
-        );
-        return None;
-    }
-    if text.len() > PASSWORD_LENGTH {
-        report.push(
-            Problem::warning(format!(
-                "only the first {PASSWORD_LENGTH} bytes of the password are used"
-            ))
-            .label("is longer (RFC 2338 §5.3.10)")
-            .help("keepalived cuts it too, so both ends agree; shorten it to say what is used")
-            .at(span.clone()),
-        );
-    }
-    let password = Password::new(text);
-    if let Err(error) = &password {
-        report.push(Problem::error(error.to_string()).label("must be 1 to 8 bytes").at(span));
-    }
-    password.ok()
-}
-
 /// Two virtual routers that no other router could tell apart.
 fn report_same_identity(report: &Report, routers: &[ReadVirtualRouter]) {
     for (index, router) in routers.iter().enumerate() {
@@ -363,7 +436,9 @@ fn report_same_identity(report: &Report, routers: &[ReadVirtualRouter]) {
             earlier.name.get_ref()
         ))
         .label(format!("VRID {} is taken on {}", vrid.get_ref(), interface.get_ref()))
-        .help("VRIDs are 1 to 255; each is used once on an interface and family")
+        .help(
+            "VRIDs are 1 to 255; each is used once on an interface and family, also with `unicast`",
+        )
         .at(vrid.span());
         if let Some(vrid) = &earlier.vrid {
             problem = problem.context(vrid.span(), "taken here");

@@ -96,6 +96,17 @@ pub(crate) fn name(text: &str) -> Result<(), Problem> {
         .label(format!("must be 1 to {NAME_LENGTH} bytes without blanks")))
 }
 
+/// The name of a user of this host; whether there is one is found out when it is needed.
+pub(crate) fn user(text: &str) -> Result<String, Problem> {
+    let odd = |c: char| c.is_whitespace() || c.is_control() || c == ':' || c == '/';
+    if text.is_empty() || text.len() > NAME_LENGTH || text.contains(odd) {
+        return Err(Problem::error(format!("\"{text}\" cannot be a user"))
+            .label(format!("must be 1 to {NAME_LENGTH} bytes without blanks, `:` or `/`"))
+            .help("the user's groups come with it"));
+    }
+    Ok(text.to_owned())
+}
+
 /// The name of an interface, as the kernel accepts it.
 pub(crate) fn interface(text: &str) -> Result<String, Problem> {
     let odd = |c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control();

@@ -92,6 +92,7 @@ fn virtual_router() -> VirtualRouter {
             advertisement_interval: Duration::from_secs(1),
             authentication: Authentication::Pass(Password::new("9YasrrhZ").unwrap()),
             addresses: vec!["10.1.1.1".parse().unwrap()],
+            startup_limit: Duration::from_secs(2),
             ..lockstep_vrrp::Config::new(Vrid::new(51).unwrap(), Version::V2, Family::Ipv4)
         },
         source: None,
@@ -106,10 +107,8 @@ fn failover() -> failover::Config {
     failover::Config {
         groups: vec![failover::Group {
             name: "gateway".to_owned(),
-            virtual_routers: vec![failover::VirtualRouter {
-                name: "inside_network".to_owned(),
-                interface: "eth0".to_owned(),
-            }],
+            virtual_routers: vec![failover::VirtualRouter::new("inside_network", "eth0")],
+            track: Vec::new(),
             checks: words(&["heartbeat"]),
             notify: failover::Notify {
                 master: Some(words(&[script, "--master"])),
@@ -123,6 +122,7 @@ fn failover() -> failover::Config {
         checks: vec![failover::Check {
             name: "heartbeat".to_owned(),
             command: words(&["/ramdisk/rrouter/heartbeat.sh"]),
+            user: None,
             interval: Duration::from_secs(5),
             timeout: Duration::from_secs(5),
             rise: 1,

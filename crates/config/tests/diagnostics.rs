@@ -13,6 +13,7 @@ fn surroundings() -> Surroundings {
     let files = [
         ("/etc/lockstep/secret", secret("hunter2!\n")),
         ("/etc/lockstep/lines", secret("hunter2!\nhunter2!\n")),
+        ("/etc/lockstep/short", secret("hunter2!hunter2!hunter2!hunter2\n")),
         ("/etc/lockstep/open", Err("can be read by others (mode 0644)".to_owned())),
     ];
     Surroundings {
@@ -63,6 +64,12 @@ said_of! {
     "wrong_types": a_value_of_the_wrong_type_is_told_with_the_right_one;
     "virtual_router": every_setting_of_a_virtual_router_is_checked;
     "versions": what_a_protocol_version_cannot_do_is_told;
+    "engine": timers_and_behaviours_of_a_virtual_router_are_checked_against_each_other;
+    "unicast": peers_and_the_source_must_be_other_routers_and_this_one;
+    "virtual_mac": interfaces_of_our_own_need_names_of_their_own;
+    "signatures": keys_are_checked_and_never_shown;
+    "tracking": what_is_tracked_must_exist_once_and_weigh_something;
+    "keepalived_words": keepalived_s_words_are_told_in_ours;
     "authentication": passwords_are_checked_and_never_shown;
     "addresses": addresses_are_checked_by_themselves_and_against_each_other;
     "groups": names_of_routers_checks_and_groups_must_exist_and_be_clear;
@@ -80,5 +87,7 @@ fn only_files_that_are_needed_are_asked_for() {
     let expected =
         ["absent", "secret", "lines", "open"].map(|name| PathBuf::from("/etc/lockstep").join(name));
     assert_eq!(files, expected);
+    let files = referenced_files(include_str!("diagnostics/signatures.toml"));
+    assert_eq!(files, ["/etc/lockstep/next", "/etc/lockstep/short"].map(PathBuf::from));
     assert_eq!(referenced_files("vrrp = 3"), Vec::<PathBuf>::new());
 }
