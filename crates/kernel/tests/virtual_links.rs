@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[expect(dead_code, reason = "shared with other tests, of which each uses a part")]
 #[path = "network/host.rs"]
 mod host;
 #[path = "network/world.rs"]

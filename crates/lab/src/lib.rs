@@ -27,7 +27,6 @@
 mod firewall;
 mod lan;
 mod netlink;
-pub mod nftables;
 mod node;
 mod process;
 mod topology;
@@ -36,6 +35,7 @@ pub mod traffic;
 pub use firewall::{Firewall, Nat, Selector, bypass_tracking, lose, lose_nothing};
 pub use lan::Lan;
 pub use lockstep_kernel::namespace::become_root_in_user_namespace;
+pub use lockstep_kernel::nftables;
 pub use node::{Interface, Node};
 pub use process::Process;
 pub use topology::{Lab, RouterId};

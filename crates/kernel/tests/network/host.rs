@@ -58,6 +58,11 @@ impl World {
 }
 
 impl Host {
+    /// The calling thread's host.
+    pub(crate) fn here() -> Self {
+        Self { namespace: Namespace::current().unwrap() }
+    }
+
     /// Does something there.
     pub(crate) fn run<T: Send>(&self, work: impl AsyncFnOnce(&mut World) -> T + Send) -> T {
         self.namespace.run(|| World::enter(work)).unwrap()
