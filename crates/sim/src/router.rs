@@ -342,6 +342,7 @@ impl Daemon {
                 }
                 vrrp::Action::StateChanged { .. }
                 | vrrp::Action::Rejected { .. }
+                | vrrp::Action::Differs { .. }
                 | vrrp::Action::Withheld { .. }
                 | vrrp::Action::Conflict { .. }
                 | vrrp::Action::Overslept { .. } => continue,

@@ -35,13 +35,27 @@ impl AddressListDifference {
         let equal = missing.is_empty() && additional.is_empty();
         (!equal).then_some(Self { source, missing, additional })
     }
+
+    /// What completes a sentence that begins with the sender.
+    pub(crate) fn lists(&self) -> impl fmt::Display {
+        Lists(self)
+    }
 }
 
 impl fmt::Display for AddressListDifference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} sends other virtual addresses", self.source)?;
-        write_list(f, ", without ", &self.missing)?;
-        write_list(f, ", also ", &self.additional)
+        write!(f, "{} sends {}", self.source, self.lists())
+    }
+}
+
+/// The difference without its sender.
+struct Lists<'a>(&'a AddressListDifference);
+
+impl fmt::Display for Lists<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("other virtual addresses")?;
+        write_list(f, ", without ", &self.0.missing)?;
+        write_list(f, ", also ", &self.0.additional)
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::advertisement::Advertisement;
 use crate::config::{Config, Priority};
+use crate::differences::Differing;
 use crate::verdict::Rejection;
 
 /// RFC 9568 §6.4. Each state owns the timer that runs in it, so a stale timer cannot exist.
@@ -27,6 +28,12 @@ pub enum State {
     Master {
         /// When the next advertisement is due.
         adver_at: Instant,
+        /// When another master was last answered.
+        answered_at: Option<Instant>,
+        /// The router that has to give way and is answered by the next one.
+        answering: Option<IpAddr>,
+        /// How late the router was, while it listens on that account before it advertises.
+        silent_for: Option<Duration>,
     },
 }
 
@@ -133,6 +140,14 @@ pub enum Action {
         source: IpAddr,
         /// What is wrong.
         rejection: Rejection,
+    },
+    /// A neighbour is heeded although it is set up otherwise; said once until that changes, and at
+    /// most once a second.
+    Differs {
+        /// The neighbour.
+        source: IpAddr,
+        /// In what, with both values.
+        differing: Differing,
     },
     /// This router should be master and is not, because a neighbour is heard that it does not
     /// understand ([`crate::WhenMisunderstood::StayBackup`]); said once until that changes.

@@ -17,10 +17,12 @@ mod announcements;
 mod authentication_header;
 mod checksum;
 mod config;
+mod differences;
 mod encoder;
 mod event;
 mod neighbours;
 mod packet;
+mod reason;
 mod router;
 mod statistics;
 mod trailer;
@@ -37,10 +39,12 @@ pub use config::{
     Password, Priority, Trailer, TrailerKey, TrailerMode, Transport, Version, Vrid,
     WhenMisunderstood,
 };
+pub use differences::{Difference, Differing, MAX_DIFFERENCES};
 pub use encoder::Encoder;
 pub use event::{Action, Event, Heard, State, StateName};
 pub use neighbours::{MAX_NEIGHBOURS, Misunderstood};
 pub use packet::{Datagram, Endpoints, InvalidIpv4Packet, PROTOCOL, PROTOCOL_AH, Packet, TTL};
+pub use reason::{LastEvent, NewMasterReason};
 pub use router::VirtualRouter;
 pub use statistics::Statistics;
 pub use verdict::{Judged, Rejection, judge};

@@ -15,18 +15,29 @@
 //! down timer fires, the router says [`Action::Elected`] and waits in Backup for
 //! [`Event::Claim`], because claiming mastership is a step of the failover group, which may have
 //! to wait for other members. The group normally answers in the same instant.
+//!
+//! What each state does is in `router/backup.rs` and `router/master.rs`, changed settings and
+//! priorities in `router/settings.rs`, what is heard in `router/hearing.rs`.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use crate::address_list::AddressListDifference;
 use crate::advertisement::{Advertisement, Format};
-use crate::config::{Config, Priority, Version};
+use crate::config::{Authentication, Config, Priority, Version};
+use crate::differences::{Difference, Differences};
 use crate::event::{Action, Event, Heard, State};
 use crate::neighbours::{Misunderstood, Neighbours};
-use crate::packet::Datagram;
+use crate::reason::{LastEvent, NewMasterReason};
 use crate::statistics::Statistics;
-use crate::verdict::{Judged, Rejection, judge};
+
+use hearing::ComparedList;
+use replay::{Sequence, Stamps};
+
+mod backup;
+mod hearing;
+mod master;
+mod replay;
+mod settings;
 
 /// One virtual router: a VRID and an address family on one interface (RFC 9568 §6).
 ///
@@ -34,57 +45,78 @@ use crate::verdict::{Judged, Rejection, judge};
 #[derive(Clone, Debug)]
 pub struct VirtualRouter {
     config: Config,
+    /// The priority in force.
+    priority: Priority,
     state: State,
     primary: Option<IpAddr>,
     preempt_allowed: bool,
+    /// Since when it takes part and has heard nothing for its VRID; the start-up limit counts
+    /// from there. `None` once something was heard, and where no limit holds.
+    unheard_since: Option<Instant>,
+    /// Since when only masters of lower priority are heard in Backup.
+    lower_since: Option<Instant>,
+    /// Whether [`Action::Withheld`] was said and still holds.
+    withheld: bool,
     heard: Option<Heard>,
     statistics: Statistics,
     neighbours: Neighbours,
-    address_list: Option<AddressListDifference>,
+    differences: Differences,
+    compared: Option<ComparedList>,
+    /// When neighbours are next looked through for those that are gone.
+    age_at: Option<Instant>,
+    sequence: Sequence,
+    stamps: Stamps,
+    last_event: LastEvent,
+    new_master_reason: NewMasterReason,
+    /// What [`VirtualRouter::new_master_reason`] becomes when the election ends in a claim.
+    elected_for: NewMasterReason,
 }
 
 impl VirtualRouter {
     /// A router in Initialize.
     pub fn new(config: Config) -> Self {
         Self {
+            priority: config.priority,
             config,
             state: State::Initialize,
             primary: None,
             preempt_allowed: true,
+            unheard_since: None,
+            lower_since: None,
+            withheld: false,
             heard: None,
             statistics: Statistics::default(),
             neighbours: Neighbours::default(),
-            address_list: None,
-        }
-    }
-
-    /// Judges a received packet, counts it, and feeds it when it is heeded.
-    #[must_use = "actions must be carried out"]
-    pub fn receive(&mut self, datagram: &Datagram, now: Instant) -> Vec<Action> {
-        let source = datagram.endpoints.source();
-        let verdict = if self.primary == Some(source) {
-            Err(Rejection::OwnAddress)
-        } else {
-            judge(&self.config, datagram)
-        };
-        match verdict {
-            Ok(Judged { advertisement, .. }) => {
-                self.handle(Event::Received { advertisement, source }, now)
-            }
-            Err(rejection) => {
-                self.statistics.count(&rejection);
-                if self.neighbours.remember(source, rejection, now) {
-                    vec![Action::Rejected { source, rejection }]
-                } else {
-                    Vec::new()
-                }
-            }
+            differences: Differences::default(),
+            compared: None,
+            age_at: None,
+            sequence: Sequence::default(),
+            stamps: Stamps::default(),
+            last_event: LastEvent::None,
+            new_master_reason: NewMasterReason::NotMaster,
+            elected_for: NewMasterReason::NoResponse,
         }
     }
 
     /// Feeds one event; returns what to do about it, in order. Spurious events are harmless.
     #[must_use = "actions must be carried out"]
     pub fn handle(&mut self, event: Event, now: Instant) -> Vec<Action> {
+        let mut actions = match event {
+            Event::Timeout | Event::Received { .. } | Event::Priority(_) | Event::Configure(_) => {
+                self.wake(now)
+            }
+            Event::Startup { .. }
+            | Event::Shutdown
+            | Event::Claim
+            | Event::Relinquish
+            | Event::PreemptAllowed(_)
+            | Event::PrimaryAddress(_) => Vec::new(),
+        };
+        actions.extend(self.react(event, now));
+        actions
+    }
+
+    fn react(&mut self, event: Event, now: Instant) -> Vec<Action> {
         match (self.state, event) {
             (State::Initialize, Event::Startup { primary }) => self.start(primary, now),
             (State::Backup { .. } | State::Master { .. }, Event::Startup { primary })
@@ -92,12 +124,17 @@ impl VirtualRouter {
                 State::Initialize | State::Backup { .. } | State::Master { .. },
                 Event::PrimaryAddress(primary),
             ) => {
-                self.primary = Some(primary);
+                if self.primary.replace(primary) != Some(primary) {
+                    self.last_event = LastEvent::PrimaryIpAddress;
+                }
                 Vec::new()
             }
 
             (State::Initialize, Event::Shutdown) => Vec::new(),
-            (State::Backup { .. }, Event::Shutdown) => self.enter(State::Initialize),
+            (State::Backup { .. }, Event::Shutdown) => {
+                self.last_event = LastEvent::Shutdown;
+                self.enter(State::Initialize)
+            }
             (State::Master { .. }, Event::Shutdown) => self.resign(),
 
             (State::Backup { .. }, Event::Claim) => self.claim(now),
@@ -115,39 +152,39 @@ impl VirtualRouter {
             }
             (State::Initialize, Event::Relinquish) => Vec::new(),
 
-            (State::Backup { master_down_at, .. }, Event::Timeout) if now >= master_down_at => {
-                self.elect(now)
-            }
-            (State::Master { adver_at }, Event::Timeout) if now >= adver_at => {
-                self.advertise_on_schedule(adver_at, now)
-            }
-            (State::Initialize | State::Backup { .. } | State::Master { .. }, Event::Timeout) => {
-                Vec::new()
+            (State::Initialize, Event::Timeout) => Vec::new(),
+            (State::Backup { .. }, Event::Timeout) => self.backup_timeout(now),
+            (State::Master { adver_at, .. }, Event::Timeout) => {
+                if now >= adver_at {
+                    self.advertise_on_schedule(now)
+                } else {
+                    Vec::new()
+                }
             }
 
             (
                 State::Initialize | State::Backup { .. } | State::Master { .. },
-                Event::Received { source, .. },
-            ) if self.primary == Some(source) => Vec::new(),
-            (State::Initialize, Event::Received { advertisement, source }) => {
-                self.note(&advertisement, source, now);
-                Vec::new()
-            }
-            (State::Backup { .. }, Event::Received { advertisement, source }) => {
-                self.heed_as_backup(&advertisement, source, now)
-            }
-            (State::Master { .. }, Event::Received { advertisement, source }) => {
-                self.heed_as_master(&advertisement, source, now)
-            }
+                Event::Received { advertisement, source },
+            ) => self.hear(&advertisement, source, now),
 
             (
                 State::Initialize | State::Backup { .. } | State::Master { .. },
                 Event::PreemptAllowed(allowed),
             ) => {
-                self.allow_preemption(allowed);
+                self.preempt_allowed = allowed;
+                if !allowed {
+                    self.let_the_master_be();
+                }
                 Vec::new()
             }
-            (_, Event::Priority(_) | Event::Configure(_)) => Vec::new(),
+            (
+                State::Initialize | State::Backup { .. } | State::Master { .. },
+                Event::Priority(priority),
+            ) => self.prioritise(priority, now),
+            (
+                State::Initialize | State::Backup { .. } | State::Master { .. },
+                Event::Configure(config),
+            ) => self.configure(*config, now),
         }
     }
 
@@ -155,8 +192,8 @@ impl VirtualRouter {
     pub fn next_deadline(&self) -> Option<Instant> {
         match self.state {
             State::Initialize => None,
-            State::Backup { master_down_at, .. } => Some(master_down_at),
-            State::Master { adver_at } => Some(adver_at),
+            State::Backup { master_down_at, .. } => Some(self.election_at(master_down_at)),
+            State::Master { adver_at, .. } => Some(adver_at),
         }
     }
 
@@ -168,6 +205,12 @@ impl VirtualRouter {
     /// What it was told.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// The priority that it sends and is compared by: the configured one unless
+    /// [`Event::Priority`] has said another.
+    pub fn effective_priority(&self) -> Priority {
+        self.priority
     }
 
     /// The address its advertisements come from, once known.
@@ -191,29 +234,62 @@ impl VirtualRouter {
         self.heard
     }
 
+    /// Whether it would have elected itself but for a neighbour that it does not understand.
+    pub fn is_withheld(&self) -> bool {
+        self.withheld
+    }
+
+    /// The time by which a master's advertisements are awaited beyond three intervals
+    /// (`Skew_Time` of RFC 9568 §6.1), with the interval in force.
+    pub fn skew_time(&self) -> Duration {
+        self.skew_time_for(self.interval_in_force())
+    }
+
+    /// The silence after which a master is taken for dead (`Active_Down_Interval` of
+    /// RFC 9568 §6.1), with the interval in force.
+    pub fn master_down_interval(&self) -> Duration {
+        self.master_down_interval_for(self.interval_in_force())
+    }
+
+    /// The newest thing that mattered to its state, in the words of RFC 8347.
+    pub fn last_event(&self) -> LastEvent {
+        self.last_event
+    }
+
+    /// Why it became master the last time, in the words of RFC 8347.
+    pub fn new_master_reason(&self) -> NewMasterReason {
+        self.new_master_reason
+    }
+
     /// The counters.
     pub fn statistics(&self) -> &Statistics {
         &self.statistics
     }
 
     /// Neighbours whose advertisements are refused, the one heard last at the end; at most
-    /// [`crate::MAX_NEIGHBOURS`].
+    /// [`crate::MAX_NEIGHBOURS`]. Those unheard for ten master down intervals, and at least a
+    /// minute, are forgotten.
     pub fn misunderstood(&self) -> Vec<Misunderstood> {
         self.neighbours.newest_last()
     }
 
-    /// How the last heeded list of addresses differs from ours.
-    pub fn address_list_difference(&self) -> Option<&AddressListDifference> {
-        self.address_list.as_ref()
+    /// In what neighbours that are heeded differ from this router, in the order in which it was
+    /// noticed; at most [`crate::MAX_DIFFERENCES`].
+    pub fn differences(&self) -> &[Difference] {
+        self.differences.list()
     }
 
     fn start(&mut self, primary: IpAddr, now: Instant) -> Vec<Action> {
         self.primary = Some(primary);
         self.heard = None;
+        self.last_event = LastEvent::Startup;
+        let owner = self.priority == Priority::OWNER;
+        self.unheard_since = (!owner && !self.config.startup_limit.is_zero()).then_some(now);
         let backup = self.listening(self.config.advertisement_interval, now);
         let mut actions = self.enter(backup);
-        if self.config.priority == Priority::OWNER && self.preempt_allowed {
+        if owner && self.preempt_allowed {
             self.set_elected(true);
+            self.elected_for = NewMasterReason::Priority;
             let reason = "it owns the addresses (priority 255)".to_owned();
             actions.push(Action::Elected { reason });
         }
@@ -223,163 +299,22 @@ impl VirtualRouter {
     /// The advertisement leaves first: the old master has to drop the addresses before they are
     /// announced here.
     fn claim(&mut self, now: Instant) -> Vec<Action> {
-        let mut actions = vec![self.advertise(self.config.priority.value())];
+        let mut actions = vec![self.advertise(self.priority.value())];
         self.statistics.master_transitions += 1;
+        self.new_master_reason = self.elected_for;
         self.heard = None;
         let adver_at = now + self.config.advertisement_interval;
-        actions.extend(self.enter(State::Master { adver_at }));
+        let master =
+            State::Master { adver_at, answered_at: None, answering: None, silent_for: None };
+        actions.extend(self.enter(master));
         actions
     }
 
     fn resign(&mut self) -> Vec<Action> {
+        self.last_event = LastEvent::Shutdown;
         let mut actions = vec![self.advertise(0)];
         actions.extend(self.enter(State::Initialize));
         actions
-    }
-
-    fn elect(&mut self, now: Instant) -> Vec<Action> {
-        let State::Backup { master_adver_interval, since, .. } = self.state else {
-            return Vec::new();
-        };
-        let reason = self.reason_for_election(since, master_adver_interval, now);
-        let master_down_at = now + self.master_down_interval(master_adver_interval);
-        self.state = State::Backup { master_down_at, master_adver_interval, since, elected: true };
-        vec![Action::Elected { reason }]
-    }
-
-    fn reason_for_election(&self, since: Instant, interval: Duration, now: Instant) -> String {
-        let Some(heard) = self.heard else {
-            let silence = seconds(now.saturating_duration_since(since));
-            return format!("no advertisement heard for {silence} s since it began to listen");
-        };
-        let Heard { address, priority, at, resigned, .. } = heard;
-        let silence = now.saturating_duration_since(at);
-        if resigned {
-            format!("{address} stopped (priority 0)")
-        } else if priority < self.config.priority.value()
-            && silence < self.master_down_interval(interval)
-        {
-            let ours = self.config.priority;
-            format!("{address} is master with priority {priority}, lower than our {ours}")
-        } else {
-            let silence = seconds(silence);
-            format!("no advertisement from {address} for {silence} s; last priority {priority}")
-        }
-    }
-
-    /// Keeps the rhythm when the call comes a little late, and does not catch up on what a long
-    /// stall has missed.
-    fn advertise_on_schedule(&mut self, due: Instant, now: Instant) -> Vec<Action> {
-        let next = due + self.config.advertisement_interval;
-        let adver_at = if next > now { next } else { now + self.config.advertisement_interval };
-        self.state = State::Master { adver_at };
-        vec![self.advertise(self.config.priority.value())]
-    }
-
-    fn advertise_now(&mut self, now: Instant) -> Vec<Action> {
-        self.state = State::Master { adver_at: now + self.config.advertisement_interval };
-        vec![self.advertise(self.config.priority.value())]
-    }
-
-    /// RFC 9568 §6.4.2.
-    fn heed_as_backup(
-        &mut self,
-        advertisement: &Advertisement,
-        source: IpAddr,
-        now: Instant,
-    ) -> Vec<Action> {
-        let State::Backup { master_down_at, master_adver_interval, since, elected } = self.state
-        else {
-            return Vec::new();
-        };
-        let said_before = self.heard.is_some_and(|h| h.resigned && h.address == source);
-        self.note(advertisement, source, now);
-        if advertisement.priority == 0 {
-            let skewed = now + self.skew_time(master_adver_interval);
-            // keepalived says it twice on a fault; the second must not put off the takeover.
-            let master_down_at = if said_before { skewed.min(master_down_at) } else { skewed };
-            self.state = State::Backup { master_down_at, master_adver_interval, since, elected };
-            return Vec::new();
-        }
-        if self.preempts() && advertisement.priority < self.config.priority.value() {
-            return Vec::new();
-        }
-        let interval = self.interval_of(advertisement);
-        self.state = State::Backup {
-            master_down_at: now + self.master_down_interval(interval),
-            master_adver_interval: interval,
-            since,
-            elected: false,
-        };
-        if elected { vec![Action::Deferred] } else { Vec::new() }
-    }
-
-    /// RFC 9568 §6.4.3. Not conformant to §7.1 in one point, on purpose: an address owner that
-    /// hears another owner is subject to the tie-break too, instead of ignoring it for ever.
-    fn heed_as_master(
-        &mut self,
-        advertisement: &Advertisement,
-        source: IpAddr,
-        now: Instant,
-    ) -> Vec<Action> {
-        self.note(advertisement, source, now);
-        let (theirs, ours) = (advertisement.priority, self.config.priority.value());
-        let wins_tie = theirs == ours && self.primary.is_none_or(|primary| source > primary);
-        if theirs < ours || theirs == ours && !wins_tie {
-            return self.advertise_now(now);
-        }
-        let backup = self.listening(self.interval_of(advertisement), now);
-        let mut actions = self.enter(backup);
-        let reason = if wins_tie {
-            format!("{source} advertises our priority {ours} too and has the higher address")
-        } else {
-            format!("{source} advertises priority {theirs}, higher than our {ours}")
-        };
-        actions.push(Action::Superseded { by: source, priority: theirs, reason });
-        actions
-    }
-
-    /// What every heeded advertisement tells, in any state.
-    fn note(&mut self, advertisement: &Advertisement, source: IpAddr, now: Instant) {
-        self.statistics.advertisements_received += 1;
-        self.neighbours.forget(source);
-        self.address_list =
-            AddressListDifference::between(&self.config.addresses, advertisement, source);
-        if self.address_list.is_some() {
-            self.statistics.address_list_errors += 1;
-        }
-        if advertisement.interval != self.config.advertisement_interval {
-            self.statistics.interval_differences += 1;
-        }
-        let Advertisement { priority, interval, .. } = *advertisement;
-        if priority != 0 {
-            self.heard =
-                Some(Heard { address: source, priority, interval, at: now, resigned: false });
-            return;
-        }
-        self.statistics.priority_zero_received += 1;
-        let heard = self.heard.get_or_insert(Heard {
-            address: source,
-            priority,
-            interval,
-            at: now,
-            resigned: true,
-        });
-        if heard.address == source {
-            heard.at = now;
-            heard.resigned = true;
-        }
-    }
-
-    /// A working master that was about to be replaced gets its full time again when replacing it
-    /// is forbidden: its advertisements had not been counting.
-    fn allow_preemption(&mut self, allowed: bool) {
-        self.preempt_allowed = allowed;
-        let Some(heard) = self.heard.filter(|heard| !allowed && !heard.resigned) else { return };
-        let granted = heard.at + self.master_down_interval(heard.interval);
-        if let State::Backup { master_down_at, .. } = &mut self.state {
-            *master_down_at = granted.max(*master_down_at);
-        }
     }
 
     fn set_elected(&mut self, value: bool) {
@@ -388,15 +323,21 @@ impl VirtualRouter {
         }
     }
 
+    /// Enters another state; what belonged to the one before is void.
     fn enter(&mut self, state: State) -> Vec<Action> {
         let from = self.state.name();
+        if matches!(state, State::Initialize | State::Master { .. }) {
+            self.unheard_since = None;
+        }
+        self.lower_since = None;
+        self.withheld = false;
         self.state = state;
         vec![Action::StateChanged { from, to: state.name() }]
     }
 
     fn listening(&self, master_adver_interval: Duration, now: Instant) -> State {
         State::Backup {
-            master_down_at: now + self.master_down_interval(master_adver_interval),
+            master_down_at: now + self.master_down_interval_for(master_adver_interval),
             master_adver_interval,
             since: now,
             elected: false,
@@ -408,34 +349,39 @@ impl VirtualRouter {
         if priority == 0 {
             self.statistics.priority_zero_sent += 1;
         }
-        Action::Send(Advertisement::of(&self.config, priority))
+        let mut advertisement = Advertisement::of(&self.config, priority);
+        if let Format::V2(authentication) = &mut advertisement.format
+            && self.uses_header()
+        {
+            authentication.sequence = self.sequence.next();
+        }
+        Action::Send(advertisement)
     }
 
-    /// An address owner preempts whatever its configuration says (RFC 9568 §6.1).
-    fn preempts(&self) -> bool {
-        self.preempt_allowed && (self.config.preempt || self.config.priority == Priority::OWNER)
+    /// Whether advertisements carry a number that all routers of the VRID count together.
+    fn uses_header(&self) -> bool {
+        matches!(self.config.authentication, Authentication::Header(_))
     }
 
-    /// Version 3 learns the master's interval; in version 2 it is ours, or the advertisement
-    /// would have been refused.
-    fn interval_of(&self, advertisement: &Advertisement) -> Duration {
-        match advertisement.format {
-            Format::V3 => advertisement.interval,
-            Format::V2(_) => self.config.advertisement_interval,
+    /// The master's interval in Backup, otherwise its own.
+    fn interval_in_force(&self) -> Duration {
+        match self.state {
+            State::Backup { master_adver_interval, .. } => master_adver_interval,
+            State::Initialize | State::Master { .. } => self.config.advertisement_interval,
         }
     }
 
     /// RFC 9568 §6.1, and RFC 3768 §6.1 for version 2, whose skew does not follow the interval.
-    fn skew_time(&self, master_adver_interval: Duration) -> Duration {
+    fn skew_time_for(&self, master_adver_interval: Duration) -> Duration {
         let base = match self.config.version {
             Version::V2 => Duration::from_secs(1),
             Version::V3 => master_adver_interval,
         };
-        base * (256 - u32::from(self.config.priority.value())) / 256
+        base * (256 - u32::from(self.priority.value())) / 256
     }
 
-    fn master_down_interval(&self, master_adver_interval: Duration) -> Duration {
-        3 * master_adver_interval + self.skew_time(master_adver_interval)
+    fn master_down_interval_for(&self, master_adver_interval: Duration) -> Duration {
+        3 * master_adver_interval + self.skew_time_for(master_adver_interval)
     }
 }
 

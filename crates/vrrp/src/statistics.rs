@@ -20,6 +20,14 @@ pub struct Statistics {
     pub interval_errors: u64,
     /// Version 3: heeded with an interval other than ours.
     pub interval_differences: u64,
+    /// Heeded with the other reading of the version 3 checksum.
+    pub checksum_differences: u64,
+    /// Heard as master: another master that has to give way.
+    pub conflicts: u64,
+    /// Times a timer was served so late that the router listened before it acted.
+    pub overslept: u64,
+    /// Times a takeover was withheld on account of a neighbour that is not understood.
+    pub withheld: u64,
     /// Heeded with a list of addresses other than ours.
     pub address_list_errors: u64,
     /// Refused: neither type 1.
@@ -37,15 +45,17 @@ pub struct Statistics {
     /// Refused: authentication type; an authentication header or a trailer that is there or missing
     /// against our settings.
     pub authentication_type_errors: u64,
-    /// Refused: password, authentication value, signature, or a replay.
+    /// Refused: password, authentication value, or signature.
     pub authentication_failures: u64,
+    /// Refused: an authenticated advertisement heard before, or an older one.
+    pub replayed_received: u64,
     /// Refused: not to the group, not from a peer, not VRRP, or from our own address.
     pub address_errors: u64,
 }
 
 impl Statistics {
     /// Every counter with its name in status output, in order of the names.
-    pub fn named(&self) -> [(&'static str, u64); 17] {
+    pub fn named(&self) -> [(&'static str, u64); 22] {
         [
             ("address-errors", self.address_errors),
             ("address-list-errors", self.address_list_errors),
@@ -53,15 +63,20 @@ impl Statistics {
             ("advertisement-sent", self.advertisements_sent),
             ("authentication-failures", self.authentication_failures),
             ("authentication-type-errors", self.authentication_type_errors),
+            ("checksum-differences", self.checksum_differences),
             ("checksum-errors", self.checksum_errors),
+            ("conflicts", self.conflicts),
             ("interval-differences", self.interval_differences),
             ("interval-errors", self.interval_errors),
             ("invalid-type-pkts-rcvd", self.invalid_type_received),
             ("ip-ttl-errors", self.ip_ttl_errors),
             ("master-transitions", self.master_transitions),
+            ("overslept", self.overslept),
             ("packet-length-errors", self.packet_length_errors),
             ("priority-zero-pkts-rcvd", self.priority_zero_received),
             ("priority-zero-pkts-sent", self.priority_zero_sent),
+            ("replayed-pkts-rcvd", self.replayed_received),
+            ("takeovers-withheld", self.withheld),
             ("version-errors", self.version_errors),
             ("vrid-errors", self.vrid_errors),
         ]
@@ -97,11 +112,10 @@ impl Statistics {
             Rejection::Password
             | Rejection::IntegrityValue
             | Rejection::Spi { .. }
-            | Rejection::Sequence { .. }
             | Rejection::TrailerKey { .. }
             | Rejection::TrailerSignature { .. }
-            | Rejection::TrailerStale { .. }
-            | Rejection::TrailerReplay => &mut self.authentication_failures,
+            | Rejection::TrailerStale { .. } => &mut self.authentication_failures,
+            Rejection::Sequence { .. } | Rejection::TrailerReplay => &mut self.replayed_received,
         };
         *counter += 1;
     }

@@ -276,6 +276,7 @@ impl Watched {
                 | Action::Deferred
                 | Action::Superseded { .. }
                 | Action::Rejected { .. }
+                | Action::Differs { .. }
                 | Action::Withheld { .. }
                 | Action::Conflict { .. }
                 | Action::Overslept { .. } => None,
@@ -325,6 +326,7 @@ impl Watched {
                 Action::Superseded { .. } => prop_assert_eq!(after.name(), StateName::Backup),
                 Action::Send(_)
                 | Action::Rejected { .. }
+                | Action::Differs { .. }
                 | Action::Withheld { .. }
                 | Action::Conflict { .. }
                 | Action::Overslept { .. } => (),

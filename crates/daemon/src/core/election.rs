@@ -307,6 +307,10 @@ impl Elections {
                     warn!(name, "{source} sends {rejection}");
                     continue;
                 }
+                Action::Differs { source, differing } => {
+                    warn!(name, "{source} is heeded, but sends {differing}");
+                    continue;
+                }
                 Action::Withheld { .. } | Action::Conflict { .. } | Action::Overslept { .. } => {
                     continue;
                 }
@@ -364,7 +368,7 @@ impl Router {
             let since = now.saturating_duration_since(neighbour.since).as_secs();
             format!("{neighbour} ({} times in {since} s)", neighbour.count)
         });
-        let difference = self.machine.address_list_difference().map(ToString::to_string);
+        let differences = self.machine.differences().iter().map(ToString::to_string);
         status::VirtualRouter {
             name: name.to_owned(),
             group: self.group.clone(),
@@ -377,10 +381,10 @@ impl Router {
             },
             state: self.machine.state().name().as_str().to_owned(),
             priority: config.priority.value(),
-            effective_priority: config.priority.value(),
+            effective_priority: self.machine.effective_priority().value(),
             master_address: self.machine.master_address().map(|address| address.to_string()),
             statistics,
-            rejected: rejected.chain(difference).chain(self.send_failure.clone()).collect(),
+            rejected: rejected.chain(differences).chain(self.send_failure.clone()).collect(),
         }
     }
 }

@@ -1,0 +1,263 @@
+//! What every advertisement tells, in any state: whether it is new, who sends it, in what its
+//! sender differs.
+//!
+//! The path of an advertisement that is like the one before and ours, in Backup, is the busiest of
+//! the whole machine: it allocates nothing but the list of addresses that decoding makes, and
+//! looks nothing up while no neighbour is remembered as odd.
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use super::VirtualRouter;
+use crate::address_list::AddressListDifference;
+use crate::advertisement::{Advertisement, Format};
+use crate::config::{ChecksumDialect, Priority, Version};
+use crate::differences::Differing;
+use crate::event::{Action, Heard, State};
+use crate::neighbours::takes_part;
+use crate::packet::{Datagram, PROTOCOL_AH};
+use crate::verdict::{Judged, Rejection, judge};
+
+/// The newest list of addresses that is not ours to the letter, so that one that keeps coming is
+/// compared once.
+#[derive(Clone, Debug)]
+pub(super) struct ComparedList {
+    source: IpAddr,
+    theirs: Vec<IpAddr>,
+    /// The same addresses in another order are no difference.
+    differs: bool,
+}
+
+impl VirtualRouter {
+    /// Judges a received packet, counts it, and feeds it when it is heeded.
+    #[must_use = "actions must be carried out"]
+    pub fn receive(&mut self, datagram: &Datagram, now: Instant) -> Vec<Action> {
+        let source = datagram.endpoints.source();
+        if self.primary == Some(source) {
+            return self.refuse(source, Rejection::OwnAddress, None, now);
+        }
+        let Judged { advertisement, dialect, stamp } = match judge(&self.config, datagram) {
+            Ok(judged) => judged,
+            Err(rejection) => {
+                return self.refuse(source, rejection, stated_priority(datagram), now);
+            }
+        };
+        if stamp.is_some_and(|stamp| !self.stamps.admit(source, stamp, now)) {
+            let priority = Some(advertisement.priority);
+            return self.refuse(source, Rejection::TrailerReplay, priority, now);
+        }
+        let mut actions = self.handle(crate::Event::Received { advertisement, source }, now);
+        if let Some(theirs) = dialect {
+            actions.extend(self.compare_checksum(theirs, source, now));
+        }
+        actions
+    }
+
+    /// An advertisement that was judged, in any state.
+    pub(super) fn hear(
+        &mut self,
+        advertisement: &Advertisement,
+        source: IpAddr,
+        now: Instant,
+    ) -> Vec<Action> {
+        if self.primary == Some(source) {
+            return Vec::new();
+        }
+        if let Err(rejection) = self.admit(advertisement, source, now) {
+            return self.refuse(source, rejection, Some(advertisement.priority), now);
+        }
+        self.open_the_gate(now);
+        let stopping = self.heard.is_some_and(|heard| heard.resigned && heard.address == source);
+        let news = self.note(advertisement, source, now);
+        let mut actions = match self.state {
+            State::Initialize => Vec::new(),
+            State::Backup { .. } => self.heed_as_backup(advertisement, stopping, now),
+            State::Master { .. } => self.heed_as_master(advertisement, source, now),
+        };
+        actions.extend(news);
+        actions
+    }
+
+    /// Whether its number in the authentication header, if we use one, is new.
+    fn admit(
+        &mut self,
+        advertisement: &Advertisement,
+        source: IpAddr,
+        now: Instant,
+    ) -> Result<(), Rejection> {
+        let Format::V2(authentication) = advertisement.format else { return Ok(()) };
+        if !self.uses_header() {
+            return Ok(());
+        }
+        let theirs = authentication.sequence;
+        let patience = self.master_down_interval();
+        self.sequence
+            .admit(theirs, source, patience, now)
+            .map_err(|ours| Rejection::Sequence { theirs, ours })
+    }
+
+    /// A master goes on from the number of one that has to give way.
+    pub(super) fn follow(&mut self, advertisement: &Advertisement) {
+        if let Format::V2(authentication) = advertisement.format
+            && self.uses_header()
+        {
+            self.sequence.follow(authentication.sequence);
+        }
+    }
+
+    /// `priority` is what the refused packet states, where it states one.
+    fn refuse(
+        &mut self,
+        source: IpAddr,
+        rejection: Rejection,
+        priority: Option<u8>,
+        now: Instant,
+    ) -> Vec<Action> {
+        self.statistics.count(&rejection);
+        self.forget_the_gone(now);
+        if let Some(priority) = priority.filter(|_| takes_part(&rejection)) {
+            self.open_the_gate(now);
+            self.neighbours.note_presence(source, rejection, priority, now);
+        }
+        if self.neighbours.remember(source, rejection, self.patience(), now) {
+            vec![Action::Rejected { source, rejection }]
+        } else {
+            Vec::new()
+        }
+    }
+
+    /// Remembers who was heard, and tells in what it differs.
+    fn note(&mut self, advertisement: &Advertisement, source: IpAddr, now: Instant) -> Vec<Action> {
+        self.statistics.advertisements_received += 1;
+        self.neighbours.forget(source);
+        let mut news = Vec::new();
+        if advertisement.addresses != self.config.addresses || !self.differences.is_empty() {
+            news.extend(self.compare_addresses(advertisement, source, now));
+        }
+        if advertisement.version() == Version::V3 {
+            let (theirs, ours) = (advertisement.interval, self.config.advertisement_interval);
+            let differing = (theirs != ours).then_some(Differing::Interval { theirs, ours });
+            self.statistics.interval_differences += u64::from(differing.is_some());
+            let kind = |one: &Differing| matches!(one, Differing::Interval { .. });
+            news.extend(self.differ(source, differing, kind, now));
+        }
+        let two_owners =
+            self.priority == Priority::OWNER && advertisement.priority == Priority::OWNER.value();
+        let kind = |one: &Differing| matches!(one, Differing::Owner);
+        news.extend(self.differ(source, two_owners.then_some(Differing::Owner), kind, now));
+        self.remember_master(advertisement, source, now);
+        news
+    }
+
+    fn remember_master(&mut self, advertisement: &Advertisement, source: IpAddr, now: Instant) {
+        let Advertisement { priority, interval, .. } = *advertisement;
+        if priority != 0 {
+            self.heard =
+                Some(Heard { address: source, priority, interval, at: now, resigned: false });
+            return;
+        }
+        self.statistics.priority_zero_received += 1;
+        let heard = self.heard.get_or_insert(Heard {
+            address: source,
+            priority,
+            interval,
+            at: now,
+            resigned: true,
+        });
+        if heard.address == source {
+            heard.at = now;
+            heard.resigned = true;
+        }
+    }
+
+    fn compare_checksum(
+        &mut self,
+        theirs: ChecksumDialect,
+        source: IpAddr,
+        now: Instant,
+    ) -> Option<Action> {
+        let ours = self.config.checksum;
+        let differing = (theirs != ours).then_some(Differing::Checksum { theirs, ours });
+        self.statistics.checksum_differences += u64::from(differing.is_some());
+        self.differ(source, differing, |one| matches!(one, Differing::Checksum { .. }), now)
+    }
+
+    fn compare_addresses(
+        &mut self,
+        advertisement: &Advertisement,
+        source: IpAddr,
+        now: Instant,
+    ) -> Option<Action> {
+        let theirs = &advertisement.addresses;
+        let known =
+            self.compared.as_ref().filter(|one| one.source == source && one.theirs == *theirs);
+        if let Some(ComparedList { differs, .. }) = known {
+            if *differs {
+                self.statistics.address_list_errors += 1;
+                self.differences.touch_addresses(source, now);
+            }
+            return None;
+        }
+        let difference =
+            AddressListDifference::between(&self.config.addresses, advertisement, source);
+        self.statistics.address_list_errors += u64::from(difference.is_some());
+        if *theirs != self.config.addresses {
+            let differs = difference.is_some();
+            self.compared = Some(ComparedList { source, theirs: theirs.clone(), differs });
+        }
+        let differing = difference.map(Differing::Addresses);
+        self.differ(source, differing, |one| matches!(one, Differing::Addresses(_)), now)
+    }
+
+    /// Remembers or forgets one difference of a neighbour; news when an operator should hear it.
+    fn differ(
+        &mut self,
+        source: IpAddr,
+        differing: Option<Differing>,
+        kind: impl Fn(&Differing) -> bool,
+        now: Instant,
+    ) -> Option<Action> {
+        let Some(differing) = differing else {
+            if !self.differences.is_empty() {
+                self.differences.forget(source, kind);
+            }
+            return None;
+        };
+        let tell = self.differences.remember(source, &differing, self.patience(), now);
+        tell.then_some(Action::Differs { source, differing })
+    }
+
+    /// Forgets neighbours that have been unheard for long. Cheap to call often.
+    pub(super) fn forget_the_gone(&mut self, now: Instant) {
+        let nobody = self.neighbours.is_empty() && self.differences.is_empty();
+        if nobody || self.age_at.is_some_and(|at| now < at) {
+            return;
+        }
+        self.age_at = Some(now + self.master_down_interval());
+        let age = (FORGOTTEN_AFTER * self.master_down_interval()).max(LEAST_AGE);
+        self.neighbours.age(age, now);
+        self.differences.age(age, now);
+    }
+
+    /// The silence after which a neighbour is not steady.
+    fn patience(&self) -> Duration {
+        self.master_down_interval().max(LEAST_PATIENCE)
+    }
+}
+
+/// The priority byte of a refused packet; nothing else of it has to be right.
+fn stated_priority(datagram: &Datagram) -> Option<u8> {
+    let start = if datagram.protocol == PROTOCOL_AH { AUTHENTICATION_HEADER } else { 0 };
+    datagram.payload.get(start + PRIORITY).copied()
+}
+
+/// Master down intervals after which a neighbour that is not heard is forgotten.
+const FORGOTTEN_AFTER: u32 = 10;
+/// Nobody is forgotten earlier: a neighbour may advertise far more seldom than this router.
+const LEAST_AGE: Duration = Duration::from_mins(1);
+/// Nobody is taken for gone earlier, for the same reason.
+const LEAST_PATIENCE: Duration = Duration::from_secs(10);
+/// Where an advertisement states its priority.
+const PRIORITY: usize = 2;
+/// Bytes of the authentication header in front of it.
+const AUTHENTICATION_HEADER: usize = 24;

@@ -1,0 +1,103 @@
+//! Heard but not understood is not silence, where the operator wants it so.
+
+use super::*;
+use crate::WhenMisunderstood;
+
+#[test]
+fn a_backup_stays_backup_while_a_neighbour_is_heard_that_it_does_not_understand() {
+    let begin = start_of_time();
+    let mut router = started(cautious(), begin);
+    let mut said = Vec::new();
+    for second in 0..20 {
+        let now = begin + second * SECOND;
+        said.extend(router.receive(&packet(&foreign(), 90, HIGH), now));
+        while let Some(due) = router.next_deadline().filter(|due| *due < now + SECOND) {
+            said.extend(router.handle(Event::Timeout, due));
+        }
+    }
+    let reason = "10.0.0.3 is heard and not understood: it sends a password that differs from ours";
+    let withheld = Action::Withheld { reason: reason.to_owned() };
+    assert_eq!(said[1..], [withheld], "said once, after the refusal");
+    assert!(router.is_withheld());
+    let due = router.next_deadline().unwrap();
+    assert_eq!(router.handle(Event::Timeout, due), [], "still there, and said already");
+    let silent = begin + 19 * SECOND + DOWN;
+    assert_eq!(router.next_deadline(), Some(silent), "a master down interval after the last");
+    assert_eq!(told(&router.handle(Event::Timeout, silent)), "elected");
+    assert!(!router.is_withheld());
+    assert_eq!(router.statistics().withheld, 1);
+}
+
+#[test]
+fn a_neighbour_that_is_not_understood_does_not_keep_others_from_taking_over() {
+    let begin = start_of_time();
+    let mut router = started(config(), begin);
+    drop(router.receive(&packet(&foreign(), 150, HIGH), begin + 3 * SECOND));
+    assert_eq!(told(&router.handle(Event::Timeout, begin + DOWN)), "elected");
+}
+
+#[test]
+fn a_neighbour_that_has_stopped_withholds_nothing() {
+    let begin = start_of_time();
+    let mut router = started(cautious(), begin);
+    drop(router.receive(&packet(&foreign(), 150, HIGH), begin + 3 * SECOND));
+    drop(router.receive(&packet(&foreign(), 0, HIGH), begin + 3 * SECOND));
+    assert_eq!(told(&router.handle(Event::Timeout, begin + DOWN)), "elected");
+}
+
+#[test]
+fn a_master_that_is_understood_ends_it() {
+    let begin = start_of_time();
+    let mut router = started(cautious(), begin);
+    drop(router.receive(&packet(&foreign(), 150, HIGH), begin + 3 * SECOND));
+    assert!(told(&router.handle(Event::Timeout, begin + DOWN)).contains("withheld"));
+    drop(router.receive(&packet(&config(), 150, HIGH), begin + 4 * SECOND));
+    assert!(!router.is_withheld());
+    assert_eq!(router.next_deadline(), Some(begin + 4 * SECOND + DOWN));
+    let due = begin + 4 * SECOND + DOWN;
+    assert_eq!(told(&router.handle(Event::Timeout, due)), "elected");
+}
+
+#[test]
+fn an_election_that_was_said_is_taken_back() {
+    let begin = start_of_time();
+    let mut router = started(cautious(), begin);
+    drop(router.handle(Event::Timeout, begin + DOWN));
+    drop(router.receive(&packet(&foreign(), 150, HIGH), begin + DOWN + SECOND));
+    let actions = router.handle(Event::Timeout, begin + 2 * DOWN);
+    assert_eq!(told(&actions), "deferred, withheld");
+}
+
+#[test]
+fn strangers_that_take_no_part_withhold_nothing() {
+    let distant = Datagram { ttl: 64, ..packet(&config(), 150, HIGH) };
+    let mut carp = packet(&config(), 150, HIGH);
+    carp.payload[3] = 7;
+    carp.payload.resize(36, 0);
+    let other = packet(&Config { vrid: Vrid::new(7).unwrap(), ..config() }, 150, HIGH);
+    let mine = packet(&config(), 150, OWN);
+    for datagram in [distant, carp, other, mine] {
+        let begin = start_of_time();
+        let mut router = started(cautious(), begin);
+        drop(router.receive(&datagram, begin + 3 * SECOND));
+        assert_eq!(told(&router.handle(Event::Timeout, begin + DOWN)), "elected");
+    }
+}
+
+#[test]
+fn a_slower_neighbour_withholds_by_its_own_interval() {
+    let slow = Config { advertisement_interval: 10 * SECOND, ..config() };
+    let begin = start_of_time();
+    let mut router = started(cautious(), begin);
+    drop(router.receive(&packet(&slow, 150, HIGH), begin));
+    assert_eq!(told(&router.handle(Event::Timeout, begin + DOWN)), "withheld");
+    assert_eq!(router.next_deadline(), Some(begin + 30 * SECOND + SKEW));
+}
+
+fn cautious() -> Config {
+    Config { misunderstood: WhenMisunderstood::StayBackup, ..config() }
+}
+
+fn foreign() -> Config {
+    Config { authentication: password("wrong"), ..config() }
+}
