@@ -123,7 +123,7 @@ fn lockstep(routers: &[VirtualRouter]) -> String {
             text,
             "[vrrp.v{number}]\ninterface = \"{interface}\"\nvrid = {vrid}\nversion = {version}\n\
              priority = {priority}\nadvertisement-interval = \"{interval}ms\"\n\
-             addresses = [\"{address}\"]\n"
+             startup-limit = \"0s\"\naddresses = [\"{address}\"]\n"
         );
         if let Some(check) = check {
             let _ = write!(
