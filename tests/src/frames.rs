@@ -1,21 +1,29 @@
-//! What is seen on a LAN: VRRP advertisements and gratuitous ARP, in the order they passed.
+//! What is seen on a LAN: VRRP advertisements, gratuitous ARP and unsolicited neighbour advertisements, in the order they
+//! passed.
 //!
 //! Read by hand from the bytes, not by our own codec: a test that used it could not see its mistakes.
 
-use std::io::Read;
-use std::net::Ipv4Addr;
+mod decode;
+
+use std::io::IoSliceMut;
+use std::net::IpAddr;
+use std::os::fd::AsRawFd as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use lockstep_lab::Node;
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt, sockopt};
+use nix::sys::time::TimeSpec;
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// Longest frame looked at: an Ethernet frame of a veth pair.
 const FRAME: usize = 65_536;
+/// So that a stalled machine loses no frame.
+const BUFFER: usize = 4 << 20;
 
-/// Everything a node receives and sends, of the kinds in [`Frame`], from [`Capture::start`] on.
+/// Everything a node receives and sends, of the kinds in [`Content`], from [`Capture::start`] on.
 #[derive(Debug)]
 pub struct Capture {
     seen: Arc<Mutex<Vec<Frame>>>,
@@ -25,37 +33,105 @@ pub struct Capture {
 
 /// A frame of interest.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Frame {
-    /// A VRRP advertisement.
-    Advertisement(Advertisement),
-    /// An ARP packet whose sender and target are the same address.
-    GratuitousArp {
-        /// The address announced.
-        address: Ipv4Addr,
-        /// The hardware address it is announced at.
-        mac: [u8; 6],
-    },
+pub struct Frame {
+    /// When the kernel saw it, since 1970: however late the reader was.
+    pub at: Duration,
+    /// Its Ethernet source.
+    pub source: [u8; 6],
+    /// Its Ethernet destination.
+    pub destination: [u8; 6],
+    /// What it says.
+    pub content: Content,
 }
 
-/// The fields of a VRRP version 2 advertisement over IPv4.
+/// What a frame of interest says.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Content {
+    /// A VRRP advertisement.
+    Advertisement(Advertisement),
+    /// An address is said to be here now.
+    Announcement(Announcement),
+}
+
+/// The fields of a VRRP advertisement and of what carries it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Advertisement {
     /// The sender's primary address.
-    pub source: Ipv4Addr,
-    /// The IP time to live.
+    pub source: IpAddr,
+    /// The group, or the peer.
+    pub destination: IpAddr,
+    /// The IP time to live or hop limit.
     pub ttl: u8,
+    /// The type of service or traffic class.
+    pub traffic_class: u8,
+    /// The authentication header around it.
+    pub header: Option<AuthenticationHeader>,
     /// The version nibble.
     pub version: u8,
     /// The virtual router.
     pub vrid: u8,
     /// The sender's priority; 0 says that it stops.
     pub priority: u8,
-    /// The authentication type.
+    /// The authentication type; 0 in version 3, which has none.
     pub authentication: u8,
+    /// The time between two of them.
+    pub interval: Duration,
+    /// What its checksum covers.
+    pub checksum: Checksum,
     /// The virtual addresses.
-    pub addresses: Vec<Ipv4Addr>,
-    /// The 8 bytes of the password.
-    pub password: Vec<u8>,
+    pub addresses: Vec<IpAddr>,
+    /// What follows the addresses: the 8 bytes of the password in version 2.
+    pub trailer: Vec<u8>,
+}
+
+/// The numbers of an IP authentication header.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct AuthenticationHeader {
+    /// The security parameters index.
+    pub index: u32,
+    /// The number against replay.
+    pub sequence: u32,
+}
+
+/// What the checksum of an advertisement covers.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Checksum {
+    /// The message.
+    Message,
+    /// A pseudo header and the message.
+    PseudoHeader,
+    /// Neither of the two: it is wrong.
+    Wrong,
+}
+
+/// A gratuitous ARP or an unsolicited neighbour advertisement.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Announcement {
+    /// The address announced.
+    pub address: IpAddr,
+    /// The hardware address it is announced at.
+    pub mac: [u8; 6],
+    /// How.
+    pub form: Form,
+}
+
+/// The form of an announcement.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Form {
+    /// An ARP packet whose sender and target are the same address.
+    Arp {
+        /// 1 request, 2 reply.
+        operation: u16,
+        /// The target's hardware address.
+        target: [u8; 6],
+    },
+    /// An unsolicited neighbour advertisement.
+    Neighbour {
+        /// Router, solicited, override: the upper three bits.
+        flags: u8,
+        /// The hop limit.
+        hop_limit: u8,
+    },
 }
 
 impl Capture {
@@ -66,19 +142,22 @@ impl Capture {
     pub fn start(node: &Node) -> Self {
         const ETH_P_ALL: u16 = 0x0003;
         let protocol = Protocol::from(i32::from(ETH_P_ALL.to_be()));
-        let mut socket = node
+        let socket = node
             .run(|| Socket::new(Domain::PACKET, Type::RAW, Some(protocol)))
             .expect("the node can be entered")
             .expect("a packet socket can be opened");
         socket.set_read_timeout(Some(Duration::from_millis(50))).expect("a socket can time out");
+        // Refused to those who are root in a user namespace only; then the usual buffer has to do.
+        let _ = setsockopt(&socket, sockopt::RcvBufForce, &BUFFER);
+        setsockopt(&socket, sockopt::ReceiveTimestampns, &true).expect("frames have their time");
         let (seen, end) = (Arc::<Mutex<Vec<Frame>>>::default(), Arc::new(AtomicBool::new(false)));
         let thread = std::thread::spawn({
             let (seen, end) = (Arc::clone(&seen), Arc::clone(&end));
             move || {
                 let mut buffer = vec![0; FRAME];
                 while !end.load(Ordering::Relaxed) {
-                    let Ok(length) = socket.read(&mut buffer) else { continue };
-                    if let Some(frame) = Frame::read(&buffer[..length]) {
+                    let Some((length, at)) = receive(&socket, &mut buffer) else { continue };
+                    if let Some(frame) = decode::frame(&buffer[..length], at) {
                         seen.lock().unwrap_or_else(PoisonError::into_inner).push(frame);
                     }
                 }
@@ -94,29 +173,30 @@ impl Capture {
 
     /// All advertisements so far.
     pub fn advertisements(&self) -> Vec<Advertisement> {
-        let advertisement = |frame: &Frame| match frame {
-            Frame::Advertisement(advertisement) => Some(advertisement.clone()),
-            Frame::GratuitousArp { .. } => None,
-        };
-        self.frames().iter().filter_map(advertisement).collect()
+        self.frames().iter().filter_map(Frame::advertisement).cloned().collect()
     }
 
-    /// Who claimed to be master, in turn: the senders of advertisements with a priority above 0, repeats left out.
-    /// Two routers that are master at once show as A, B, A, B.
-    pub fn masters(&self) -> Vec<Ipv4Addr> {
-        let mut masters: Vec<_> = self
-            .advertisements()
-            .into_iter()
-            .filter(|seen| seen.priority > 0)
-            .map(|seen| seen.source)
-            .collect();
-        masters.dedup();
-        masters
+    /// All announcements so far.
+    pub fn announcements(&self) -> Vec<Announcement> {
+        self.frames().iter().filter_map(Frame::announcement).cloned().collect()
+    }
+}
+
+impl Frame {
+    /// The advertisement, when it is one.
+    pub fn advertisement(&self) -> Option<&Advertisement> {
+        match &self.content {
+            Content::Advertisement(advertisement) => Some(advertisement),
+            Content::Announcement(_) => None,
+        }
     }
 
-    /// Forgets what was seen.
-    pub fn clear(&self) {
-        self.frames().clear();
+    /// The announcement, when it is one.
+    pub fn announcement(&self) -> Option<&Announcement> {
+        match &self.content {
+            Content::Announcement(announcement) => Some(announcement),
+            Content::Advertisement(_) => None,
+        }
     }
 }
 
@@ -129,48 +209,15 @@ impl Drop for Capture {
     }
 }
 
-impl Frame {
-    fn read(ethernet: &[u8]) -> Option<Self> {
-        let (header, payload) = ethernet.split_at_checked(14)?;
-        match [header[12], header[13]] {
-            [0x08, 0x00] => Advertisement::read(payload).map(Self::Advertisement),
-            [0x08, 0x06] => Self::read_arp(payload),
-            _ => None,
-        }
-    }
-
-    fn read_arp(arp: &[u8]) -> Option<Self> {
-        let sender = ipv4(arp.get(14..18)?);
-        let target = ipv4(arp.get(24..28)?);
-        let mac = arp.get(8..14)?.try_into().ok()?;
-        (sender == target).then_some(Self::GratuitousArp { address: sender, mac })
-    }
-}
-
-impl Advertisement {
-    fn read(packet: &[u8]) -> Option<Self> {
-        const VRRP: u8 = 112;
-        let header = usize::from(*packet.first()? & 0x0f) * 4;
-        if *packet.get(9)? != VRRP {
-            return None;
-        }
-        let length = usize::from(u16::from_be_bytes([*packet.get(2)?, *packet.get(3)?]));
-        let vrrp = packet.get(header..length)?;
-        let count = usize::from(*vrrp.get(3)?);
-        let addresses = vrrp.get(8..8 + 4 * count)?.chunks(4).map(ipv4).collect();
-        Some(Self {
-            source: ipv4(packet.get(12..16)?),
-            ttl: packet[8],
-            version: vrrp[0] >> 4,
-            vrid: vrrp[1],
-            priority: vrrp[2],
-            authentication: vrrp[4],
-            addresses,
-            password: vrrp.get(8 + 4 * count..)?.to_vec(),
-        })
-    }
-}
-
-fn ipv4(bytes: &[u8]) -> Ipv4Addr {
-    Ipv4Addr::new(bytes[0], bytes[1], bytes[2], bytes[3])
+/// One frame's length and time.
+fn receive(socket: &Socket, buffer: &mut [u8]) -> Option<(usize, Duration)> {
+    let mut space = nix::cmsg_space!(TimeSpec);
+    let mut slices = [IoSliceMut::new(buffer)];
+    let received =
+        recvmsg::<()>(socket.as_raw_fd(), &mut slices, Some(&mut space), MsgFlags::empty()).ok()?;
+    let at = received.cmsgs().ok()?.find_map(|message| match message {
+        ControlMessageOwned::ScmTimestampns(at) => Some(Duration::from(at)),
+        _ => None,
+    });
+    Some((received.bytes, at?))
 }

@@ -124,11 +124,20 @@ impl Keepalived {
     /// # Panics
     /// When its process is not known.
     pub fn kill(mut self) {
+        self.process.signal(Signal::SIGSTOP).expect("keepalived can be stopped");
+        self.signal(Signal::SIGKILL);
+        self.process.kill().expect("it can be killed");
+    }
+
+    /// Signals the process that speaks VRRP.
+    ///
+    /// # Panics
+    /// When that process is not known.
+    #[track_caller]
+    pub fn signal(&self, signal: Signal) {
         let pid = fs::read_to_string(self.directory.path().join("vrrp.pid")).expect("its pid file");
         let pid = Pid::from_raw(pid.trim().parse().expect("a pid"));
-        self.process.signal(Signal::SIGSTOP).expect("keepalived can be stopped");
-        kill(pid, Signal::SIGKILL).expect("its VRRP process can be killed");
-        self.process.kill().expect("it can be killed");
+        kill(pid, signal).expect("its VRRP process can be signalled");
     }
 }
 

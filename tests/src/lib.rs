@@ -3,10 +3,15 @@
 //! The networks are `lockstep-lab`'s. Everything here panics with a sentence when it cannot go on: it is
 //! called by tests only.
 
+pub mod compare;
 pub mod conntrackd;
 pub mod daemon;
 pub mod frames;
 pub mod inject;
 pub mod keepalived;
 pub mod pair;
+pub mod router;
+pub mod segment;
+pub mod setting;
+pub mod story;
 pub mod wait;
