@@ -3,6 +3,7 @@
 use std::io;
 
 use lockstep_sys::scheduling::{lock_memory_when_used, set_round_robin};
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 
 /// The thread could not be given what it was to have.
 #[derive(Debug, thiserror::Error)]
@@ -41,18 +42,30 @@ pub fn set_real_time(priority: u8) -> Result<(), SchedulingError> {
 /// concerned.
 ///
 /// # Errors
-/// `EPERM` without `CAP_IPC_LOCK`, even where a limit would allow some locked memory: a process
-/// that met the limit later would be refused memory.
+/// `EPERM` without `CAP_IPC_LOCK` where `RLIMIT_MEMLOCK` has an end, however far: a process that
+/// met it later would be refused memory.
 pub fn lock_memory() -> Result<(), SchedulingError> {
     let failed = |source| SchedulingError {
         step: "lock the process's memory",
         capability: "CAP_IPC_LOCK",
         source,
     };
-    if !has_capability(CAP_IPC_LOCK).map_err(failed)? {
+    if !may_lock_without_end().map_err(failed)? {
         return Err(failed(io::Error::from_raw_os_error(libc::EPERM)));
     }
     lock_memory_when_used().map_err(failed)
+}
+
+fn may_lock_without_end() -> io::Result<bool> {
+    let (limit, _) = getrlimit(Resource::RLIMIT_MEMLOCK)?;
+    Ok(limit == RLIM_INFINITY || (in_first_user_namespace()? && has_capability(CAP_IPC_LOCK)?))
+}
+
+/// In any other user namespace the capability is not the one that the kernel asks for.
+fn in_first_user_namespace() -> io::Result<bool> {
+    let map = std::fs::read_to_string("/proc/thread-self/uid_map")?;
+    let everybody = ["0", "0", "4294967295"];
+    Ok(map.split_whitespace().eq(everybody))
 }
 
 fn missing(source: &io::Error, capability: &str) -> String {

@@ -11,6 +11,8 @@ use socket2::SockAddr;
 
 /// Most messages in one system call.
 pub const SLOTS: usize = 64;
+/// Up to as many messages need less preparation.
+pub const FEW: usize = 8;
 
 /// A message to be sent.
 #[derive(Clone, Copy, Debug)]
@@ -30,10 +32,21 @@ pub fn send<'a>(
     socket: BorrowedFd<'_>,
     messages: impl IntoIterator<Item = Outgoing<'a>>,
 ) -> io::Result<usize> {
-    let mut vectors = [NO_BYTES; SLOTS];
-    let mut headers = [NO_MESSAGE; SLOTS];
+    let messages = messages.into_iter();
+    match messages.size_hint().1 {
+        Some(..=FEW) => send_up_to::<FEW>(socket, messages),
+        _ => send_up_to::<SLOTS>(socket, messages),
+    }
+}
+
+fn send_up_to<'a, const MOST: usize>(
+    socket: BorrowedFd<'_>,
+    messages: impl Iterator<Item = Outgoing<'a>>,
+) -> io::Result<usize> {
+    let mut vectors = [NO_BYTES; MOST];
+    let mut headers = [NO_MESSAGE; MOST];
     let mut count = 0;
-    for ((message, header), vector) in messages.into_iter().zip(&mut headers).zip(&mut vectors) {
+    for ((message, header), vector) in messages.zip(&mut headers).zip(&mut vectors) {
         vector.iov_base = message.bytes.as_ptr().cast_mut().cast();
         vector.iov_len = message.bytes.len();
         header.msg_hdr.msg_iov = vector;
@@ -113,10 +126,21 @@ impl Receiver {
     /// # Errors
     /// `WouldBlock` when nothing is waiting, and what the kernel reports of the socket.
     pub fn receive(&mut self, socket: BorrowedFd<'_>, limit: usize) -> io::Result<usize> {
+        match limit {
+            ..=FEW => self.receive_up_to::<FEW>(socket, limit),
+            _ => self.receive_up_to::<SLOTS>(socket, limit),
+        }
+    }
+
+    fn receive_up_to<const MOST: usize>(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        limit: usize,
+    ) -> io::Result<usize> {
         self.filled = 0;
-        let limit = limit.min(SLOTS);
-        let mut vectors = [NO_BYTES; SLOTS];
-        let mut headers = [NO_MESSAGE; SLOTS];
+        let limit = limit.min(MOST);
+        let mut vectors = [NO_BYTES; MOST];
+        let mut headers = [NO_MESSAGE; MOST];
         let slots = self.slots.chunks_exact_mut(self.room).zip(self.arrivals.iter_mut());
         let messages = headers.iter_mut().zip(&mut vectors).zip(slots).take(limit);
         for ((header, vector), (slot, arrival)) in messages {

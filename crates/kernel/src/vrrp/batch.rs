@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::time::{Duration, SystemTime};
 
-use lockstep_sys::batch::{Message, Receiver, SLOTS};
+use lockstep_sys::batch::{FEW, Message, Receiver, SLOTS};
 use lockstep_vrrp::{Datagram, Endpoints, Family, PROTOCOL};
 use socket2::Socket;
 
@@ -46,8 +46,10 @@ impl Batch {
     ) -> io::Result<bool> {
         let received = utc();
         let mut rest = limit;
+        // Mostly few are waiting, and room for few is made faster.
+        let mut asked = FEW;
         while rest > 0 {
-            let asked = rest.min(SLOTS);
+            asked = asked.min(rest);
             let count = match self.memory.receive(socket.as_fd(), asked) {
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
@@ -61,6 +63,7 @@ impl Batch {
                 return Ok(false);
             }
             rest -= count;
+            asked = SLOTS;
         }
         Ok(true)
     }

@@ -3,7 +3,9 @@
 use std::future::poll_fn;
 use std::io::{self, Read};
 use std::net::IpAddr;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
 
 use lockstep_sys::option::dropped;
 use lockstep_sys::packet::refuse_everything;
@@ -34,6 +36,27 @@ pub struct Receiver {
     index: u32,
     vrids: VridSet,
     ears: Vec<Ear>,
+    /// Set while all sockets are registered to ring it.
+    bell: Option<Arc<Bell>>,
+}
+
+/// Stands between the runtime and whoever waits, so that a caller with a thousand receivers who
+/// asks each at every wake-up pays a glance for those that have not rung, and no lock.
+#[derive(Debug)]
+struct Bell {
+    rung: AtomicBool,
+    caller: Waker,
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.rung.store(true, Ordering::Release);
+        self.caller.wake_by_ref();
+    }
 }
 
 /// A socket, and whether it may have something to read.
@@ -70,7 +93,7 @@ impl Receiver {
             Ok(Ear { protocol, socket, waiting: true })
         };
         let ears = protocols.iter().map(ear).collect::<Result<_, _>>()?;
-        Ok(Self { family, index, vrids: *vrids, ears })
+        Ok(Self { family, index, vrids: *vrids, ears, bell: None })
     }
 
     /// The family it was opened for.
@@ -116,18 +139,31 @@ impl Receiver {
     /// # Errors
     /// When the runtime shuts down.
     pub fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut any = false;
+        if self.ears.iter().any(|ear| ear.waiting) {
+            return Poll::Ready(Ok(()));
+        }
+        let silent = |bell: &Arc<Bell>| {
+            !bell.rung.load(Ordering::Acquire) && bell.caller.will_wake(context.waker())
+        };
+        if self.bell.as_ref().is_some_and(silent) {
+            return Poll::Pending;
+        }
+        let bell = Arc::new(Bell { rung: AtomicBool::new(false), caller: context.waker().clone() });
+        let waker = Waker::from(Arc::clone(&bell));
         for ear in &mut self.ears {
-            if !ear.waiting
-                && let Poll::Ready(guard) = ear.socket.poll_read_ready(context)
+            if let Poll::Ready(guard) = ear.socket.poll_read_ready(&mut Context::from_waker(&waker))
             {
                 // What arrives from here on wakes anew; what is here is read until nothing is left.
                 guard?.clear_ready();
                 ear.waiting = true;
             }
-            any |= ear.waiting;
         }
-        if any { Poll::Ready(Ok(())) } else { Poll::Pending }
+        if self.ears.iter().any(|ear| ear.waiting) {
+            self.bell = None;
+            return Poll::Ready(Ok(()));
+        }
+        self.bell = Some(bell);
+        Poll::Pending
     }
 
     /// Reads what is waiting, according to [`Receiver::poll_ready`], in place of what the batch

@@ -1,5 +1,6 @@
 //! What is heard, and what is not.
 
+use std::task::{Context, Waker};
 use std::time::{Duration, SystemTime};
 
 use lockstep_vrrp::{Family, PROTOCOL_AH, Vrid, judge};
@@ -44,6 +45,28 @@ fn what_is_waiting_is_read_whether_or_not_the_runtime_has_noticed() {
         }
         assert_eq!(count, packets.len());
         assert_eq!(ears.waiting(), []);
+    });
+}
+
+#[test]
+fn whoever_asked_last_is_woken() {
+    with_cable(async |cable| {
+        let packet = advertise(&password(), A);
+        let mut sender = cable.a.sender("va");
+        let mut ears = cable.b.receiver("vb", Family::Ipv4, &[51]);
+        ears.link_is_up(&mut sender, &packet).await;
+        for _ in 0..3 {
+            // The runtime may not have noticed yet that all has been read.
+            let mut nobody = Context::from_waker(Waker::noop());
+            while ears.receiver.poll_ready(&mut nobody).is_ready() {
+                assert_eq!(ears.waiting(), []);
+            }
+            let (heard, failures) = tokio::join!(ears.collect(1), async {
+                tokio::task::yield_now().await;
+                sender.send(std::slice::from_ref(&packet))
+            });
+            assert_eq!((heard.len(), failures.len()), (1, 0));
+        }
     });
 }
 
