@@ -11,11 +11,12 @@ use std::time::{Duration, Instant};
 use super::VirtualRouter;
 use crate::address_list::AddressListDifference;
 use crate::advertisement::{Advertisement, Format};
-use crate::config::{ChecksumDialect, Priority, Version};
+use crate::authentication_header;
+use crate::config::{ChecksumDialect, Priority, Transport, Version};
 use crate::differences::Differing;
-use crate::event::{Action, Heard, State};
+use crate::event::{Action, Event, Heard, State};
 use crate::neighbours::takes_part;
-use crate::packet::{Datagram, PROTOCOL_AH};
+use crate::packet::{Datagram, PROTOCOL_AH, TTL};
 use crate::verdict::{Judged, Rejection, judge};
 
 /// The newest list of addresses that is not ours to the letter, so that one that keeps coming is
@@ -39,14 +40,19 @@ impl VirtualRouter {
         let Judged { advertisement, dialect, stamp } = match judge(&self.config, datagram) {
             Ok(judged) => judged,
             Err(rejection) => {
-                return self.refuse(source, rejection, stated_priority(datagram), now);
+                return self.refuse(
+                    source,
+                    rejection,
+                    stated_priority(&self.config.transport, datagram),
+                    now,
+                );
             }
         };
         if stamp.is_some_and(|stamp| !self.stamps.admit(source, stamp, now)) {
             let priority = Some(advertisement.priority);
             return self.refuse(source, Rejection::TrailerReplay, priority, now);
         }
-        let mut actions = self.handle(crate::Event::Received { advertisement, source }, now);
+        let mut actions = self.handle(Event::Received { advertisement, source }, now);
         if let Some(theirs) = dialect {
             actions.extend(self.compare_checksum(theirs, source, now));
         }
@@ -245,10 +251,18 @@ impl VirtualRouter {
     }
 }
 
-/// The priority byte of a refused packet; nothing else of it has to be right.
-fn stated_priority(datagram: &Datagram) -> Option<u8> {
-    let start = if datagram.protocol == PROTOCOL_AH { AUTHENTICATION_HEADER } else { 0 };
-    datagram.payload.get(start + PRIORITY).copied()
+/// The priority byte of a refused packet whose sender can be on our link, or is one of our peers;
+/// nothing else of it has to be right. Whoever is further away can neither open the start-up gate
+/// nor withhold a takeover.
+fn stated_priority(transport: &Transport, datagram: &Datagram) -> Option<u8> {
+    let near = match transport {
+        Transport::Multicast => datagram.ttl == TTL,
+        Transport::Unicast { peers, minimum_ttl, .. } => {
+            datagram.ttl >= *minimum_ttl && peers.contains(&datagram.endpoints.source())
+        }
+    };
+    let start = if datagram.protocol == PROTOCOL_AH { authentication_header::LENGTH } else { 0 };
+    datagram.payload.get(start + PRIORITY).copied().filter(|_| near)
 }
 
 /// Master down intervals after which a neighbour that is not heard is forgotten.
@@ -259,5 +273,3 @@ const LEAST_AGE: Duration = Duration::from_mins(1);
 const LEAST_PATIENCE: Duration = Duration::from_secs(10);
 /// Where an advertisement states its priority.
 const PRIORITY: usize = 2;
-/// Bytes of the authentication header in front of it.
-const AUTHENTICATION_HEADER: usize = 24;

@@ -1,7 +1,7 @@
 //! Heard but not understood is not silence, where the operator wants it so.
 
 use super::*;
-use crate::WhenMisunderstood;
+use crate::{Transport, WhenMisunderstood};
 
 #[test]
 fn a_backup_stays_backup_while_a_neighbour_is_heard_that_it_does_not_understand() {
@@ -76,7 +76,10 @@ fn strangers_that_take_no_part_withhold_nothing() {
     carp.payload.resize(36, 0);
     let other = packet(&Config { vrid: Vrid::new(7).unwrap(), ..config() }, 150, HIGH);
     let mine = packet(&config(), 150, OWN);
-    for datagram in [distant, carp, other, mine] {
+    let mut wrapped = packet(&config(), 150, HIGH);
+    wrapped.payload.splice(0..0, [0; 24]);
+    let wrapped = Datagram { protocol: 51, ttl: 64, ..wrapped };
+    for datagram in [distant, carp, other, mine, wrapped] {
         let begin = start_of_time();
         let mut router = started(cautious(), begin);
         drop(router.receive(&datagram, begin + 3 * SECOND));
@@ -92,6 +95,18 @@ fn a_slower_neighbour_withholds_by_its_own_interval() {
     drop(router.receive(&packet(&slow, 150, HIGH), begin));
     assert_eq!(told(&router.handle(Event::Timeout, begin + DOWN)), "withheld");
     assert_eq!(router.next_deadline(), Some(begin + 30 * SECOND + SKEW));
+}
+
+#[test]
+fn of_unicast_senders_only_peers_withhold_a_takeover() {
+    let peers = vec![address(HIGH)];
+    let transport = Transport::Unicast { peers, ttl: 255, minimum_ttl: 0 };
+    for (source, expected) in [(HIGH, "withheld"), (LOW, "elected")] {
+        let begin = start_of_time();
+        let mut router = started(Config { transport: transport.clone(), ..cautious() }, begin);
+        drop(router.receive(&packet(&foreign(), 150, source), begin + 3 * SECOND));
+        assert_eq!(told(&router.handle(Event::Timeout, begin + DOWN)), expected, "{source}");
+    }
 }
 
 fn cautious() -> Config {
