@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use lockstep_vrrp::{
     Action, Advertisement, Authentication, AuthenticationData, Config, Datagram, Encoder,
-    Endpoints, Event, Family, Format, MAX_NEIGHBOURS, PROTOCOL, Password, Priority, State,
-    StateName, Version, VirtualRouter, Vrid, judge,
+    Endpoints, Event, Family, Format, MAX_DIFFERENCES, MAX_NEIGHBOURS, PROTOCOL, Password,
+    Priority, State, StateName, Version, VirtualRouter, Vrid, WhenMisunderstood, judge,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -85,11 +85,11 @@ proptest! {
     #[test]
     fn whatever_happens_the_election_keeps_its_promises(
         priority in prop_oneof![Just(1), Just(100), Just(255), 1..=255_u8],
-        preempt in any::<bool>(),
-        version in prop_oneof![Just(Version::V2), Just(Version::V3)],
+        settings in settings(),
         happenings in vec((happening(), 0..5000_u64), 1..200),
     ) {
-        let mut watched = Watched::new(config(priority, preempt, version));
+        let priority = Priority::new(priority).unwrap();
+        let mut watched = Watched::new(Config { priority, ..settings });
         for (happening, milliseconds) in happenings {
             watched.now += Duration::from_millis(milliseconds);
             watched.feed(happening)?;
@@ -166,6 +166,8 @@ enum Happening {
     Packet(Vec<u8>),
     PreemptAllowed(bool),
     PrimaryAddress(u8),
+    Priority(u8),
+    Configure(Box<Config>),
 }
 
 fn happening() -> impl Strategy<Value = Happening> {
@@ -183,6 +185,8 @@ fn happening() -> impl Strategy<Value = Happening> {
         2 => vec(any::<u8>(), 0..40).prop_map(Happening::Packet),
         1 => any::<bool>().prop_map(Happening::PreemptAllowed),
         1 => (1..5_u8).prop_map(Happening::PrimaryAddress),
+        2 => (1..=255_u8).prop_map(Happening::Priority),
+        1 => settings().prop_map(|settings| Happening::Configure(Box::new(settings))),
     ]
 }
 
@@ -192,12 +196,14 @@ struct Watched {
     now: Instant,
     elected: bool,
     sent: u64,
+    /// After an election nobody elects himself again before that, unless something happens.
+    no_election_before: Option<Instant>,
 }
 
 impl Watched {
     fn new(config: Config) -> Self {
         let router = VirtualRouter::new(config);
-        Self { router, now: start_of_time(), elected: false, sent: 0 }
+        Self { router, now: start_of_time(), elected: false, sent: 0, no_election_before: None }
     }
 
     fn feed(&mut self, happening: Happening) -> Result<(), TestCaseError> {
@@ -237,13 +243,18 @@ impl Watched {
             }
             Happening::Heard { priority, centiseconds, last_octet } => {
                 let mut advertisement = Advertisement::of(self.router.config(), priority);
-                if advertisement.version() == Version::V3 {
-                    advertisement.interval = Duration::from_millis(centiseconds * 10);
+                match &mut advertisement.format {
+                    Format::V3 => {
+                        advertisement.interval = Duration::from_millis(centiseconds * 10);
+                    }
+                    Format::V2(authentication) => authentication.sequence = centiseconds as u32,
                 }
                 Event::Received { advertisement, source: address(last_octet) }
             }
             Happening::PreemptAllowed(allowed) => Event::PreemptAllowed(allowed),
             Happening::PrimaryAddress(last_octet) => Event::PrimaryAddress(address(last_octet)),
+            Happening::Priority(priority) => Event::Priority(Priority::new(priority).unwrap()),
+            Happening::Configure(ref config) => Event::Configure(config.clone()),
         }
     }
 
@@ -263,6 +274,11 @@ impl Watched {
         prop_assert_eq!(self.router.statistics().advertisements_sent, self.sent);
         for sent in &sends {
             prop_assert!(matches!(actions[0], Action::Send(_)), "the advertisement goes first");
+            prop_assert!(
+                !asleep(before)
+                    || matches!(event, Some(Event::Claim | Event::Shutdown | Event::Timeout)),
+                "a master that overslept listens first"
+            );
             let last = sent.priority == 0;
             prop_assert_eq!(last, after.name() == StateName::Initialize, "0 means the end");
         }
@@ -301,7 +317,12 @@ impl Watched {
         {
             prop_assert!(deadline > self.now, "a timeout that is dealt with does not come back");
         }
-        self.check_election(event, actions, after)?;
+        self.check_election(event, actions, before, after)?;
+        prop_assert!(actions.len() <= MOST_ACTIONS, "{:?}", actions);
+        prop_assert!(self.router.differences().len() <= MAX_DIFFERENCES);
+        let config = self.router.config();
+        let priority = self.router.effective_priority();
+        prop_assert_eq!(priority == Priority::OWNER, config.priority == Priority::OWNER);
         prop_assert!(self.router.misunderstood().len() <= MAX_NEIGHBOURS);
         Ok(())
     }
@@ -310,13 +331,30 @@ impl Watched {
         &mut self,
         event: Option<&Event>,
         actions: &[Action],
+        before: State,
         after: State,
     ) -> Result<(), TestCaseError> {
+        if !matches!(event, Some(Event::Timeout)) {
+            // Whatever happened may be the cause of another election.
+            self.no_election_before = None;
+        }
         for action in actions {
             match action {
                 Action::Elected { reason } => {
                     prop_assert!(!reason.is_empty());
+                    let caused = matches!(event, Some(Event::Timeout | Event::Startup { .. }));
+                    prop_assert!(caused, "only a timer or the owner's start elects");
+                    prop_assert!(
+                        self.no_election_before.is_none_or(|earliest| self.now >= earliest),
+                        "elected twice without a cause"
+                    );
+                    self.no_election_before = self.router.next_deadline();
                     self.elected = true;
+                }
+                Action::Overslept { .. } => {
+                    prop_assert!(before.name() != StateName::Initialize);
+                    let elects = actions.iter().any(|one| matches!(one, Action::Elected { .. }));
+                    prop_assert!(!elects, "it listens first");
                 }
                 Action::Deferred => {
                     prop_assert!(self.elected, "only what was said can be taken back");
@@ -328,8 +366,7 @@ impl Watched {
                 | Action::Rejected { .. }
                 | Action::Differs { .. }
                 | Action::Withheld { .. }
-                | Action::Conflict { .. }
-                | Action::Overslept { .. } => (),
+                | Action::Conflict { .. } => (),
             }
         }
         self.elected &= event != Some(&Event::Relinquish);
@@ -337,6 +374,11 @@ impl Watched {
         prop_assert_eq!(says, self.elected, "the state and what was said agree");
         Ok(())
     }
+}
+
+/// Whether a master was served so late that it listens before it speaks.
+fn asleep(state: State) -> bool {
+    matches!(state, State::Master { silent_for: Some(_), .. })
 }
 
 /// An advertisement that the wire can carry, and between whom.
@@ -413,6 +455,37 @@ fn config(priority: u8, preempt: bool, version: Version) -> Config {
         ..Config::new(Vrid::new(51).unwrap(), version, Family::Ipv4)
     }
 }
+
+/// Settings of every kind for one virtual router; its priority is 100.
+fn settings() -> impl Strategy<Value = Config> {
+    let version = prop_oneof![Just(Version::V2), Just(Version::V3)];
+    let delays = (prop_oneof![Just(0), 0..20_000_u64], prop_oneof![Just(0), 0..9_000_u64]);
+    (version, any::<[bool; 3]>(), delays, 1..400_u64, 0..3_u8).prop_map(
+        |(version, [preempt, cautious, header], (delay, limit), interval, addresses)| {
+            let mut config = config(100, preempt, version);
+            config.preempt_delay = Duration::from_millis(delay);
+            config.startup_limit = Duration::from_millis(limit);
+            config.misunderstood =
+                if cautious { WhenMisunderstood::StayBackup } else { WhenMisunderstood::TakeOver };
+            config.addresses = (0..addresses).map(|octet| address(100 + octet)).collect();
+            match (version, header) {
+                (Version::V2, true) => {
+                    let password = Password::new("9YasrrhZ").unwrap();
+                    config.authentication = Authentication::Header(password);
+                }
+                (Version::V2, false) => (),
+                (Version::V3, _) => {
+                    config.advertisement_interval = Duration::from_millis(interval * 10);
+                }
+            }
+            config
+        },
+    )
+}
+
+/// Most that one event makes a router say: a master that overslept, yields, and has found that the
+/// other differs in three ways.
+const MOST_ACTIONS: usize = 6;
 
 fn address(last_octet: u8) -> IpAddr {
     Ipv4Addr::new(10, 0, 0, last_octet).into()
