@@ -51,6 +51,7 @@ async fn repeat(
                 ("LOCKSTEP_ROUTER", router.clone()),
                 ("LOCKSTEP_CHECK", check.name.clone()),
             ],
+            user: check.user.clone(),
             timeout: check.timeout,
         })
         .await;

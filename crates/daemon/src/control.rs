@@ -16,6 +16,7 @@ use tracing::error;
 use crate::checks;
 use crate::hooks::Hooks;
 use crate::messages::{ControlRequest, CoreEvent, NetworkRequest, ReplicatorRequest};
+use crate::tracking;
 
 pub(crate) mod client;
 pub(crate) mod protocol;
@@ -56,6 +57,7 @@ pub(crate) fn spawn(
         .enable_all()
         .build()
         .context("cannot start the control thread")?;
+    tracking::spawn(failover, &actors.core)?;
     let (router, failover) = (router.to_owned(), failover.clone());
     thread::Builder::new()
         .name("control".to_owned())

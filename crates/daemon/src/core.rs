@@ -20,6 +20,7 @@ use tokio::sync::mpsc;
 use tracing::{debug, error, info, warn};
 
 use crate::messages::{CoreEvent, GroupStep, HookRequest, InterfaceState, LinkState};
+use crate::tracking;
 use election::Elections;
 pub(crate) use outboxes::Actors;
 use outboxes::Outboxes;
@@ -157,6 +158,10 @@ impl Core {
             CoreEvent::Check { name, success, detail } => {
                 self.feed(Event::Check { name, success, detail });
             }
+            CoreEvent::Tracked { subject, seen, detail } => {
+                info!(%subject, detail, "tracked");
+                self.feed(Event::Tracked { subject, seen, detail });
+            }
             CoreEvent::InSync { in_sync, reason } => {
                 info!(in_sync, reason, "replication");
                 self.feed(Event::InSync(in_sync));
@@ -178,6 +183,7 @@ impl Core {
         for (virtual_router, usable) in self.elections.interface(state, now) {
             self.feed(Event::Interface { virtual_router, usable });
         }
+        self.feed(tracking::interface(state));
         let before = self.interfaces.insert(state.name.clone(), state.clone());
         if is_new_to_neighbours(before.and_then(|state| state.link).as_ref(), state.link.as_ref()) {
             let served = |addresses: &Vec<Address>| {

@@ -149,6 +149,7 @@ impl Hooks {
         let process = tokio::spawn(process::run(process::Command {
             argv,
             environment: environment(&self.router, &transition),
+            user: None,
             timeout: limit.unwrap_or(DEFAULT_TIMEOUT),
         }));
         let (started, started_at) = (SystemTime::now(), Instant::now());

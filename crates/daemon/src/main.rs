@@ -16,6 +16,7 @@ mod process;
 mod replicator;
 mod run;
 mod status;
+mod tracking;
 
 fn main() -> ExitCode {
     cli::main()

@@ -13,7 +13,8 @@
 //! answers each exactly once, in whatever [`CoreEvent::Stepped`], and carries the steps of one group
 //! out in the order they came; questions may wait.
 
-use lockstep_failover::{Outcome, State, Step, StepId};
+use lockstep_failover::tracking::Seen;
+use lockstep_failover::{Outcome, State, Step, StepId, Subject};
 use tokio::sync::oneshot;
 
 use crate::status;
@@ -37,6 +38,15 @@ pub(crate) enum CoreEvent {
         /// Whether it succeeded.
         success: bool,
         /// Exit status, signal or time-out, for people.
+        detail: String,
+    },
+    /// A tracked file or process was looked at and is other than before.
+    Tracked {
+        /// What.
+        subject: Subject,
+        /// How it is.
+        seen: Seen,
+        /// The same for people.
         detail: String,
     },
     /// Whether the peer's state has arrived in full, and why not.

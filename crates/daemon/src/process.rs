@@ -14,11 +14,13 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use lockstep_kernel::identity::{self, Account};
 use nix::fcntl::{FallocateFlags, FcntlArg, SealFlag, fallocate, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tokio::process::{Child, Command as Process};
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, timeout};
 
 /// Between SIGTERM and SIGKILL.
@@ -51,6 +53,8 @@ pub(crate) struct Command {
     pub argv: Vec<String>,
     /// Added to the daemon's own environment.
     pub environment: Vec<(&'static str, String)>,
+    /// Who it runs as; the daemon's own user without.
+    pub user: Option<String>,
     /// How long it may run.
     pub timeout: Duration,
 }
@@ -105,14 +109,18 @@ impl fmt::Display for Ended {
 /// Runs `command` to its end. At the time-out SIGTERM and, after [`GRACE`], SIGKILL go to its whole
 /// process group.
 pub(crate) async fn run(command: Command) -> Ended {
-    let started = Output::new().and_then(|output| Ok((spawn(&command, &output)?, output)));
+    let started = match account_of(&command).await {
+        Ok(account) => Output::new()
+            .and_then(|output| Ok((spawn(&command, account, &output)?, output)))
+            .map_err(|error| {
+                let program = command.argv.first().map_or("", String::as_str);
+                format!("{program}: {error}")
+            }),
+        Err(why) => Err(why),
+    };
     let (mut child, output) = match started {
         Ok(started) => started,
-        Err(error) => {
-            let program = command.argv.first().map_or("", String::as_str);
-            let how = How::NotStarted(format!("{program}: {error}"));
-            return Ended { how, output: Vec::new() };
-        }
+        Err(why) => return Ended { how: How::NotStarted(why), output: Vec::new() },
     };
     let how = tokio::select! {
         how = supervise(&mut child, command.timeout) => how,
@@ -121,7 +129,19 @@ pub(crate) async fn run(command: Command) -> Ended {
     Ended { how, output: output.close() }
 }
 
-fn spawn(command: &Command, output: &Output) -> io::Result<Child> {
+/// Who the command runs as. Users may be kept on a server that does not answer: nobody else waits.
+async fn account_of(command: &Command) -> Result<Option<Account>, String> {
+    let Some(user) = command.user.clone() else { return Ok(None) };
+    let looked_up = spawn_blocking(move || identity::account(&user));
+    match timeout(command.timeout, looked_up).await {
+        Ok(Ok(Ok(account))) => Ok(Some(account)),
+        Ok(Ok(Err(error))) => Err(error.to_string()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err("looking up the user takes too long".to_owned()),
+    }
+}
+
+fn spawn(command: &Command, account: Option<Account>, output: &Output) -> io::Result<Child> {
     let (program, arguments) = command
         .argv
         .split_first()
@@ -129,6 +149,11 @@ fn spawn(command: &Command, output: &Output) -> io::Result<Child> {
     let mut process = Process::new(program);
     for variable in PRIVATE_VARIABLES {
         process.env_remove(variable);
+    }
+    if let Some(account) = account {
+        let name = command.user.as_deref().unwrap_or_default();
+        process.env("HOME", account.home).env("USER", name).env("LOGNAME", name);
+        identity::run_as(process.as_std_mut(), account.identity);
     }
     process
         .args(arguments)
@@ -251,6 +276,7 @@ mod tests {
         Command {
             argv: vec!["sh".to_owned(), "-c".to_owned(), script.to_owned()],
             environment: vec![("LOCKSTEP_STATE", "master".to_owned())],
+            user: None,
             timeout,
         }
     }
@@ -274,11 +300,32 @@ mod tests {
     #[tokio::test]
     async fn a_missing_program_is_a_clear_result() {
         let argv = vec!["/nonexistent/hook".to_owned()];
-        let ended = run(Command { argv, environment: Vec::new(), timeout: LONG }).await;
+        let command = Command { argv, environment: Vec::new(), user: None, timeout: LONG };
+        let ended = run(command).await;
         assert_eq!(
             ended.to_string(),
             "not started: /nonexistent/hook: No such file or directory (os error 2)"
         );
+    }
+
+    #[tokio::test]
+    async fn a_command_of_another_user_has_that_users_identity_and_can_tell_its_output() {
+        if !nix::unistd::Uid::effective().is_root() {
+            eprintln!("skipped: this needs to be root");
+            return;
+        }
+        let mut command = shell("id -un; id -gn; echo $USER; cat /proc/self/oom_score", LONG);
+        command.user = Some("nobody".to_owned());
+        let ended = run(command).await;
+        assert_eq!(ended.how, How::Exit(0), "{ended}");
+        assert_eq!(ended.output[..3], ["nobody", "nogroup", "nobody"]);
+    }
+
+    #[tokio::test]
+    async fn a_user_that_is_not_there_is_a_clear_result() {
+        let mut command = shell("true", LONG);
+        command.user = Some("no-such-user".to_owned());
+        assert_eq!(run(command).await.to_string(), "not started: there is no user no-such-user");
     }
 
     #[tokio::test]

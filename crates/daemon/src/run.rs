@@ -19,7 +19,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::core::{Actors, Core};
 use crate::messages::{ControlRequest, CoreEvent, NetworkRequest, QUEUE, ReplicatorRequest};
-use crate::{cli, control, network, replicator};
+use crate::{cli, control, network, replicator, tracking};
 
 /// How often the threads are looked after: one that ended unasked ends the daemon.
 const LOOK_AFTER_THREADS: Duration = Duration::from_millis(200);
@@ -159,11 +159,12 @@ fn tell_systemd(state: sd_notify::NotifyState<'_>) {
     }
 }
 
-/// The interfaces that elections run on and that virtual addresses live on.
+/// The interfaces that elections run on, that virtual addresses live on, and that are tracked.
 fn interfaces(config: &lockstep_config::Config) -> BTreeSet<String> {
     let elections = config.virtual_routers.iter().map(|router| router.interface.clone());
     let addresses = config.declared.addresses.iter().map(|address| address.interface.clone());
-    elections.chain(addresses).collect()
+    let tracked = tracking::interfaces(&config.failover);
+    elections.chain(addresses).chain(tracked).collect()
 }
 
 /// The addresses, routes and links of a network namespace have one owner. An abstract socket belongs

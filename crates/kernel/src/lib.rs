@@ -4,6 +4,7 @@
 //! netlink's own types end here. Nothing is decided here.
 
 pub mod conntrack;
+pub mod identity;
 pub mod namespace;
 pub mod network;
 pub mod nftables;

@@ -2,6 +2,7 @@
 
 pub mod batch;
 pub mod datagram;
+pub mod identity;
 pub mod netlink;
 pub mod option;
 pub mod packet;
