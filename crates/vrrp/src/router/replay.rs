@@ -17,7 +17,10 @@ const LAST: u32 = 0xffff_fffd;
 
 /// The one counter of a VRID: the greatest number that was heard or sent.
 ///
-/// A number has to be greater than it to be heeded. A neighbour that was restarted counts from 1
+/// A number has to be greater than it to be heeded, or the same when this router was the one that
+/// sent it: two that become master at the same moment go on from the same number, and would count
+/// in step and refuse each other. It can be no replay: each number is sent once by each router, and
+/// the authentication value covers the source. A neighbour that was restarted counts from 1
 /// again, and nothing it says would be heard until it has heard us; where only we hear it, that
 /// is never. So a neighbour that is refused for a master down interval, while no acceptable number
 /// is heard from anybody, is believed again.
@@ -28,6 +31,8 @@ const LAST: u32 = 0xffff_fffd;
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Sequence {
     greatest: u32,
+    /// Whether this router has sent it, and nobody else was heard with it.
+    own: bool,
     refused: Option<Refused>,
 }
 
@@ -43,6 +48,7 @@ impl Sequence {
     /// begins anew: stopping there would make every advertisement after it a replay.
     pub(super) fn next(&mut self) -> u32 {
         self.greatest = if self.greatest >= LAST { 1 } else { self.greatest + 1 };
+        self.own = true;
         self.greatest
     }
 
@@ -58,8 +64,9 @@ impl Sequence {
         now: Instant,
     ) -> Result<(), u32> {
         let counts_anew = self.greatest >= LAST;
-        if theirs > self.greatest || counts_anew || self.has_waited(source, patience, now) {
-            *self = Self { greatest: theirs, refused: None };
+        let new = theirs > self.greatest || self.own && theirs == self.greatest;
+        if new || counts_anew || self.has_waited(source, patience, now) {
+            *self = Self { greatest: theirs, own: false, refused: None };
             return Ok(());
         }
         Err(self.greatest)
@@ -68,7 +75,10 @@ impl Sequence {
     /// A master goes on from the number of a router that has to give way, so that its answer is
     /// heeded.
     pub(super) fn follow(&mut self, theirs: u32) {
-        self.greatest = self.greatest.max(theirs.saturating_add(1));
+        let next = theirs.saturating_add(1);
+        if next > self.greatest {
+            (self.greatest, self.own) = (next, false);
+        }
     }
 
     /// Notes a refusal; whether `source` has been refused for `patience` without a break.

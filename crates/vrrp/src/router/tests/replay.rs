@@ -54,14 +54,29 @@ fn a_master_counts_on_from_a_router_that_has_to_give_way() {
 }
 
 #[test]
-fn a_master_hears_its_own_number_back_as_a_replay() {
+fn masters_that_began_with_the_same_number_hear_each_other() {
     let begin = start_of_time();
     let mut router = started(header(), begin);
     drop(router.handle(Event::Claim, begin));
     let actions = router.handle(numbered(200, HIGH, 1), begin + SECOND / 2);
+    assert!(actions.iter().any(|action| matches!(action, Action::Superseded { .. })));
+    let again = router.handle(numbered(200, HIGH, 1), begin + SECOND / 2);
+    assert!(matches!(
+        again[..],
+        [Action::Rejected { rejection: Rejection::Sequence { theirs: 1, ours: 1 }, .. }]
+    ));
+}
+
+#[test]
+fn a_number_that_another_was_heard_with_is_no_longer_this_routers_own() {
+    let begin = start_of_time();
+    let mut router = started(header(), begin);
+    drop(router.handle(numbered(50, HIGH, 7), begin));
+    drop(router.handle(Event::Claim, begin));
+    let actions = router.handle(numbered(200, HIGH, 7), begin + SECOND / 2);
     assert!(matches!(
         actions[..],
-        [Action::Rejected { rejection: Rejection::Sequence { theirs: 1, ours: 1 }, .. }]
+        [Action::Rejected { rejection: Rejection::Sequence { theirs: 7, ours: 8 }, .. }]
     ));
     assert_eq!(router.state().name(), StateName::Master);
 }
