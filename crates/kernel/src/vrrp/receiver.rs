@@ -46,6 +46,26 @@ pub struct Receiver {
 struct Bell {
     rung: AtomicBool,
     caller: Waker,
+    /// Of the waker that `caller` was cloned from: [`Waker::will_wake`] between a waker and its own
+    /// clone may say no, because a compiler may place the same table of functions twice.
+    identity: (usize, usize),
+}
+
+impl Bell {
+    fn new(caller: &Waker) -> Self {
+        let rung = AtomicBool::new(false);
+        Self { rung, caller: caller.clone(), identity: identity(caller) }
+    }
+
+    /// Whether it has not rung, and would wake this caller.
+    fn is_silent_for(&self, caller: &Waker) -> bool {
+        !self.rung.load(Ordering::Acquire) && self.identity == identity(caller)
+    }
+}
+
+/// Tells a waker from every other that exists at the same time.
+fn identity(waker: &Waker) -> (usize, usize) {
+    (waker.data().addr(), std::ptr::from_ref(waker.vtable()).addr())
 }
 
 impl Wake for Bell {
@@ -142,13 +162,11 @@ impl Receiver {
         if self.ears.iter().any(|ear| ear.waiting) {
             return Poll::Ready(Ok(()));
         }
-        let silent = |bell: &Arc<Bell>| {
-            !bell.rung.load(Ordering::Acquire) && bell.caller.will_wake(context.waker())
-        };
-        if self.bell.as_ref().is_some_and(silent) {
+        let caller = context.waker();
+        if self.bell.as_ref().is_some_and(|bell| bell.is_silent_for(caller)) {
             return Poll::Pending;
         }
-        let bell = Arc::new(Bell { rung: AtomicBool::new(false), caller: context.waker().clone() });
+        let bell = Arc::new(Bell::new(caller));
         let waker = Waker::from(Arc::clone(&bell));
         for ear in &mut self.ears {
             if let Poll::Ready(guard) = ear.socket.poll_read_ready(&mut Context::from_waker(&waker))
