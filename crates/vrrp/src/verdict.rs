@@ -93,16 +93,16 @@ pub enum Rejection {
     /// Of another IP protocol than VRRP.
     #[error("IP protocol {0}, VRRP is 112")]
     Protocol(u8),
-    /// To somebody else than the group: to one router, where we use multicast.
-    #[error("to {theirs} (unicast), ours is {ours} (multicast)")]
+    /// To somebody else than the group: to one router, where we use multicast, or to another group.
+    #[error("to {theirs} ({}), ours is {ours} (multicast)", way(.theirs))]
     Destination {
         /// The destination in the packet.
         theirs: IpAddr,
         /// The group.
         ours: IpAddr,
     },
-    /// To a group, where we use unicast.
-    #[error("to {theirs} (multicast), ours is unicast")]
+    /// To a group or to everybody, where we use unicast.
+    #[error("to {theirs} ({}), ours is unicast", way(.theirs))]
     Multicast {
         /// The destination in the packet.
         theirs: IpAddr,
@@ -334,6 +334,14 @@ fn compare_authentication(
                 Err(Rejection::Password)
             }
         }
+    }
+}
+
+fn way(destination: &IpAddr) -> &'static str {
+    match destination {
+        IpAddr::V4(address) if address.is_broadcast() => "broadcast",
+        address if address.is_multicast() => "multicast",
+        _ => "unicast",
     }
 }
 

@@ -144,7 +144,13 @@ fn multicast_and_unicast_refuse_each_other_and_say_so() {
     let endpoints = Endpoints::between(address(A), address("255.255.255.255")).unwrap();
     let everybody = Datagram { endpoints, ..sent(&multicast, A) };
     let expected = Rejection::Multicast { theirs: address("255.255.255.255") };
-    refused(&unicast(v3(Family::Ipv4), &[A], 255, 0), &everybody, expected);
+    let text = refused(&unicast(v3(Family::Ipv4), &[A], 255, 0), &everybody, expected);
+    assert_eq!(text, "to 255.255.255.255 (broadcast), ours is unicast");
+    let endpoints = Endpoints::between(address(A), address("224.0.0.5")).unwrap();
+    let elsewhere = Datagram { endpoints, ..sent(&multicast, A) };
+    let expected = Rejection::Destination { theirs: address("224.0.0.5"), ours: group };
+    let text = refused(&multicast, &elsewhere, expected);
+    assert_eq!(text, "to 224.0.0.5 (multicast), ours is 224.0.0.18 (multicast)");
 }
 
 #[test]
