@@ -86,7 +86,7 @@ pub(crate) struct InterfaceState {
 }
 
 /// The part of an interface's state that an election needs.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct LinkState {
     /// The kernel's number of the interface.
     pub index: u32,
@@ -98,8 +98,12 @@ pub(crate) struct LinkState {
     pub mac: [u8; 6],
     /// MTU in bytes.
     pub mtu: u32,
-    /// The interface's own addresses, in the kernel's order, virtual ones left out.
+    /// The interface's own addresses, in the kernel's order, virtual ones left out. All are usable.
     pub addresses: Vec<std::net::IpAddr>,
+    /// Own IPv6 addresses that are not usable yet: whether another host has them is being found out.
+    pub tentative: Vec<std::net::IpAddr>,
+    /// Own IPv6 addresses that are not usable because another host has them.
+    pub duplicate: Vec<std::net::IpAddr>,
 }
 
 /// What the network thread is asked.
@@ -110,7 +114,7 @@ pub(crate) enum NetworkRequest {
     Steps(Vec<GroupStep>),
     /// Every declared object and how it stands.
     Status(oneshot::Sender<status::Network>),
-    /// Remove nothing more, answer nothing more, end.
+    /// Remove the interfaces of our own, answer nothing more, end.
     Stop,
 }
 

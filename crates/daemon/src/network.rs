@@ -10,11 +10,13 @@
 
 mod listener;
 mod look;
+mod own_table;
 mod report;
 mod requests;
 mod step;
 #[cfg(test)]
 mod tests;
+mod virtual_links;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -26,8 +28,9 @@ use std::time::Instant;
 use anyhow::Context as _;
 use lockstep_failover::Outcome;
 use lockstep_kernel::network::Network;
+use lockstep_kernel::own_table::Rules;
 use lockstep_routes::{
-    Actual, Change, Declared, Desired, Interest, Kind, PROTOCOL_LOCKSTEP, Phases, Refusals,
+    Actual, Change, Declared, Desired, Interest, Kind, Object, PROTOCOL_LOCKSTEP, Phases, Refusals,
     plan_kind,
 };
 use tokio::sync::{mpsc, oneshot};
@@ -36,7 +39,10 @@ use tracing::{debug, error, info, warn};
 use crate::messages::{CoreEvent, InterfaceState, NetworkRequest};
 use listener::Listener;
 use look::Schedule;
+use own_table::Table;
 use requests::{Order, Requests};
+
+pub(crate) use own_table::rules_of;
 
 /// Starts the thread in the caller's network namespace. When this returns, addresses that an
 /// earlier run has left are gone; nothing else is touched before `begin` says so, because a start
@@ -47,6 +53,7 @@ use requests::{Order, Requests};
 pub(crate) fn spawn(
     declared: Declared,
     interfaces: BTreeSet<String>,
+    rules: Rules,
     requests: mpsc::Receiver<NetworkRequest>,
     core: mpsc::Sender<CoreEvent>,
     begin: oneshot::Receiver<()>,
@@ -54,7 +61,7 @@ pub(crate) fn spawn(
     let (ready, started) = handshake::channel();
     let thread = thread::Builder::new()
         .name("network".to_owned())
-        .spawn(move || run(declared, interfaces, requests, core, &ready, begin))
+        .spawn(move || run(declared, interfaces, Table::of(rules), requests, core, &ready, begin))
         .context("cannot start the network thread")?;
     started
         .recv()
@@ -66,6 +73,7 @@ pub(crate) fn spawn(
 fn run(
     declared: Declared,
     interfaces: BTreeSet<String>,
+    table: Table,
     requests: mpsc::Receiver<NetworkRequest>,
     core: mpsc::Sender<CoreEvent>,
     ready: &handshake::Sender<io::Result<()>>,
@@ -76,7 +84,7 @@ fn run(
         Err(error) => return drop(ready.send(Err(error))),
     };
     runtime.block_on(async {
-        let actor = match Actor::start(declared, interfaces, core).await {
+        let actor = match Actor::start(declared, interfaces, table, core).await {
             Ok(actor) => actor,
             Err(error) => return drop(ready.send(Err(error))),
         };
@@ -99,6 +107,7 @@ struct Actor {
     actual: Actual,
     refusals: Refusals,
     network: Network,
+    table: Table,
     listener: Listener,
     /// The interfaces the core wants to know about, and what it was told last.
     interfaces: BTreeSet<String>,
@@ -112,6 +121,7 @@ impl Actor {
     async fn start(
         declared: Declared,
         interfaces: BTreeSet<String>,
+        table: Table,
         core: mpsc::Sender<CoreEvent>,
     ) -> io::Result<Self> {
         let interest = Arc::new(Interest::of(&declared));
@@ -127,6 +137,7 @@ impl Actor {
             actual,
             refusals: Refusals::default(),
             network,
+            table,
             listener,
             interfaces,
             told: BTreeMap::new(),
@@ -134,8 +145,9 @@ impl Actor {
             schedule: Schedule::new(Instant::now()),
         };
         let mut leaving = plan_kind(actor.desired(), &actor.actual, Kind::Addresses);
+        let elsewhere = actor.added_elsewhere(&leaving);
         leaving.retain(|change| {
-            matches!(change, Change::RemoveAddress { .. }) && !actor.is_from_elsewhere(change)
+            matches!(change, Change::RemoveAddress { .. }) && !elsewhere.contains(&change.object())
         });
         for change in &leaving {
             info!(%change, "left by an earlier run");
@@ -158,12 +170,17 @@ impl Actor {
     }
 
     async fn serve(&mut self, requests: &mut Requests) -> io::Result<()> {
+        self.table.install(&self.desired().silent_links());
+        self.raise_virtual_links().await;
         self.tell_interfaces().await;
         // The first dump is still good, and has the left-over routes of other tables in it.
         self.settle().await;
         loop {
             match requests.next_order() {
-                Some(Order::Stop) => return Ok(()),
+                Some(Order::Stop) => {
+                    self.remove_virtual_links().await;
+                    return Ok(());
+                }
                 Some(Order::Steps(steps)) => {
                     let answers = self.steps(&steps).await;
                     // The core is gone only when the process is ending.
@@ -190,35 +207,44 @@ impl Actor {
         Desired { declared: &self.declared, phases: &self.phases }
     }
 
-    /// Carries out changes; returns those that the kernel has acknowledged.
-    /// Whether an address is removed that somebody else has added. It goes all the same when its
-    /// group begins: two routers must not have it.
-    fn is_from_elsewhere(&self, change: &Change) -> bool {
-        let Change::RemoveAddress { index, address, .. } = change else { return false };
-        self.actual.addresses.iter().any(|there| {
-            there.index == *index
-                && there.address == *address
-                && there.protocol != PROTOCOL_LOCKSTEP
-        })
+    /// The addresses among what is removed that somebody else has added. They go all the same when
+    /// their group begins: two routers must not have them.
+    fn added_elsewhere(&self, changes: &[Change]) -> BTreeSet<Object> {
+        let others: BTreeSet<_> = self
+            .actual
+            .addresses
+            .iter()
+            .filter(|there| there.protocol != PROTOCOL_LOCKSTEP)
+            .map(|there| (there.index, there.address))
+            .collect();
+        changes
+            .iter()
+            .filter(|change| {
+                matches!(change, Change::RemoveAddress { index, address, .. }
+                    if others.contains(&(*index, *address)))
+            })
+            .map(Change::object)
+            .collect()
     }
 
+    /// Carries out changes; returns those that the kernel has acknowledged.
     async fn carry_out<'a>(&mut self, changes: &'a [Change]) -> Vec<&'a Change> {
         if changes.is_empty() {
             return Vec::new();
         }
         let answers = self.network.apply(changes).await;
+        let elsewhere = self.added_elsewhere(changes);
         let now = Instant::now();
         let mut done = Vec::new();
         for (change, answer) in changes.iter().zip(answers) {
             let object = change.object();
             match answer {
                 Ok(()) => {
-                    if self.is_from_elsewhere(change) {
+                    if elsewhere.contains(&object) {
                         warn!(%change, "it was not put there by lockstep: does keepalived still run here?");
                     }
                     debug!(%change, "done");
                     self.refusals.accepted(&object);
-                    self.actual.record(change);
                     done.push(change);
                 }
                 Err(refusal) => {
@@ -229,6 +255,14 @@ impl Actor {
                     }
                     self.refusals.refused(object, refusal.words, now);
                 }
+            }
+        }
+        self.actual.record_all(done.iter().copied());
+        if done.iter().any(|change| matches!(change, Change::AddVirtualLink { .. })) {
+            // What number the kernel has given it. Where it cannot be read now, it will be: the
+            // kernel has announced the link.
+            if let Err(error) = self.take_stock_of_links().await {
+                debug!(%error, "cannot read links and addresses");
             }
         }
         done

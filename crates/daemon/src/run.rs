@@ -54,6 +54,7 @@ pub(crate) fn run(config: &Path, socket: &Path) -> anyhow::Result<()> {
     let network = network::spawn(
         config.declared.clone(),
         interfaces(&config),
+        network::rules_of(&config),
         network_requests,
         core_sender.clone(),
         begun,

@@ -203,18 +203,6 @@ pub fn assess_groups<'a>(
     states
 }
 
-/// [`assess_groups`] for one group.
-pub fn assess_group(
-    desired: Desired<'_>,
-    actual: &Actual,
-    refusals: &Refusals,
-    group: &str,
-    kind: Kind,
-) -> Vec<State> {
-    let groups = BTreeSet::from([group]);
-    assess_groups(desired, actual, refusals, &groups, kind).into_values().flatten().collect()
-}
-
 /// The places in the tables: which routes are declared for each, and which are in it.
 struct Places<'a> {
     actual: &'a Actual,

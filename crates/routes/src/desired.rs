@@ -54,19 +54,6 @@ impl Declared {
             }
         }
     }
-
-    /// Whether anything of this kind follows the group; a transition has nothing to do otherwise.
-    pub fn any_follows(&self, group: &str, kind: Kind) -> bool {
-        match kind {
-            Kind::Links => self.links.iter().any(|link| link.up.follows(group)),
-            Kind::Addresses => self.addresses.iter().any(|entry| entry.condition.follows(group)),
-            Kind::Routes => {
-                let routes = self.routes.iter().map(|route| &route.condition);
-                let rules = self.rules.iter().map(|rule| &rule.condition);
-                routes.chain(rules).any(|condition| condition.follows(group))
-            }
-        }
-    }
 }
 
 impl Phase {
@@ -121,6 +108,21 @@ impl Phases {
             (When::Master, side) => Some(side == Side::Master),
             (When::Backup, side) => Some(side == Side::Backup),
         }
+    }
+}
+
+impl Desired<'_> {
+    /// Names of the virtual links that no address is wanted on now: their router is not master.
+    pub fn silent_links(&self) -> BTreeSet<String> {
+        let speaking: BTreeSet<&str> = self
+            .declared
+            .addresses
+            .iter()
+            .filter(|address| self.phases.wants(&address.condition, Kind::Addresses))
+            .map(|address| address.interface.as_str())
+            .collect();
+        let links = self.declared.virtual_links.iter().map(|link| &link.name);
+        links.filter(|name| !speaking.contains(name.as_str())).cloned().collect()
     }
 }
 

@@ -20,7 +20,7 @@ mod text;
 mod virtual_link;
 
 pub use actual::{Actual, ActualAddress, ActualLink, ActualRoute, ActualRule, Macvlan};
-pub use assess::{Assessment, Reason, State, assess, assess_group, assess_groups};
+pub use assess::{Assessment, Reason, State, assess, assess_groups};
 pub use change::{Change, Object};
 pub use desired::{Desired, Kind, Phase, Phases, Side};
 pub use interest::Interest;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use lockstep_routes::{
     Actual, ActualAddress, ActualLink, ActualRoute, Address, Change, Condition, Declared, Desired,
     Fwmark, Interest, Kind, Object, PROTOCOL_LOCKSTEP, Phases, Refusals, Route, RouteKind, Rule,
-    Scope, Side, TableId, When, assess, assess_group, plan,
+    Scope, Side, TableId, When, assess, assess_groups, plan,
 };
 
 const TABLE_ETH2: TableId = TableId(2);
@@ -261,9 +261,11 @@ fn an_unsettled_group_leaves_links_alone_and_wants_nothing() {
         let phases = Phases::default();
         let desired = Desired { declared: &declared, phases: &phases };
         assert_eq!(plan(desired, &router(up)), []);
-        let states =
-            assess_group(desired, &router(up), &Refusals::default(), "gateway", Kind::Links);
-        assert_eq!(states[0].as_str(), "absent");
+        let groups = std::collections::BTreeSet::from(["gateway", "another"]);
+        let refusals = Refusals::default();
+        let states = assess_groups(desired, &router(up), &refusals, &groups, Kind::Links);
+        assert_eq!(states["gateway"][0].as_str(), "absent");
+        assert_eq!(states.len(), 1, "nothing follows the other one");
     }
 }
 

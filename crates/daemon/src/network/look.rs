@@ -205,6 +205,8 @@ impl Actor {
 
     /// Carries out plans until nothing is left that can be done now.
     pub(super) async fn settle(&mut self) {
+        let silent = self.desired().silent_links();
+        self.table.retry(&silent);
         for _ in 0..ROUNDS {
             let changes = plan(self.desired(), &self.actual);
             let missing: BTreeSet<Object> = changes.iter().map(Change::object).collect();

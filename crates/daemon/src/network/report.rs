@@ -1,6 +1,8 @@
 //! What the core and `status` are told.
 
-use lockstep_routes::{Link, Route, State, assess};
+use std::collections::{BTreeMap, BTreeSet};
+
+use lockstep_routes::{ActualAddress, Link, PROTOCOL_LOCKSTEP, Route, State, VirtualLink, assess};
 
 use super::Actor;
 use crate::messages::{CoreEvent, InterfaceState, LinkState};
@@ -9,36 +11,52 @@ use crate::status;
 impl Actor {
     /// Tells the core of every interface that is not what it was told last.
     pub(super) async fn tell_interfaces(&mut self) {
-        for name in &self.interfaces {
-            let state = self.interface(name);
-            if self.told.get(name) != Some(&state) {
+        let own = self.own_addresses();
+        let states: Vec<_> =
+            self.interfaces.iter().map(|name| (name.clone(), self.interface(name, &own))).collect();
+        for (name, state) in states {
+            if self.told.get(&name) != Some(&state) {
                 // The core is gone only when the process is ending.
                 drop(self.core.send(CoreEvent::Interface(state.clone())).await);
-                self.told.insert(name.clone(), state);
+                self.told.insert(name, state);
             }
         }
     }
 
-    fn interface(&self, name: &str) -> InterfaceState {
-        let link = self.actual.link(name).map(|link| LinkState {
-            index: link.index,
-            up: link.up,
-            carrier: link.carrier,
-            mac: link.mac,
-            mtu: link.mtu,
-            addresses: self
-                .actual
-                .addresses
-                .iter()
-                .filter(|there| there.index == link.index && !there.tentative)
-                .filter(|there| there.protocol != lockstep_routes::PROTOCOL_LOCKSTEP)
-                .filter(|there| {
-                    !self.declared.addresses.iter().any(|declared| {
-                        declared.interface == name && declared.address == there.address
-                    })
-                })
-                .map(|there| there.address.addr())
-                .collect(),
+    /// The addresses that are not virtual, by link.
+    fn own_addresses(&self) -> BTreeMap<u32, Vec<&ActualAddress>> {
+        let declared: BTreeSet<_> = self
+            .declared
+            .addresses
+            .iter()
+            .map(|declared| (declared.interface.as_str(), declared.address))
+            .collect();
+        let mut own: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for there in &self.actual.addresses {
+            let link = self.actual.links.get(&there.index).map_or("", |link| &link.name);
+            if there.protocol != PROTOCOL_LOCKSTEP && !declared.contains(&(link, there.address)) {
+                own.entry(there.index).or_default().push(there);
+            }
+        }
+        own
+    }
+
+    fn interface(&self, name: &str, own: &BTreeMap<u32, Vec<&ActualAddress>>) -> InterfaceState {
+        let link = self.actual.link(name).map(|link| {
+            let own = own.get(&link.index).map_or(&[][..], Vec::as_slice);
+            let those = |which: fn(&ActualAddress) -> bool| {
+                own.iter().filter(|own| which(own)).map(|own| own.address.addr()).collect()
+            };
+            LinkState {
+                index: link.index,
+                up: link.up,
+                carrier: link.carrier,
+                mac: link.mac,
+                mtu: link.mtu,
+                addresses: those(|own| !own.tentative),
+                tentative: those(|own| own.tentative && !own.duplicate),
+                duplicate: those(|own| own.duplicate),
+            }
         });
         InterfaceState { name: name.to_owned(), link }
     }
@@ -53,6 +71,13 @@ impl Actor {
                 .iter()
                 .zip(states.links)
                 .map(|(link, state)| object(self.link_text(link), &state))
+                .chain(
+                    declared
+                        .virtual_links
+                        .iter()
+                        .zip(states.virtual_links)
+                        .map(|(link, state)| object(virtual_link_text(link), &state)),
+                )
                 .collect(),
             addresses: declared
                 .addresses
@@ -94,6 +119,11 @@ impl Actor {
             reason: state.reason(),
         }
     }
+}
+
+fn virtual_link_text(link: &VirtualLink) -> String {
+    let mac = link.mac.map(|byte| format!("{byte:02x}")).join(":");
+    format!("{} {mac} on {}", link.name, link.parent)
 }
 
 fn object(object: String, state: &State) -> status::Object {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use lockstep_failover::{Outcome, Step, StepId};
-use lockstep_routes::{Change, Condition, Kind, Object, Side, State, assess_group, plan_kind};
+use lockstep_routes::{Change, Condition, Kind, Object, Side, State, assess_groups, plan_kind};
 
 use super::Actor;
 use crate::messages::GroupStep;
@@ -27,10 +27,11 @@ impl Actor {
         }
         // An address does not wait for a look at links that nobody has declared.
         let none = Outcome::Done("none declared".to_owned());
+        let followed = self.declared.followed(kind);
         let concerned: BTreeSet<&str> = steps
             .iter()
             .map(|one| one.group.as_str())
-            .filter(|group| self.declared.any_follows(group, kind))
+            .filter(|group| followed.contains(group))
             .collect();
         if concerned.is_empty() {
             return all(&none);
@@ -60,7 +61,13 @@ impl Actor {
         if step != Step::AddressesUp {
             self.take_stock_for(kind).await?;
         }
+        if step == Step::AddressesUp {
+            self.keep_virtual_links_silent();
+        }
         let mut done = self.carry_out_kind(kind).await;
+        if step == Step::AddressesDown {
+            self.keep_virtual_links_silent();
+        }
         // Whether a link that has gone up has a carrier too, only the kernel knows. It is not
         // waited for: addresses and routes go in without.
         if step == Step::LinksUp && !done.is_empty() {
@@ -84,11 +91,13 @@ impl Actor {
         done: &[Object],
     ) -> BTreeMap<&'a str, Outcome> {
         let changed = self.changed(groups, kind, done);
+        let states = assess_groups(self.desired(), &self.actual, &self.refusals, groups, kind);
         groups
             .iter()
             .map(|group| {
                 let changed = changed.get(group).copied().unwrap_or(0);
-                (*group, self.outcome(group, kind, side, changed))
+                let states = states.get(group).map_or(&[][..], Vec::as_slice);
+                (*group, outcome(states, kind, side, changed))
             })
             .collect()
     }
@@ -153,35 +162,35 @@ impl Actor {
             }
         }
     }
+}
 
-    fn outcome(&self, group: &str, kind: Kind, side: Side, done: usize) -> Outcome {
-        let states = assess_group(self.desired(), &self.actual, &self.refusals, group, kind);
-        let mut reasons: Vec<String> = states.iter().filter_map(State::reason).collect();
-        reasons.sort();
-        reasons.dedup();
-        reasons.truncate(REASONS);
-        let count = |word| states.iter().filter(|state| state.as_str() == word).count();
-        let (installed, failed) = (count("installed"), count("failed"));
-        let waiting = [("pending", count("pending")), ("foreign", count("foreign"))];
-        let mut counts = vec![match side {
-            Side::Master => counted(installed, noun(kind)),
-            Side::Backup | Side::Unsettled => format!("{} changed", counted(done, noun(kind))),
-        }];
-        let others = waiting.into_iter().chain([("failed", failed)]);
-        counts.extend(
-            others.filter(|(_, count)| *count > 0).map(|(word, count)| format!("{count} {word}")),
-        );
-        let mut text = counts.join(", ");
-        if !reasons.is_empty() {
-            text = format!("{text}: {}", reasons.join("; "));
-        }
-        if failed > 0 {
-            Outcome::Failed(text)
-        } else if waiting.iter().any(|(_, number)| *number > 0) {
-            Outcome::Pending(text)
-        } else {
-            Outcome::Done(text)
-        }
+/// How a group's objects stand, in words; `done` of them have changed.
+fn outcome(states: &[State], kind: Kind, side: Side, done: usize) -> Outcome {
+    let mut reasons: Vec<String> = states.iter().filter_map(State::reason).collect();
+    reasons.sort();
+    reasons.dedup();
+    reasons.truncate(REASONS);
+    let count = |word| states.iter().filter(|state| state.as_str() == word).count();
+    let (installed, failed) = (count("installed"), count("failed"));
+    let waiting = [("pending", count("pending")), ("foreign", count("foreign"))];
+    let mut counts = vec![match side {
+        Side::Master => counted(installed, noun(kind)),
+        Side::Backup | Side::Unsettled => format!("{} changed", counted(done, noun(kind))),
+    }];
+    let others = waiting.into_iter().chain([("failed", failed)]);
+    counts.extend(
+        others.filter(|(_, count)| *count > 0).map(|(word, count)| format!("{count} {word}")),
+    );
+    let mut text = counts.join(", ");
+    if !reasons.is_empty() {
+        text = format!("{text}: {}", reasons.join("; "));
+    }
+    if failed > 0 {
+        Outcome::Failed(text)
+    } else if waiting.iter().any(|(_, number)| *number > 0) {
+        Outcome::Pending(text)
+    } else {
+        Outcome::Done(text)
     }
 }
 

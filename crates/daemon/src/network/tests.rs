@@ -1,5 +1,7 @@
 //! The thread on the real kernel, each test in a network namespace of its own.
 
+mod virtual_links;
+
 use std::net::IpAddr;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -32,6 +34,8 @@ struct Router {
     restored: usize,
     /// The newest state of every interface.
     heard: BTreeMap<String, InterfaceState>,
+    /// The first.
+    heard_first: BTreeMap<String, InterfaceState>,
 }
 
 impl Drop for Router {
@@ -48,14 +52,32 @@ impl Router {
         let (requests, request_queue) = mpsc::channel(QUEUE);
         let (core, events) = mpsc::channel(QUEUE);
         let interfaces = BTreeSet::from(["eth0".to_owned(), "eth7".to_owned()]);
+        let interfaces = interfaces
+            .into_iter()
+            .chain(declared.virtual_links.iter().map(|link| link.name.clone()))
+            .collect();
+        let rules = Rules {
+            virtual_links: declared.virtual_links.iter().map(|link| link.name.clone()).collect(),
+            ..Rules::default()
+        };
         let (begin, begun) = oneshot::channel();
         begin.send(()).unwrap();
         let thread = node
-            .run(|| spawn(declared.clone(), interfaces, request_queue, core, begun))
+            .run(|| spawn(declared.clone(), interfaces, rules, request_queue, core, begun))
             .unwrap()
             .unwrap();
         let thread = Some(thread);
-        Self { node, lan, requests, events, thread, steps: 0, restored: 0, heard: BTreeMap::new() }
+        Self {
+            node,
+            lan,
+            requests,
+            events,
+            thread,
+            steps: 0,
+            restored: 0,
+            heard: BTreeMap::new(),
+            heard_first: BTreeMap::new(),
+        }
     }
 
     fn step(&mut self, step: Step) -> Outcome {
@@ -85,7 +107,10 @@ impl Router {
 
     fn hear(&mut self, event: CoreEvent) {
         match event {
-            CoreEvent::Interface(state) => drop(self.heard.insert(state.name.clone(), state)),
+            CoreEvent::Interface(state) => {
+                self.heard_first.entry(state.name.clone()).or_insert_with(|| state.clone());
+                self.heard.insert(state.name.clone(), state);
+            }
             CoreEvent::Restored { group } if group == GROUP => self.restored += 1,
             other => panic!("unexpected {other:?}"),
         }

@@ -1,10 +1,12 @@
 //! What a long dump must not hold up, on the real kernel.
 
 use lockstep_failover::{Step, StepId};
+use lockstep_kernel::own_table::Rules;
 use lockstep_lab::Node;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
+use super::super::own_table::Table;
 use super::super::requests::Order;
 use super::super::tests::{declared, node};
 use super::*;
@@ -22,7 +24,9 @@ fn with_actor(node: &Node, test: impl AsyncFnOnce(Actor, mpsc::Receiver<CoreEven
         runtime.block_on(async move {
             let (core, events) = mpsc::channel(QUEUE);
             let interfaces = BTreeSet::from(["eth0".to_owned()]);
-            let mut actor = Actor::start(declared(), interfaces, core).await.unwrap();
+            let mut actor = Actor::start(declared(), interfaces, Table::of(Rules::default()), core)
+                .await
+                .unwrap();
             actor.tell_interfaces().await;
             actor.settle().await;
             test(actor, events).await;

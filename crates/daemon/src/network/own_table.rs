@@ -1,0 +1,115 @@
+//! The nftables table of our own: what is to be in it, and that there may be none.
+
+use std::collections::BTreeSet;
+use std::thread;
+use std::time::Duration;
+
+use lockstep_config::Config;
+use lockstep_kernel::own_table::{OwnTable, Rules, TableError};
+use lockstep_vrrp::{Authentication, Priority, Transport};
+use tracing::{debug, info, warn};
+
+/// Attempts to get the table from an earlier run, whose last sockets are just being closed.
+const ATTEMPTS: usize = 20;
+/// Wait between two of them.
+const WAIT: Duration = Duration::from_millis(10);
+
+/// The table, when there is one.
+pub(super) struct Table {
+    rules: Rules,
+    own: Option<OwnTable>,
+    /// Somebody else has it; it is tried again.
+    is_taken: bool,
+    /// A refusal has been told.
+    is_told: bool,
+}
+
+impl Table {
+    pub(super) fn of(rules: Rules) -> Self {
+        Self { rules, own: None, is_taken: false, is_told: false }
+    }
+
+    /// Makes the table. Without it everything else works: what is missing is said once.
+    pub(super) fn install(&mut self, silent: &BTreeSet<String>) {
+        for attempt in 1..=ATTEMPTS {
+            match OwnTable::install(&self.rules) {
+                Err(TableError::Held) if attempt < ATTEMPTS => thread::sleep(WAIT),
+                result => return self.installed(result, silent),
+            }
+        }
+    }
+
+    /// Tries again to make the table where somebody else had it.
+    pub(super) fn retry(&mut self, silent: &BTreeSet<String>) {
+        if self.is_taken {
+            let result = OwnTable::install(&self.rules);
+            self.installed(result, silent);
+        }
+    }
+
+    fn installed(&mut self, result: Result<OwnTable, TableError>, silent: &BTreeSet<String>) {
+        self.is_taken = matches!(result, Err(TableError::Taken | TableError::Held));
+        match result {
+            Ok(table) => {
+                if self.is_told {
+                    info!("the table inet lockstep is in place now");
+                }
+                self.own = Some(table);
+                self.keep_silent(silent);
+            }
+            Err(error) if self.is_told => debug!(%error, "still without an nftables table"),
+            Err(error) => {
+                self.is_told = true;
+                let without = self.missing();
+                warn!("{:#}; without it {without}", anyhow::Error::from(error));
+            }
+        }
+    }
+
+    /// What does not work without the table, in words.
+    fn missing(&self) -> String {
+        let mut missing = vec!["the routers' own packets are tracked as connections"];
+        if !self.rules.refused.is_empty() {
+            missing.push("`accept = false` has no effect");
+        }
+        if !self.rules.virtual_links.is_empty() {
+            missing.push("a backup's virtual MAC interfaces hear and speak");
+        }
+        missing.join(", ")
+    }
+
+    /// Keeps these virtual links silent and deaf, and lets the others speak.
+    pub(super) fn keep_silent(&mut self, links: &BTreeSet<String>) {
+        if let Some(table) = &mut self.own
+            && let Err(error) = table.keep_silent(links)
+        {
+            warn!(%error, "cannot tell the virtual MAC interfaces of a backup from a master's");
+        }
+    }
+}
+
+/// What the table is to hold for a configuration.
+pub(crate) fn rules_of(config: &Config) -> Rules {
+    let routers = || config.virtual_routers.iter().map(|router| (router, &router.vrrp));
+    Rules {
+        refused: routers()
+            .filter(|(router, vrrp)| !router.accept && vrrp.priority != Priority::OWNER)
+            .flat_map(|(_, vrrp)| vrrp.addresses.iter().copied())
+            .collect(),
+        header_peers: routers()
+            .filter(|(_, vrrp)| matches!(vrrp.authentication, Authentication::Header(_)))
+            .flat_map(|(_, vrrp)| match &vrrp.transport {
+                Transport::Multicast => &[][..],
+                Transport::Unicast { peers, .. } => peers,
+            })
+            .copied()
+            .collect(),
+        replication: config
+            .replication
+            .iter()
+            .flat_map(|replication| &replication.links)
+            .map(|link| (link.interface.clone(), link.port))
+            .collect(),
+        virtual_links: config.declared.virtual_links.iter().map(|link| link.name.clone()).collect(),
+    }
+}

@@ -1,0 +1,66 @@
+//! Interfaces with a virtual MAC address, from the daemon's start to its end.
+
+use std::collections::BTreeSet;
+
+use lockstep_routes::{Change, Kind, plan_kind};
+use tracing::{debug, warn};
+
+use super::Actor;
+
+/// Rounds of planning until all are made and up.
+const ROUNDS: usize = 2;
+
+impl Actor {
+    /// Takes over what an earlier run has left and makes the rest, before the core hears of any
+    /// interface: an election is not to begin by one that is missing.
+    pub(super) async fn raise_virtual_links(&mut self) {
+        if self.declared.virtual_links.is_empty() {
+            return;
+        }
+        for link in &self.declared.virtual_links {
+            if let Some(there) = self.actual.link(&link.name)
+                && there.mac == link.mac
+            {
+                self.network.adopt(link, there);
+            }
+        }
+        let names: BTreeSet<String> =
+            self.declared.virtual_links.iter().map(|link| link.name.clone()).collect();
+        for _ in 0..ROUNDS {
+            let mut changes = plan_kind(self.desired(), &self.actual, Kind::Links);
+            changes.retain(|change| match change {
+                Change::AddVirtualLink { .. } | Change::RemoveLink { .. } => true,
+                Change::SetLink { name, .. } => names.contains(name),
+                _ => false,
+            });
+            self.carry_out(&changes).await;
+        }
+        // Whether they have a carrier.
+        if let Err(error) = self.take_stock_of_links().await {
+            debug!(%error, "cannot read links and addresses");
+        }
+    }
+
+    /// Those whose router is not master hear and say nothing.
+    pub(super) fn keep_virtual_links_silent(&mut self) {
+        if !self.declared.virtual_links.is_empty() {
+            let silent = self.desired().silent_links();
+            self.table.keep_silent(&silent);
+        }
+    }
+
+    /// Leaves nothing behind. Whose alias says that lockstep has not made it, stays.
+    pub(super) async fn remove_virtual_links(&mut self) {
+        let links = match self.network.links().await {
+            Ok(links) => links,
+            Err(error) => return warn!(%error, "interfaces of our own may stay"),
+        };
+        let removals: Vec<_> = links
+            .values()
+            .filter(|link| link.is_own_virtual_link())
+            .map(|link| Change::RemoveLink { index: link.index, name: link.name.clone() })
+            .collect();
+        self.carry_out(&removals).await;
+        self.network.restore_settings();
+    }
+}
