@@ -2,34 +2,43 @@
 //!
 //! Owns the advertisement sockets and the timers, so that an advertisement is never late because
 //! flows are committed, tables dumped or hooks run: those are other threads' work, asked for with
-//! messages that never wait. `vrrp` and `failover` decide; only when announcements are made again is
-//! decided here.
+//! messages that never wait. `vrrp` and `failover` decide; here is only the order of things within
+//! a turn:
+//!
+//! ```text
+//!   what has come: messages, packets, each up to a bound      ┐
+//!   what is due: the timers of elections, then of groups      ├ one turn
+//!   advertisements, then announcements, then the other threads┘
+//! ```
 
+mod announcing;
 mod election;
+mod lateness;
 mod outbox;
 mod outboxes;
 mod report;
+mod wire;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
-use lockstep_failover::{Action, Event, Failover, Outcome, State, Step, VirtualRouterEvent};
-use lockstep_routes::{Address, When};
+use lockstep_failover::{Action, Event, Failover, Outcome, State, Step};
 use tokio::sync::mpsc;
+use tokio::time::Sleep;
 use tracing::{debug, error, info, warn};
 
-use crate::messages::{CoreEvent, GroupStep, HookRequest, InterfaceState, LinkState};
+use crate::messages::{CoreEvent, GroupStep, HookRequest, InterfaceState};
 use crate::tracking;
-use election::Elections;
+use announcing::Announcing;
+use election::{Elections, News, Which};
+use lateness::Lateness;
 pub(crate) use outboxes::Actors;
 use outboxes::Outboxes;
+use wire::WireStep;
 
-/// Announcements after the first, counted from the `announce` step: a neighbour may have lost one.
-const ANNOUNCE_AGAIN: [Duration; 3] =
-    [Duration::from_millis(100), Duration::from_secs(1), Duration::from_secs(5)];
-/// Most packets heard before an overdue timer is acted on, so that a flood cannot silence a master.
-const LISTEN_LIMIT: usize = 64;
+/// Most messages of other threads taken in one turn: sockets and timers have theirs.
+const MESSAGES: usize = 64;
 /// A shutdown takes no longer, whatever an actor does.
 const STOP_LIMIT: Duration = Duration::from_secs(8);
 
@@ -37,41 +46,29 @@ const STOP_LIMIT: Duration = Duration::from_secs(8);
 pub(crate) struct Core {
     failover: Failover,
     elections: Elections,
-    /// The addresses each group serves as master, to be announced.
-    addresses: BTreeMap<String, Vec<Address>>,
+    announcing: Announcing,
+    /// What the interfaces are, to look at them again.
     interfaces: BTreeMap<String, InterfaceState>,
-    announcements: Vec<Announcement>,
-    stopped: Vec<String>,
+    /// Steps whose outcome is known when the turn's advertisements have left.
+    on_the_wire: Vec<WireStep>,
+    stopped: usize,
     outboxes: Outboxes,
-}
-
-/// An announcement to be repeated.
-struct Announcement {
-    group: String,
-    began: Instant,
-    /// How many of [`ANNOUNCE_AGAIN`] are out.
-    repeated: usize,
+    lateness: Lateness,
 }
 
 impl Core {
     /// Everything in `init`; nothing is sent before [`Core::run`].
     pub(crate) fn new(config: &lockstep_config::Config, actors: Actors) -> Self {
         let now = Instant::now();
-        let mut addresses: BTreeMap<String, Vec<Address>> = BTreeMap::new();
-        for address in &config.declared.addresses {
-            let condition = &address.condition;
-            if let (When::Master, Some(group)) = (condition.when, &condition.group) {
-                addresses.entry(group.clone()).or_default().push(address.clone());
-            }
-        }
         Self {
             failover: Failover::new(&config.failover, now),
             elections: Elections::new(&config.virtual_routers),
-            addresses,
+            announcing: Announcing::new(config),
             interfaces: BTreeMap::new(),
-            announcements: Vec::new(),
-            stopped: Vec::new(),
+            on_the_wire: Vec::new(),
+            stopped: 0,
             outboxes: Outboxes::new(actors, &config.failover),
+            lateness: Lateness::new(now),
         }
     }
 
@@ -79,71 +76,95 @@ impl Core {
     pub(crate) async fn run(mut self, mut inbox: mpsc::Receiver<CoreEvent>) -> anyhow::Result<()> {
         self.feed(Event::Start);
         let mut stop_by: Option<Instant> = None;
+        let mut messages = Vec::with_capacity(MESSAGES);
+        let mut sleep = pin!(tokio::time::sleep(Duration::ZERO));
         loop {
-            let deadline = self.next_deadline().into_iter().chain(stop_by).min();
-            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-                self.timeout();
-            }
-            self.give_out();
-            let deadline = self.next_deadline().into_iter().chain(stop_by).min();
-            tokio::select! {
-                biased;
-                event = inbox.recv() => {
-                    let event = event.context("every other thread has ended")?;
-                    if matches!(event, CoreEvent::Stop) {
-                        stop_by.get_or_insert(Instant::now() + STOP_LIMIT);
-                    }
-                    self.take(event);
+            self.turn();
+            if let Some(limit) = stop_by {
+                if self.stopped == self.failover.groups().len() {
+                    return Ok(());
                 }
+                if Instant::now() >= limit {
+                    anyhow::bail!("not everything could be handed over within {STOP_LIMIT:?}");
+                }
+            }
+            let deadline = self.next_deadline().into_iter().chain(stop_by).min();
+            set(sleep.as_mut(), deadline);
+            // In no order, so that neither keeps the others from being heard.
+            tokio::select! {
+                count = inbox.recv_many(&mut messages, MESSAGES) => {
+                    if count == 0 {
+                        anyhow::bail!("every other thread has ended");
+                    }
+                    for message in messages.drain(..) {
+                        if matches!(message, CoreEvent::Stop) {
+                            stop_by.get_or_insert(Instant::now() + STOP_LIMIT);
+                        }
+                        self.take(message);
+                    }
+                }
+                () = self.elections.readable() => self.elections.hear(Which::Ready),
                 () = self.outboxes.ready() => {}
-                heard = self.elections.receive() => self.hear(&heard),
-                () = sleep_until(deadline) => {}
-            }
-            if self.stopped.len() == self.failover.groups().len() && stop_by.is_some() {
-                return Ok(());
-            }
-            if stop_by.is_some_and(|limit| Instant::now() >= limit) {
-                anyhow::bail!("not everything could be handed over within {STOP_LIMIT:?}");
+                () = &mut sleep, if deadline.is_some() => {}
             }
         }
     }
 
     fn next_deadline(&self) -> Option<Instant> {
-        let announcements = self.announcements.iter().filter_map(Announcement::due);
         self.failover
             .next_deadline()
             .into_iter()
-            .chain(self.elections.next_deadline())
-            .chain(announcements)
+            .chain(self.elections.next_timer())
+            .chain(self.elections.retry_at())
+            .chain(self.announcing.next_deadline())
             .min()
     }
 
-    /// What waits in the sockets is older than the timer: a late thread listens before it acts.
-    fn timeout(&mut self) {
-        for _ in 0..LISTEN_LIMIT {
-            let Some(heard) = self.elections.try_receive() else { break };
-            self.hear(&heard);
-        }
+    /// Does what is due, and lets out what it and what was heard before have brought.
+    fn turn(&mut self) {
         let now = Instant::now();
-        let observed = self.elections.timeout(now);
-        self.observe(observed);
-        self.feed(Event::Timeout);
-        self.repeat_announcements(now);
+        if let Some(late) =
+            self.elections.next_timer().and_then(|at| now.checked_duration_since(at))
+        {
+            self.lateness.record(late, now);
+            self.elections.timeout(now);
+        }
+        if self.failover.next_deadline().is_some_and(|at| at <= now) {
+            self.feed(Event::Timeout);
+        }
         if self.elections.retry_is_due(now) {
             for state in self.interfaces.clone().into_values() {
                 self.interface(&state);
             }
         }
+        self.advertise();
+        // Behind the advertisements: an old master has to drop the addresses first.
+        let now = Instant::now();
+        if self.announcing.next_deadline().is_some_and(|at| at <= now) {
+            self.announcing.send(now);
+        }
+        self.give_out();
     }
 
-    fn hear(&mut self, heard: &election::Heard) {
-        let observed = self.elections.hear(heard, Instant::now());
-        self.observe(observed);
-    }
-
-    fn observe(&mut self, observed: Vec<(String, VirtualRouterEvent)>) {
-        for (name, event) in observed {
-            self.feed(Event::VirtualRouter { name, event });
+    /// Tells the groups what the elections have brought and advertises what follows, until nothing
+    /// is left to do at once.
+    fn advertise(&mut self) {
+        loop {
+            for news in self.elections.take_news() {
+                match news {
+                    News::Group { name, event } => self.feed(Event::VirtualRouter { name, event }),
+                    News::Conflict { name } => self.announcing.conflict(&name, Instant::now()),
+                }
+            }
+            let said = self.elections.send();
+            let answered = std::mem::take(&mut self.on_the_wire);
+            if !said && answered.is_empty() {
+                return;
+            }
+            for step in answered {
+                let event = self.answer(step);
+                self.feed(event);
+            }
         }
     }
 
@@ -154,7 +175,10 @@ impl Core {
                     self.feed(Event::Stepped { id, outcome });
                 }
             }
-            CoreEvent::Interface(state) => self.interface(&state),
+            CoreEvent::Interface(state) => {
+                self.interface(&state);
+                self.interfaces.insert(state.name.clone(), state);
+            }
             CoreEvent::Check { name, success, detail } => {
                 self.feed(Event::Check { name, success, detail });
             }
@@ -168,7 +192,7 @@ impl Core {
             }
             CoreEvent::Restored { group } => {
                 warn!(group, "an address was gone and has been put back");
-                self.announce_again(&group);
+                self.announcing.restart(&group, Instant::now());
             }
             CoreEvent::HookEnded { group, result } => debug!(group, ?result, "hook ended"),
             // An asker that no longer waits is no concern of the core.
@@ -184,28 +208,7 @@ impl Core {
             self.feed(Event::Interface { virtual_router, usable });
         }
         self.feed(tracking::interface(state));
-        let before = self.interfaces.insert(state.name.clone(), state.clone());
-        if is_new_to_neighbours(before.and_then(|state| state.link).as_ref(), state.link.as_ref()) {
-            let served = |addresses: &Vec<Address>| {
-                addresses.iter().any(|address| address.interface == state.name)
-            };
-            let groups = self.addresses.iter().filter(|(_, addresses)| served(addresses));
-            let groups: Vec<String> = groups.map(|(group, _)| group.clone()).collect();
-            for group in groups {
-                self.announce_again(&group);
-            }
-        }
-    }
-
-    /// Announces what a settled master serves: the neighbours may look for it in the wrong place.
-    fn announce_again(&mut self, group: &str) {
-        let settled = self
-            .failover
-            .group(group)
-            .is_some_and(|group| group.state() == State::Master && group.is_settled());
-        if settled {
-            self.announce_first(group);
-        }
+        self.announcing.interface(state, now);
     }
 
     /// Feeds the state machine and carries out what it asks, until nothing is left to do at once.
@@ -213,7 +216,7 @@ impl Core {
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
             for action in self.failover.handle(event, Instant::now()) {
-                self.perform(action, &mut events);
+                events.extend(self.perform(action));
             }
         }
     }
@@ -231,37 +234,38 @@ impl Core {
                 let outcome = Outcome::Failed("the thread has ended".to_owned());
                 self.feed(Event::Stepped { id, outcome });
             }
+            self.advertise();
         }
     }
 
-    fn perform(&mut self, action: Action, events: &mut VecDeque<Event>) {
+    /// Does what the state machine asks; returns how it ended when that is known already.
+    fn perform(&mut self, action: Action) -> Option<Event> {
+        let now = Instant::now();
         match action {
             Action::Startup { virtual_router } => {
-                let observed = self.elections.startup(&virtual_router, Instant::now());
-                events.extend(
-                    observed.into_iter().map(|(name, event)| Event::VirtualRouter { name, event }),
-                );
+                self.elections.startup(&virtual_router, now);
+                None
             }
             Action::PreemptAllowed { virtual_router, allowed } => {
-                self.elections.preempt_allowed(&virtual_router, allowed, Instant::now());
+                self.elections.preempt_allowed(&virtual_router, allowed, now);
+                None
             }
             Action::Priority { virtual_router, priority } => {
-                self.elections.prioritise(&virtual_router, priority, Instant::now());
+                self.elections.prioritise(&virtual_router, priority, now);
+                None
             }
-            Action::Stopped { group } => self.stopped.push(group),
+            Action::Stopped { .. } => {
+                self.stopped += 1;
+                None
+            }
             Action::Step { id, group, step, from, to, reason } => {
-                if step == Step::StopClaiming || step == Step::Claim {
-                    let (from, to) = (from.as_str(), to.as_str());
-                    if to == State::Fault.as_str() {
-                        warn!(group, from, to, reason, "state changed");
-                    } else {
-                        info!(group, from, to, reason, "state changed");
-                    }
+                if matches!(step, Step::StopClaiming | Step::Claim) {
+                    narrate(&group, from, to, &reason);
                 }
                 let outcome = match step {
-                    Step::Claim => Some(self.claim(&group)),
-                    Step::StopClaiming => Some(self.stop_claiming(&group, to)),
-                    Step::Announce => Some(self.announce_first(&group)),
+                    Step::Claim => self.claim(id, &group),
+                    Step::StopClaiming => self.stop_claiming(id, &group, to),
+                    Step::Announce => Some(self.announce(&group)),
                     Step::LinksUp
                     | Step::AddressesUp
                     | Step::RoutesUp
@@ -275,122 +279,32 @@ impl Core {
                         self.outboxes.replicator(id, group, step)
                     }
                     Step::Hooks => {
-                        let priority = self.elections.priority(self.failover.members(&group));
+                        let members = self.failover.members(&group);
+                        let priorities = members.filter_map(|name| self.failover.priority(name));
+                        let priority = priorities.min().unwrap_or(0);
                         self.outboxes.hook(HookRequest { id, group, from, to, reason, priority })
                     }
                 };
-                events.extend(outcome.map(|outcome| Event::Stepped { id, outcome }));
+                outcome.map(|outcome| Event::Stepped { id, outcome })
             }
         }
-    }
-
-    fn claim(&mut self, group: &str) -> Outcome {
-        let members: Vec<String> = self.failover.members(group).map(str::to_owned).collect();
-        let now = Instant::now();
-        let mut failures = Vec::new();
-        for member in &members {
-            if let Err(error) = self.elections.claim(member, now) {
-                failures.push(format!("{member}: {error:#}"));
-            }
-        }
-        if failures.is_empty() {
-            Outcome::Done(counted(members.len(), "advertisement"))
-        } else {
-            Outcome::Failed(failures.join("; "))
-        }
-    }
-
-    fn stop_claiming(&mut self, group: &str, to: State) -> Outcome {
-        self.announcements.retain(|announcement| announcement.group != group);
-        let members: Vec<String> = self.failover.members(group).map(str::to_owned).collect();
-        let now = Instant::now();
-        if to == State::Backup {
-            for member in &members {
-                self.elections.relinquish(member, now);
-            }
-            return Outcome::Done(format!(
-                "{} as backup",
-                counted(members.len(), "virtual router")
-            ));
-        }
-        let told = members.iter().filter(|member| self.elections.shut_down(member, now)).count();
-        Outcome::Done(match told {
-            0 => "no mastership to give up".to_owned(),
-            told => format!("priority 0 from {}", counted(told, "virtual router")),
-        })
-    }
-
-    fn announce_first(&mut self, group: &str) -> Outcome {
-        let began = Instant::now();
-        self.announcements.retain(|announcement| announcement.group != group);
-        self.announcements.push(Announcement { group: group.to_owned(), began, repeated: 0 });
-        let (sent, failures) = self.announce(group);
-        if failures.is_empty() {
-            Outcome::Done(counted(sent, "announcement"))
-        } else {
-            Outcome::Pending(format!("{}; {}", counted(sent, "announcement"), failures.join("; ")))
-        }
-    }
-
-    fn announce(&mut self, group: &str) -> (usize, Vec<String>) {
-        let mut sent = 0;
-        let mut failures = Vec::new();
-        for address in self.addresses.get(group).into_iter().flatten() {
-            let link =
-                self.interfaces.get(&address.interface).and_then(|state| state.link.as_ref());
-            let result = match link {
-                Some(link) => self.elections.announce(link, address.address.addr()),
-                None => Err(anyhow::anyhow!("{} does not exist", address.interface)),
-            };
-            match result {
-                Ok(()) => sent += 1,
-                Err(error) => failures.push(format!("{}: {error:#}", address.address.addr())),
-            }
-        }
-        (sent, failures)
-    }
-
-    fn repeat_announcements(&mut self, now: Instant) {
-        let due: Vec<String> = self
-            .announcements
-            .iter_mut()
-            .filter(|announcement| announcement.due().is_some_and(|due| due <= now))
-            .map(|announcement| {
-                announcement.repeated += 1;
-                announcement.group.clone()
-            })
-            .collect();
-        for group in due {
-            let (_, failures) = self.announce(&group);
-            for failure in failures {
-                warn!(group, failure, "announcement not sent");
-            }
-        }
-        self.announcements.retain(|announcement| announcement.due().is_some());
     }
 }
 
-impl Announcement {
-    fn due(&self) -> Option<Instant> {
-        ANNOUNCE_AGAIN.get(self.repeated).map(|after| self.began + *after)
+fn narrate(group: &str, from: State, to: State, reason: &str) {
+    let (from, is_fault, to) = (from.as_str(), to == State::Fault, to.as_str());
+    if is_fault {
+        warn!(group, from, to, reason, "state changed");
+    } else {
+        info!(group, from, to, reason, "state changed");
     }
 }
 
-/// Whether a link is there that was not, or is another than before.
-fn is_new_to_neighbours(before: Option<&LinkState>, after: Option<&LinkState>) -> bool {
-    let place = |link: &LinkState| (link.index, link.mac, link.up && link.carrier);
-    after.is_some_and(|after| after.up && after.carrier)
-        && before.is_some()
-        && before.map(place) != after.map(place)
-}
-
-fn counted(count: usize, what: &str) -> String {
-    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
-}
-
-async fn sleep_until(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
-        None => std::future::pending().await,
+/// Sets the alarm, unless it is set so already.
+fn set(sleep: std::pin::Pin<&mut Sleep>, deadline: Option<Instant>) {
+    if let Some(deadline) = deadline.map(tokio::time::Instant::from_std)
+        && sleep.deadline() != deadline
+    {
+        sleep.reset(deadline);
     }
 }

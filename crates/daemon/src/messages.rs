@@ -68,8 +68,8 @@ pub(crate) enum CoreEvent {
         /// Exit status, signal or time-out, for people.
         result: Result<String, String>,
     },
-    /// Groups and virtual routers, for `status`.
-    Status(oneshot::Sender<(Vec<status::Group>, Vec<status::VirtualRouter>)>),
+    /// Groups, virtual routers and punctuality, for `status`.
+    Status(oneshot::Sender<status::Core>),
     /// The last transitions, oldest first, for `journal`.
     Journal(oneshot::Sender<Vec<status::Transition>>),
     /// Hand over and end.

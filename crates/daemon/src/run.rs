@@ -12,6 +12,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
+use lockstep_kernel::scheduling::{lock_memory, set_real_time};
 use nix::unistd::Uid;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
@@ -72,9 +73,10 @@ pub(crate) fn run(config: &Path, socket: &Path) -> anyhow::Result<()> {
     };
     let (ended_sender, ended) = oneshot::channel();
     let core = Core::new(&config, actors);
+    let scheduling = config.scheduling.clone();
     let core = thread::Builder::new()
         .name("core".to_owned())
-        .spawn(move || drop(ended_sender.send(run_core(core, core_inbox))))
+        .spawn(move || drop(ended_sender.send(run_core(core, core_inbox, &scheduling))))
         .context("cannot start the core thread")?;
 
     let result = wait_for_signals(&core_sender, ended, &threads);
@@ -94,12 +96,27 @@ pub(crate) fn run(config: &Path, socket: &Path) -> anyhow::Result<()> {
     result
 }
 
-fn run_core(core: Core, inbox: mpsc::Receiver<CoreEvent>) -> anyhow::Result<()> {
+fn run_core(
+    core: Core,
+    inbox: mpsc::Receiver<CoreEvent>,
+    scheduling: &lockstep_config::Scheduling,
+) -> anyhow::Result<()> {
+    schedule(scheduling);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("cannot start the core thread")?;
     runtime.block_on(core.run(inbox))
+}
+
+/// A container without these privileges is better served by a router that may be late than by none:
+/// what is missing is said, and `status` shows how late it is.
+fn schedule(scheduling: &lockstep_config::Scheduling) {
+    let real_time = scheduling.real_time.map(set_real_time);
+    let memory = scheduling.lock_memory.then(lock_memory);
+    for error in real_time.into_iter().chain(memory).filter_map(Result::err) {
+        warn!(cause = %error.source, "{error}: advertisements may be late under load");
+    }
 }
 
 fn wait_for_signals(
@@ -163,9 +180,11 @@ fn tell_systemd(state: sd_notify::NotifyState<'_>) {
 /// The interfaces that elections run on, that virtual addresses live on, and that are tracked.
 fn interfaces(config: &lockstep_config::Config) -> BTreeSet<String> {
     let elections = config.virtual_routers.iter().map(|router| router.interface.clone());
+    let virtual_links =
+        config.virtual_routers.iter().filter_map(|router| router.virtual_link.clone());
     let addresses = config.declared.addresses.iter().map(|address| address.interface.clone());
     let tracked = tracking::interfaces(&config.failover);
-    elections.chain(addresses).chain(tracked).collect()
+    elections.chain(virtual_links).chain(addresses).chain(tracked).collect()
 }
 
 /// The addresses, routes and links of a network namespace have one owner. An abstract socket belongs

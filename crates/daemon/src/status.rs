@@ -25,10 +25,40 @@ pub(crate) struct Status {
     pub checks: Vec<Check>,
     /// Hooks: the last one of each group, the one that runs, those that wait.
     pub hooks: Vec<Hook>,
+    /// How punctual the thread is that advertises; `None` when it did not answer.
+    #[serde(default)]
+    pub scheduling: Option<Scheduling>,
     /// The parts of the daemon that did not answer in time, so that what they know is missing
     /// above: `core`, `network`, `replicator`.
     #[serde(default)]
     pub no_answer: Vec<String>,
+}
+
+/// What the core thread knows.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Core {
+    /// Failover groups.
+    pub groups: Vec<Group>,
+    /// Virtual routers.
+    pub virtual_routers: Vec<VirtualRouter>,
+    /// How punctual it is.
+    pub scheduling: Scheduling,
+}
+
+/// How punctual the thread is that advertises.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct Scheduling {
+    /// Microseconds that a timer of an election was served late at most, since the start.
+    pub worst_late_us: u64,
+    /// The same in the last minute.
+    pub worst_late_last_minute_us: u64,
+    /// The shortest advertisement interval of all virtual routers, to compare these with.
+    pub shortest_interval_us: Option<u64>,
+    /// How often a master was not scheduled for so long that another may have taken over.
+    pub overslept: u64,
+    /// Advertisements for our VRIDs that were lost because they were not read in time.
+    pub receive_drops: u64,
 }
 
 /// A failover group.
@@ -71,6 +101,22 @@ pub(crate) struct VirtualRouter {
     pub effective_priority: u8,
     /// The master's primary address, our own when it is us.
     pub master_address: Option<String>,
+    /// Milliseconds between the advertisements of the master, as a backup has learned it.
+    #[serde(default)]
+    pub master_interval_ms: Option<u64>,
+    /// Why it became master the last time: `not-master` (it never did), `priority`, `preempted`,
+    /// `no-response` (RFC 8347).
+    #[serde(default)]
+    pub new_master_reason: Option<String>,
+    /// What has last mattered to its state (RFC 8347, without the prefix `vrrp-event-`).
+    #[serde(default)]
+    pub last_event: Option<String>,
+    /// How long it does not elect itself because of the start-up limit, and why.
+    #[serde(default)]
+    pub waiting: Option<String>,
+    /// Why it does not take over although nobody that it understands is master.
+    #[serde(default)]
+    pub withheld: Option<String>,
     /// Counters by name (RFC 8347 words, kebab-case).
     pub statistics: std::collections::BTreeMap<String, u64>,
     /// What was heard for our VRID and not understood: one sentence each, newest last.

@@ -8,7 +8,7 @@ use super::output::{Cell, Page, Style, Table, print_json};
 use super::{Ask, replication, routes};
 use crate::control::client::Client;
 use crate::control::protocol::Request;
-use crate::status::{Check, Group, Hook, Status, VirtualRouter};
+use crate::status::{Check, Group, Hook, Scheduling, Status, VirtualRouter};
 
 pub(super) fn show(name: Option<&str>, ask: &Ask) -> anyhow::Result<()> {
     let mut client = Client::connect(&ask.socket.socket)?;
@@ -67,6 +67,9 @@ fn describe(page: &mut Page, status: &Status, now: SystemTime) {
             format!("from the {thread} thread; what it knows is missing here").into(),
         ]);
     }
+    if let Some(scheduling) = &status.scheduling {
+        punctuality(page, scheduling);
+    }
     groups(page, &status.groups, now);
     virtual_routers(page, &status.virtual_routers);
     if let Some(replication) = &status.replication {
@@ -94,6 +97,29 @@ fn describe_more(page: &mut Page, status: &Status) {
         for line in &hook.output {
             page.line(&format!("  {line}"));
         }
+    }
+}
+
+/// Says nothing while all is well. Another router gives a master up after three intervals.
+fn punctuality(page: &mut Page, scheduling: &Scheduling) {
+    let late = scheduling.worst_late_last_minute_us;
+    let interval = scheduling.shortest_interval_us.unwrap_or(u64::MAX);
+    let mut say = |text: String| page.words(&[Cell::styled("late", Style::Bad), text.into()]);
+    if late >= interval {
+        let (late, interval) = (late / 1000, interval / 1000);
+        say(format!(
+            "advertisements were up to {late} ms late in the last minute, the shortest interval is {interval} ms"
+        ));
+    }
+    if scheduling.overslept > 0 {
+        let count = scheduling.overslept;
+        say(format!(
+            "not scheduled for so long that another router may have taken over: {count} times"
+        ));
+    }
+    if scheduling.receive_drops > 0 {
+        let count = scheduling.receive_drops;
+        say(format!("{count} advertisements were lost because they were not read in time"));
     }
 }
 
@@ -159,6 +185,18 @@ fn virtual_routers(page: &mut Page, routers: &[VirtualRouter]) {
                 Cell::styled("counted", Style::Notable),
                 format!("on {} for {}: {}", router.interface, router.name, errors.join(", "))
                     .into(),
+            ]);
+        }
+        if let Some(waiting) = &router.waiting {
+            page.words(&[
+                Cell::styled("waiting", Style::Notable),
+                format!("on {} for {}: {waiting}", router.interface, router.name).into(),
+            ]);
+        }
+        if let Some(withheld) = &router.withheld {
+            page.words(&[
+                Cell::styled("withheld", Style::Bad),
+                format!("on {} for {}: {withheld}", router.interface, router.name).into(),
             ]);
         }
         for rejected in &router.rejected {

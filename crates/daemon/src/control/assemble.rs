@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use crate::checks;
 use crate::messages::{CoreEvent, NetworkRequest, ReplicatorRequest};
-use crate::status::{Hook, Network, Replication, Status, Transition};
+use crate::status::{self, Hook, Network, Replication, Status, Transition};
 
 /// How long a thread may take to answer.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
@@ -44,7 +44,8 @@ impl Sources {
         note("core", core.is_none());
         note("network", network.is_none());
         note("replicator", self.replicator.is_some() && replication.is_none());
-        let (groups, virtual_routers) = core.unwrap_or_default();
+        let scheduling = core.as_ref().map(|core| core.scheduling.clone());
+        let status::Core { groups, virtual_routers, .. } = core.unwrap_or_default();
         let network = network.unwrap_or_default();
         Status {
             router: self.router.clone(),
@@ -55,6 +56,7 @@ impl Sources {
             network,
             checks: self.checks.iter().map(|check| check.borrow().clone()).collect(),
             hooks: self.hooks.borrow().clone(),
+            scheduling,
             no_answer,
         }
     }

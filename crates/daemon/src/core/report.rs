@@ -14,7 +14,8 @@ fn date(moment: Instant) -> String {
 }
 
 impl Core {
-    pub(super) fn status(&self) -> (Vec<status::Group>, Vec<status::VirtualRouter>) {
+    pub(super) fn status(&self) -> status::Core {
+        let now = Instant::now();
         let groups = self.failover.groups().iter().map(|group| status::Group {
             name: group.name().to_owned(),
             state: group.state().as_str().to_owned(),
@@ -22,7 +23,17 @@ impl Core {
             reason: group.reason(),
             step: group.step().map(|step| step.as_str().to_owned()),
         });
-        (groups.collect(), self.elections.status(Instant::now()))
+        status::Core {
+            groups: groups.collect(),
+            virtual_routers: self.elections.status(now),
+            scheduling: status::Scheduling {
+                worst_late_us: microseconds(self.lateness.worst()),
+                worst_late_last_minute_us: microseconds(self.lateness.last_minute(now)),
+                shortest_interval_us: self.elections.shortest_interval().map(microseconds),
+                overslept: self.elections.overslept(),
+                receive_drops: self.elections.missed(),
+            },
+        }
     }
 
     pub(super) fn journal(&self) -> Vec<status::Transition> {

@@ -17,6 +17,11 @@ fn status() -> Status {
         priority: 100,
         effective_priority: 100,
         master_address: Some("10.1.1.3".to_owned()),
+        master_interval_ms: Some(1000),
+        new_master_reason: None,
+        last_event: None,
+        waiting: None,
+        withheld: None,
         statistics: [
             ("adverts-rcvd".to_owned(), 12),
             ("authentication-failures".to_owned(), u64::from(name == "inside")),
@@ -59,6 +64,7 @@ fn status() -> Status {
             took_ms: Some(1_204),
             output: vec!["no such service".to_owned()],
         }],
+        scheduling: None,
         no_answer: vec!["replicator".to_owned()],
     }
 }
