@@ -194,6 +194,22 @@ impl Side {
         })
     }
 
+    /// Lets an interface send next to nothing, and queue some fifty advertisements; says so and
+    /// returns false where there is no `tc`.
+    pub(crate) fn throttle(&self, name: &str) -> bool {
+        let line = format!("qdisc add dev {name} root tbf rate 8bit burst 1600 limit 3000");
+        self.run(|| match Command::new("tc").args(line.split(' ')).status() {
+            Ok(status) => {
+                assert!(status.success(), "tc takes the queue");
+                true
+            }
+            Err(error) => {
+                eprintln!("skipped: no tc here: {error}");
+                false
+            }
+        })
+    }
+
     /// How many flows the kernel tracks.
     pub(crate) fn tracked_flows(&self) -> u32 {
         let path = "/proc/sys/net/netfilter/nf_conntrack_count";

@@ -4,8 +4,8 @@ use lockstep_vrrp::{
     Advertisement, Datagram, Family, Packet, gratuitous_arp, judge, neighbour_advertisement,
 };
 
-use crate::cable::{A, A6, ETHERNET_HEADER, with_cable};
-use crate::made::{advertise, advertise_often, password, version_3_over_ipv6};
+use crate::cable::{A, A6, B, ETHERNET_HEADER, with_cable};
+use crate::made::{advertise, advertise_often, password, to_peer, version_3_over_ipv6};
 
 #[test]
 fn an_advertisement_over_ipv4_arrives_byte_for_byte() {
@@ -145,6 +145,32 @@ fn each_packet_that_cannot_be_sent_is_told_and_the_others_leave() {
         assert_eq!(failures[1].error.kind(), std::io::ErrorKind::InvalidInput);
         assert_eq!(failures[2].error.raw_os_error(), Some(libc::EMSGSIZE));
         assert_eq!(ears.collect(97).await.len(), 97);
+    });
+}
+
+#[test]
+fn a_full_queue_of_the_interface_is_told_for_each_packet_it_refuses() {
+    with_cable(async |cable| {
+        let mut sender = cable.a.sender("va");
+        let packets = advertise_often(&password(), A, 200);
+        let mut ears = cable.b.receiver("vb", Family::Ipv4, &[51]);
+        ears.link_is_up(&mut sender, &packets[0]).await;
+        // The peer's link address is known before the queue is full.
+        let mut unicast = cable.a.unicast(None, Family::Ipv4);
+        let to_b: Vec<_> = packets.iter().map(|packet| to_peer(B, packet.clone())).collect();
+        ears.until_heard(|| drop(unicast.send(&to_b[..1]))).await;
+        if !cable.a.throttle("va") {
+            return;
+        }
+        let failures = sender.send(&packets);
+        assert!(!failures.is_empty() && failures.len() < packets.len());
+        let queue_full = Some(libc::ENOBUFS);
+        assert!(failures.iter().all(|failure| failure.error.raw_os_error() == queue_full));
+        assert_eq!(failures.last().unwrap().position, packets.len() - 1);
+
+        let failures = unicast.send(&to_b);
+        assert!(!failures.is_empty());
+        assert!(failures.iter().all(|failure| failure.error.raw_os_error() == queue_full));
     });
 }
 
