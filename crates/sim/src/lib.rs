@@ -6,6 +6,7 @@
 //! hold (see [`World::step`]). The same seed gives the same run.
 
 mod agenda;
+mod elections;
 mod faults;
 mod invariants;
 mod kernel;
@@ -13,6 +14,7 @@ mod lan;
 mod router;
 mod world;
 
+pub use elections::{Elections, ElectionsOutcome, Loss, Setting, Times};
 pub use faults::Weather;
 pub use invariants::Violation;
 pub use world::{Outcome, World};
