@@ -11,7 +11,6 @@
 //! [`lockstep_vrrp::Datagram::vrid`]. All belong to the network namespace of the thread that opens
 //! them. None of them waits.
 
-mod advertisement;
 mod announcer;
 mod batch;
 mod failure;
@@ -26,7 +25,6 @@ use std::io;
 use nix::sys::socket::{setsockopt, sockopt};
 use socket2::Socket;
 
-pub use advertisement::AdvertisementSocket;
 pub use announcer::Announcer;
 pub use batch::Batch;
 pub use failure::Failure;
