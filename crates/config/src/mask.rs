@@ -5,18 +5,33 @@
 
 use std::ops::Range;
 
-/// `source` with every secret replaced by `*`, byte by byte, so that spans stay valid.
+/// `source` with every character of a secret replaced by one of the same length, `*` for most, so
+/// that spans and columns stay valid.
 pub(crate) fn mask_secrets(source: &str) -> String {
-    let mut masked = source.as_bytes().to_vec();
-    for secret in secrets(source) {
-        for byte in &mut masked[secret] {
-            if *byte != b'\n' && *byte != b'\r' {
-                *byte = b'*';
-            }
+    let mut secrets = secrets(source);
+    secrets.sort_by_key(|secret| secret.start);
+    let mut masked = String::with_capacity(source.len());
+    for secret in secrets {
+        // One that begins inside another is hidden from where that ends.
+        let start = secret.start.max(masked.len());
+        if start >= secret.end {
+            continue;
         }
+        masked.push_str(&source[masked.len()..start]);
+        masked.extend(source[start..secret.end].chars().map(masked_character));
     }
-    // The ranges begin and end at characters, so the text is UTF-8 still.
-    String::from_utf8(masked).unwrap_or_default()
+    masked.push_str(&source[masked.len()..]);
+    masked
+}
+
+fn masked_character(character: char) -> char {
+    match character.len_utf8() {
+        _ if matches!(character, '\n' | '\r') => character,
+        1 => '*',
+        2 => '\u{b7}',
+        3 => '\u{2217}',
+        _ => '\u{1f7b1}',
+    }
 }
 
 /// A word of TOML, as far as hiding needs to know it.
@@ -149,7 +164,8 @@ fn is_suspect(text: &str) -> bool {
         return false;
     }
     // A key spelled with escapes is not decoded here.
-    ["pass", "secret", "psk", "\\u", "\\x"].iter().any(|word| lower.contains(word))
+    lower == "key"
+        || ["pass", "secret", "psk", "\\u", "\\x"].iter().any(|word| lower.contains(word))
         || close_to(&lower, "password", 3)
 }
 
@@ -280,6 +296,6 @@ mod tests {
             mask_secrets("authentication = { password = \"abc\", type = \"pass\" }\nvrid = 51\n");
         assert_eq!(masked, "authentication = { password = *****, type = \"pass\" }\nvrid = 51\n");
         let masked = mask_secrets("[a.authentication]\npassword = \"ä\"\n[b]\nvrid = 51\n");
-        assert_eq!(masked, "[a.authentication]\npassword = ****\n[b]\nvrid = 51\n");
+        assert_eq!(masked, "[a.authentication]\npassword = *·*\n[b]\nvrid = 51\n");
     }
 }

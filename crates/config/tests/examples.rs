@@ -42,8 +42,9 @@ fn every_example_is_accepted_without_a_warning() {
 #[test]
 fn every_example_stands_beside_the_files_it_replaces() {
     for folder in folders() {
-        for replaced in ["keepalived.conf", "conntrackd.conf"] {
-            assert!(folder.join(replaced).is_file(), "{} has no {replaced}", folder.display());
-        }
+        let has = |replaced: &str| folder.join(replaced).is_file();
+        assert!(has("keepalived.conf"), "{} has no keepalived.conf", folder.display());
+        let replicated = read(&folder.join("lockstep.toml")).config.replication.is_some();
+        assert_eq!(has("conntrackd.conf"), replicated, "conntrackd.conf of {}", folder.display());
     }
 }

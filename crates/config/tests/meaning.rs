@@ -3,9 +3,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use lockstep_config::{Checked, Config, Secret, Surroundings, parse};
-use lockstep_routes::{Condition, Fwmark, TableId, When};
-use lockstep_vrrp::{Authentication, Family, Password, Priority, Version};
+use lockstep_config::{Announce, Checked, Config, Scheduling, Secret, Surroundings, parse};
+use lockstep_failover::{Process, Subject, Track};
+use lockstep_routes::{Condition, Fwmark, TableId, VirtualLink, When};
+use lockstep_vrrp::{
+    Authentication, ChecksumDialect, Family, KeyId, Password, Priority, TrailerKey, TrailerMode,
+    Transport, Version, WhenMisunderstood,
+};
 
 const LAN: &str = "[vrrp.lan]\ninterface = \"eth0\"\nvrid = 1\naddresses = [\"10.1.1.1/24\"]\n";
 
@@ -33,7 +37,128 @@ fn a_virtual_router_needs_an_interface_a_vrid_and_an_address_only() {
     assert!(router.vrrp.preempt);
     assert_eq!(router.vrrp.advertisement_interval, Duration::from_secs(1));
     assert_eq!(router.vrrp.authentication, Authentication::None);
+    assert_eq!(router.vrrp.preempt_delay, Duration::ZERO);
+    assert_eq!(router.vrrp.startup_limit, Duration::from_secs(2));
+    assert_eq!(router.vrrp.misunderstood, WhenMisunderstood::TakeOver);
+    assert_eq!(router.vrrp.checksum, ChecksumDialect::PseudoHeader);
+    assert_eq!(router.vrrp.transport, Transport::Multicast);
+    assert_eq!(router.vrrp.trailer, None);
+    assert_eq!((router.source, &router.virtual_link, router.accept), (None, &None, true));
+    assert_eq!(router.announce, Announce::default());
+    assert_eq!(config.scheduling, Scheduling::default());
     assert_eq!(config.replication, None);
+}
+
+#[test]
+fn every_setting_of_the_engine_reaches_it() {
+    let config = read(&format!(
+        "{LAN}preempt-delay = \"90s\"\nstartup-limit = \"0s\"\nwhen-misunderstood = \"stay-backup\"\n\
+         checksum = \"rfc9568\"\naccept = false\nsource = \"10.1.1.2\"\n\
+         unicast = {{ peers = [\"10.1.1.3\", \"10.9.9.9\"], ttl = 64, minimum-ttl = 60 }}\n\
+         announce = {{ after = [\"0s\", \"2s\"], refresh = \"1m\" }}\n\
+         [router]\nreal-time = 50\nlock-memory = true\n\
+         [interface.eth0]\nannouncement-interval = \"10ms\"\n"
+    ));
+    let router = &config.virtual_routers[0];
+    assert_eq!(router.vrrp.preempt_delay, Duration::from_secs(90));
+    assert_eq!(router.vrrp.startup_limit, Duration::ZERO);
+    assert_eq!(router.vrrp.misunderstood, WhenMisunderstood::StayBackup);
+    assert_eq!(router.vrrp.checksum, ChecksumDialect::MessageAlone);
+    let peers = ["10.1.1.3", "10.9.9.9"].map(|peer| peer.parse().unwrap()).to_vec();
+    assert_eq!(router.vrrp.transport, Transport::Unicast { peers, ttl: 64, minimum_ttl: 60 });
+    assert_eq!((router.accept, router.source), (false, Some("10.1.1.2".parse().unwrap())));
+    let after = [0, 2].map(Duration::from_secs).to_vec();
+    let refresh = Some(Duration::from_mins(1));
+    assert_eq!(router.announce, Announce { after, refresh });
+    assert_eq!(config.scheduling, Scheduling { real_time: Some(50), lock_memory: true });
+    assert_eq!(config.announcement_intervals["eth0"], Duration::from_millis(10));
+    assert_eq!(config.declared.links, [], "pacing an interface takes no charge of it");
+}
+
+#[test]
+fn a_virtual_mac_gives_the_addresses_an_interface_of_their_own() {
+    let config = read(
+        "[vrrp.lan]\ninterface = \"eth0\"\nvrid = 51\nvirtual-mac = true\n\
+         addresses = [\"10.1.1.1/24\", { address = \"10.2.2.2/32\", interface = \"lo\" }]\n\
+         [vrrp.lan6]\ninterface = \"eth0\"\nvrid = 51\nvirtual-mac = \"six\"\naddresses = [\"fe80::1/64\"]\n\
+         [vrrp.real]\ninterface = \"eth1\"\nvrid = 1\nvirtual-mac = false\naddresses = [\"10.1.2.1/24\"]\n",
+    );
+    let link = |name: &str, mac| VirtualLink { name: name.into(), parent: "eth0".into(), mac };
+    let expected = [link("eth0v51v4", [0, 0, 0x5e, 0, 1, 51]), link("six", [0, 0, 0x5e, 0, 2, 51])];
+    assert_eq!(config.declared.virtual_links, expected);
+    let links: Vec<_> =
+        config.virtual_routers.iter().map(|router| router.virtual_link.as_deref()).collect();
+    assert_eq!(links, [Some("eth0v51v4"), Some("six"), None]);
+    assert!(config.virtual_routers.iter().all(|router| router.interface.starts_with("eth")));
+    let homes: Vec<_> =
+        config.declared.addresses.iter().map(|address| address.interface.as_str()).collect();
+    assert_eq!(homes, ["eth0v51v4", "lo", "six", "eth1"]);
+}
+
+#[test]
+fn what_is_tracked_belongs_to_its_virtual_router_or_to_the_whole_group() {
+    let config = read(&format!(
+        "{LAN}priority = 150\nchecks = [\"alive\"]\n\
+         track = [{{ check = \"dns\", weight = -30 }}, {{ interface = \"eth2\", weight = 20 }}, {{ interface = \"eth3\" }}]\n\
+         [group.g]\nvirtual-routers = [\"lan\"]\n\
+         track = [{{ file = \"/run/drain\", weight = -1 }}, {{ process = \"named\", quorum = 2, delay = \"5s\", weight = -40 }}]\n\
+         [check.alive]\ncommand = [\"/bin/true\"]\n[check.dns]\ncommand = [\"/bin/true\"]\nuser = \"nobody\"\n"
+    ));
+    let group = &config.failover.groups[0];
+    assert_eq!(group.checks, ["alive"], "a check that weighs is no fault");
+    let interface = |name: &str| Subject::Interface(name.to_owned());
+    let weighing = |subject, weight| Track { subject, weight: Some(weight) };
+    let lan = &group.virtual_routers[0];
+    assert_eq!(lan.priority, 150);
+    let expected = [
+        weighing(Subject::Check("dns".to_owned()), -30),
+        weighing(interface("eth2"), 20),
+        Track::unfit(interface("eth3")),
+    ];
+    assert_eq!(lan.track, expected);
+    let delay = Duration::from_secs(5);
+    let named = Process { program: "named".to_owned(), quorum: 2, delay };
+    let expected = [
+        weighing(Subject::File(PathBuf::from("/run/drain")), -1),
+        weighing(Subject::Process(named), -40),
+    ];
+    assert_eq!(group.track, expected);
+    let users: Vec<_> = config.failover.checks.iter().map(|check| check.user.as_deref()).collect();
+    assert_eq!(users, [None, Some("nobody")]);
+}
+
+#[test]
+fn a_signature_has_a_key_and_may_accept_others() {
+    let key = "0123456789abcdef0123456789abcdef";
+    let hexadecimal = "00".repeat(31) + "fF";
+    let mut surroundings = Surroundings::default();
+    surroundings.files.insert(PathBuf::from("/etc/next"), Ok(Secret::new(format!("{key}\n"))));
+    let text = format!(
+        "{LAN}[vrrp.lan.authentication]\ntype = \"hmac\"\nkey-id = 7\nkey = \"hex:{hexadecimal}\"\nmode = \"permissive\"\n\
+         window = \"5m\"\nother-keys = [{{ key-id = 8, key-file = \"/etc/next\" }}]\n"
+    );
+    let config = checked(&text, &surroundings).config;
+    let trailer = config.virtual_routers[0].vrrp.trailer.clone().unwrap();
+    let mut bytes = [0; 32];
+    bytes[31] = 0xff;
+    assert_eq!(trailer.key_id, KeyId::new(7).unwrap());
+    assert_eq!(trailer.key, TrailerKey::new(&bytes).unwrap());
+    assert_eq!(
+        trailer.other_keys[&KeyId::new(8).unwrap()],
+        TrailerKey::new(key.as_bytes()).unwrap()
+    );
+    assert_eq!(trailer.mode, TrailerMode::Permissive);
+    assert_eq!(trailer.freshness, Some(Duration::from_mins(5)));
+    assert!(!format!("{config:?}").contains(key));
+}
+
+#[test]
+fn an_authentication_header_is_keyed_by_the_password() {
+    let text = format!(
+        "{LAN}version = 2\nauthentication = {{ type = \"ah\", password = \"9YasrrhZ\" }}\n"
+    );
+    let expected = Authentication::Header(Password::new("9YasrrhZ").unwrap());
+    assert_eq!(read(&text).virtual_routers[0].vrrp.authentication, expected);
 }
 
 #[test]
