@@ -130,7 +130,7 @@ fn a_virtual_link_has_no_address_of_its_own() {
         }
         let eth0 = actual.link("eth0").unwrap().index;
         let macvlan = actual.link("vrrp.51").unwrap().macvlan.unwrap();
-        assert!(macvlan.private && macvlan.parent == eth0);
+        assert!(macvlan.bridge && macvlan.parent == eth0);
         assert_eq!(sysctl::read("net/ipv6/conf/vrrp.51/disable_ipv6").unwrap(), "1");
     });
 }

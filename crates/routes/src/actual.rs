@@ -49,8 +49,8 @@ pub struct ActualLink {
 pub struct Macvlan {
     /// The index of the link below.
     pub parent: u32,
-    /// Whether it is in private mode.
-    pub private: bool,
+    /// Whether it is in bridge mode.
+    pub bridge: bool,
 }
 
 /// An address on a link.

@@ -219,7 +219,7 @@ pub struct Declared {
     pub virtual_links: Vec<VirtualLink>,
 }
 
-/// An interface that carries a virtual router's MAC address (RFC 9568 §7.3): a macvlan in private
+/// An interface that carries a virtual router's MAC address (RFC 9568 §7.3): a macvlan in bridge
 /// mode on top of another, there for as long as the daemon runs.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct VirtualLink {

@@ -22,7 +22,7 @@ impl VirtualLink {
     /// Whether a link is the declared one, whoever made it.
     fn is(&self, there: &ActualLink, parent: u32) -> bool {
         there.mac == self.mac
-            && there.macvlan.is_some_and(|macvlan| macvlan.private && macvlan.parent == parent)
+            && there.macvlan.is_some_and(|macvlan| macvlan.bridge && macvlan.parent == parent)
     }
 }
 

@@ -45,7 +45,7 @@ fn link(index: u32, name: &str, up: bool) -> ActualLink {
 fn macvlan(index: u32, name: &str, up: bool) -> ActualLink {
     ActualLink {
         mac: MAC,
-        macvlan: Some(Macvlan { parent: 1, private: true }),
+        macvlan: Some(Macvlan { parent: 1, bridge: true }),
         alias: VIRTUAL_LINK_MARK.to_owned(),
         ..link(index, name, up)
     }
@@ -108,7 +108,7 @@ fn one_that_an_earlier_run_left_is_used_again() {
 fn ours_with_another_address_or_parent_is_replaced_before_it_is_raised() {
     let other_mac = ActualLink { mac: [4; 6], ..macvlan(3, "vrrp.51", true) };
     let elsewhere = ActualLink {
-        macvlan: Some(Macvlan { parent: 9, private: true }),
+        macvlan: Some(Macvlan { parent: 9, bridge: true }),
         ..macvlan(3, "vrrp.51", true)
     };
     for there in [other_mac, elsewhere] {

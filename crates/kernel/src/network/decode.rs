@@ -32,7 +32,7 @@ const IFLA_IFALIAS: u16 = 20;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
 const IFLA_MACVLAN_MODE: u16 = 1;
-const MACVLAN_MODE_PRIVATE: u32 = 1;
+const MACVLAN_MODE_BRIDGE: u32 = 4;
 
 /// Only the attributes that are needed: the many others must not be able to spoil a link.
 pub(super) fn link(kind: u16, payload: &[u8]) -> Option<ActualLink> {
@@ -47,7 +47,7 @@ pub(super) fn link(kind: u16, payload: &[u8]) -> Option<ActualLink> {
         macvlan: None,
         alias: String::new(),
     };
-    let (mut parent, mut private) = (0, None);
+    let (mut parent, mut bridge) = (0, None);
     for attribute in NlasIterator::new(payload.get(LINK_HEADER..)?).map_while(Result::ok) {
         let value = attribute.value();
         match attribute.kind() {
@@ -57,17 +57,17 @@ pub(super) fn link(kind: u16, payload: &[u8]) -> Option<ActualLink> {
             }
             IFLA_MTU => link.mtu = number(value),
             IFLA_LINK => parent = number(value),
-            IFLA_LINKINFO => private = private_macvlan(value),
+            IFLA_LINKINFO => bridge = bridge_macvlan(value),
             IFLA_IFALIAS => link.alias = text(value),
             _ => {}
         }
     }
-    link.macvlan = private.map(|private| Macvlan { parent, private });
+    link.macvlan = bridge.map(|bridge| Macvlan { parent, bridge });
     (!link.name.is_empty()).then_some(link)
 }
 
-/// Whether a macvlan is in private mode; `None` for another kind of link.
-fn private_macvlan(information: &[u8]) -> Option<bool> {
+/// Whether a macvlan is in bridge mode; `None` for another kind of link.
+fn bridge_macvlan(information: &[u8]) -> Option<bool> {
     let mut is_macvlan = false;
     let mut mode = 0;
     for attribute in NlasIterator::new(information).map_while(Result::ok) {
@@ -82,7 +82,7 @@ fn private_macvlan(information: &[u8]) -> Option<bool> {
             _ => {}
         }
     }
-    is_macvlan.then_some(mode == MACVLAN_MODE_PRIVATE)
+    is_macvlan.then_some(mode == MACVLAN_MODE_BRIDGE)
 }
 
 fn text(value: &[u8]) -> String {

@@ -1,4 +1,4 @@
-//! Links with a virtual MAC address: a macvlan in private mode, and the settings without which the
+//! Links with a virtual MAC address: a macvlan in bridge mode, and the settings without which the
 //! interface below would answer for its addresses, or it for those of the interface below.
 //!
 //! What the interface below had before is written into the alias of the macvlan, so that a later
@@ -22,10 +22,13 @@ use crate::sysctl;
 /// interface's own MAC address, and the neighbour would learn that one.
 const BELOW: [(&str, u8); 2] = [("arp_ignore", 1), ("arp_announce", 2)];
 
-/// Makes the link.
+/// Makes the link. In bridge mode, because the other routers send with the same MAC address: of a
+/// private macvlan the kernel takes a multicast that comes in with its own address for one of its
+/// own, and gives it to nobody else, so that the interface below, where this router listens, would
+/// never hear another master.
 pub(super) fn creation(link: &VirtualLink, parent: u32) -> (RouteNetlinkMessage, u16) {
     let message =
-        LinkMacVlan::new(&link.name, parent, MacVlanMode::Private).address(link.mac.to_vec());
+        LinkMacVlan::new(&link.name, parent, MacVlanMode::Bridge).address(link.mac.to_vec());
     (RouteNetlinkMessage::NewLink(message.build()), NLM_F_CREATE | NLM_F_EXCL)
 }
 

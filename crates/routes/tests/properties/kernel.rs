@@ -58,7 +58,7 @@ impl Kernel {
                     carrier: false,
                     mtu: 1500,
                     mac: link.mac,
-                    macvlan: Some(Macvlan { parent: *parent, private: true }),
+                    macvlan: Some(Macvlan { parent: *parent, bridge: true }),
                     alias: VIRTUAL_LINK_MARK.to_owned(),
                 });
             }
