@@ -1,0 +1,10 @@
+//! What the fuzz targets do with their input.
+//!
+//! It stands apart from libFuzzer, so that an ordinary test can put the recorded inputs through it
+//! with a stable compiler (`crates/vrrp/tests/corpus.rs` takes these files in). A promise that is
+//! broken panics.
+
+pub mod datagram;
+pub mod input;
+pub mod machine;
+pub mod settings;
