@@ -55,6 +55,8 @@ pub struct VirtualRouter {
     unheard_since: Option<Instant>,
     /// Since when only masters of lower priority are heard in Backup.
     lower_since: Option<Instant>,
+    /// How many timers in a row were served so late that the router listened instead.
+    listened: u8,
     /// Whether [`Action::Withheld`] was said and still holds.
     withheld: bool,
     heard: Option<Heard>,
@@ -83,6 +85,7 @@ impl VirtualRouter {
             preempt_allowed: true,
             unheard_since: None,
             lower_since: None,
+            listened: 0,
             withheld: false,
             heard: None,
             statistics: Statistics::default(),
@@ -330,6 +333,7 @@ impl VirtualRouter {
             self.unheard_since = None;
         }
         self.lower_since = None;
+        self.listened = 0;
         self.withheld = false;
         self.state = state;
         vec![Action::StateChanged { from, to: state.name() }]
@@ -384,6 +388,10 @@ impl VirtualRouter {
         3 * master_adver_interval + self.skew_time_for(master_adver_interval)
     }
 }
+
+/// Most timers in a row at which a router that is late listens instead of acting: one that is
+/// always late, because the machine has too much to do, takes over and advertises all the same.
+const MOST_LISTENED: u8 = 3;
 
 /// For people: two decimals.
 fn seconds(duration: Duration) -> String {

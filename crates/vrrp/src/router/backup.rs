@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{VirtualRouter, seconds};
+use super::{MOST_LISTENED, VirtualRouter, seconds};
 use crate::advertisement::{Advertisement, Format};
 use crate::config::{Priority, WhenMisunderstood};
 use crate::event::{Action, Heard, State};
@@ -24,7 +24,8 @@ impl VirtualRouter {
         let Some(late) = now.checked_duration_since(self.election_at(master_down_at)) else {
             return Vec::new();
         };
-        if late >= master_adver_interval {
+        if late >= master_adver_interval && self.listened < MOST_LISTENED {
+            self.listened += 1;
             self.statistics.overslept += 1;
             self.set_master_down_at(now + master_adver_interval);
             return vec![Action::Overslept { late }];
@@ -60,6 +61,7 @@ impl VirtualRouter {
         let reason = self.reason_for_election(since, master_adver_interval, now);
         let master_down_at = now + self.master_down_interval_for(master_adver_interval);
         self.state = State::Backup { master_down_at, master_adver_interval, since, elected: true };
+        self.listened = 0;
         self.withheld = false;
         vec![Action::Elected { reason }]
     }
@@ -153,6 +155,7 @@ impl VirtualRouter {
         if self.replaces(advertisement.priority, now) {
             return Vec::new();
         }
+        self.listened = 0;
         self.withheld = false;
         let interval = self.interval_of(advertisement);
         self.state = State::Backup {

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
-use super::{VirtualRouter, seconds};
+use super::{MOST_LISTENED, VirtualRouter, seconds};
 use crate::advertisement::Advertisement;
 use crate::event::{Action, State};
 use crate::reason::LastEvent;
@@ -23,9 +23,10 @@ impl VirtualRouter {
         let State::Master { adver_at, .. } = self.state else { return Vec::new() };
         let late = now.saturating_duration_since(adver_at);
         let interval = self.config.advertisement_interval;
-        if late < OVERSLEPT_AFTER * interval {
+        if late < OVERSLEPT_AFTER * interval || self.listened >= MOST_LISTENED {
             return Vec::new();
         }
+        self.listened += 1;
         self.statistics.overslept += 1;
         if let State::Master { adver_at, answering, silent_for, .. } = &mut self.state {
             *adver_at = now + interval;
@@ -58,6 +59,7 @@ impl VirtualRouter {
             *adver_at = next;
             *silent_for = None;
         }
+        self.listened = 0;
         vec![self.advertise(self.priority.value())]
     }
 

@@ -127,6 +127,23 @@ fn a_master_that_oversleeps_again_listens_again() {
 }
 
 #[test]
+fn a_machine_that_is_always_late_takes_over_and_advertises_all_the_same() {
+    let begin = start_of_time();
+    let mut router = started(config(), begin);
+    let said = |router: &mut VirtualRouter| {
+        let due = router.next_deadline().unwrap();
+        told(&router.handle(Event::Timeout, due + 5 * SECOND))
+    };
+    let three = "overslept 5s";
+    assert_eq!([0; 3].map(|_| said(&mut router)), [three; 3]);
+    assert_eq!(said(&mut router), "elected");
+    drop(router.handle(Event::Claim, begin + 40 * SECOND));
+    assert_eq!([0; 3].map(|_| said(&mut router)), [three; 3]);
+    assert_eq!(said(&mut router), "send 100");
+    assert_eq!(said(&mut router), three, "and is given its time again");
+}
+
+#[test]
 fn a_router_that_has_heard_nothing_waits_for_the_start_up_limit() {
     let begin = start_of_time();
     let mut router = started(limited(), begin);
