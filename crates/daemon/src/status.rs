@@ -75,6 +75,27 @@ pub(crate) struct Group {
     pub reason: String,
     /// The step of a transition under way.
     pub step: Option<String>,
+    /// What is tracked for it and its members.
+    #[serde(default)]
+    pub tracked: Vec<Tracked>,
+}
+
+/// A tracked thing.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct Tracked {
+    /// `check`, `interface`, `file` or `process`, and its name.
+    pub object: String,
+    /// The virtual router for which it is tracked; the whole group without.
+    pub virtual_router: Option<String>,
+    /// `good`, `bad`, or `unknown` before it has been looked at.
+    pub state: String,
+    /// How it is, for people.
+    pub detail: String,
+    /// What it weighs; `None` for what the group cannot serve without.
+    pub weight: Option<i16>,
+    /// What it adds to the priority now.
+    pub effect: i32,
 }
 
 /// A virtual router.

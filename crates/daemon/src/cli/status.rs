@@ -8,7 +8,7 @@ use super::output::{Cell, Page, Style, Table, print_json};
 use super::{Ask, replication, routes};
 use crate::control::client::Client;
 use crate::control::protocol::Request;
-use crate::status::{Check, Group, Hook, Scheduling, Status, VirtualRouter};
+use crate::status::{Check, Group, Hook, Scheduling, Status, Tracked, VirtualRouter};
 
 pub(super) fn show(name: Option<&str>, ask: &Ask) -> anyhow::Result<()> {
     let mut client = Client::connect(&ask.socket.socket)?;
@@ -72,6 +72,7 @@ fn describe(page: &mut Page, status: &Status, now: SystemTime) {
     }
     groups(page, &status.groups, now);
     virtual_routers(page, &status.virtual_routers);
+    tracked(page, &status.groups);
     if let Some(replication) = &status.replication {
         replication::describe(page, replication);
     }
@@ -213,17 +214,52 @@ fn counts_errors(name: &str) -> bool {
     name.contains("error") || name.contains("failure")
 }
 
+/// What is tracked, and what follows from it. Checks that are a fault have a table of their own.
+fn tracked(page: &mut Page, groups: &[Group]) {
+    let mut table = Table::new(&["TRACKED", "FOR", "STATE", "WEIGHT", "EFFECT", "SEEN"]);
+    let mut any = false;
+    for group in groups {
+        let shown = |one: &&Tracked| one.weight.is_some() || !one.object.starts_with("check ");
+        for one in group.tracked.iter().filter(shown) {
+            any = true;
+            let weight = one.weight.map_or_else(|| "fault".to_owned(), |weight| weight.to_string());
+            let effect = match (one.weight, one.state.as_str()) {
+                (None, "bad") => Cell::styled("fault", Style::Bad),
+                (None, "unknown") => Cell::styled("waited for", Style::Notable),
+                (Some(_), _) if one.effect != 0 => format!("{:+}", one.effect).into(),
+                (None | Some(_), _) => "-".into(),
+            };
+            table.row([
+                (&one.object).into(),
+                one.virtual_router.as_ref().unwrap_or(&group.name).into(),
+                Cell::styled(&one.state, verdict_style(&one.state)),
+                weight.into(),
+                effect,
+                (if one.detail.is_empty() { "-" } else { one.detail.as_str() }).into(),
+            ]);
+        }
+    }
+    if any {
+        page.gap();
+        page.table(&table);
+    }
+}
+
+fn verdict_style(state: &str) -> Style {
+    match state {
+        "good" => Style::Good,
+        "bad" => Style::Bad,
+        _ => Style::Notable,
+    }
+}
+
 fn checks(page: &mut Page, checks: &[Check]) {
     if checks.is_empty() {
         return;
     }
     let mut table = Table::new(&["CHECK", "STATE", "LAST RUN"]);
     for check in checks {
-        let style = match check.state.as_str() {
-            "good" => Style::Good,
-            "bad" => Style::Bad,
-            _ => Style::Notable,
-        };
+        let style = verdict_style(&check.state);
         table.row([
             (&check.name).into(),
             Cell::styled(&check.state, style),

@@ -2,7 +2,7 @@
 
 use std::time::{Instant, SystemTime};
 
-use lockstep_failover::{Outcome, StepRecord, Transition};
+use lockstep_failover::{Outcome, StepRecord, Tracked, Transition};
 
 use super::Core;
 use crate::status;
@@ -22,6 +22,7 @@ impl Core {
             since: date(group.since()),
             reason: group.reason(),
             step: group.step().map(|step| step.as_str().to_owned()),
+            tracked: self.failover.tracked(group.name()).map(|one| tracked(&one)).collect(),
         });
         status::Core {
             groups: groups.collect(),
@@ -38,6 +39,17 @@ impl Core {
 
     pub(super) fn journal(&self) -> Vec<status::Transition> {
         self.failover.journal().transitions().map(transition).collect()
+    }
+}
+
+fn tracked(one: &Tracked<'_>) -> status::Tracked {
+    status::Tracked {
+        object: one.subject.to_string(),
+        virtual_router: one.virtual_router.map(str::to_owned),
+        state: one.verdict.as_str().to_owned(),
+        detail: one.detail.to_owned(),
+        weight: one.weight,
+        effect: one.effect,
     }
 }
 

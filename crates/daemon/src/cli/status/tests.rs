@@ -35,6 +35,7 @@ fn status() -> Status {
         since: "2026-03-01T12:00:00.000Z".to_owned(),
         reason: "a reason".to_owned(),
         step: step.map(str::to_owned),
+        tracked: Vec::new(),
     };
     Status {
         router: "r-17-VM".to_owned(),
@@ -103,6 +104,38 @@ HOOK OF  FOR     STARTED                   TOOK     RESULT
 gateway  backup  2026-03-01T12:00:00.000Z  1204 ms  exit status 1: no such service
 ";
     assert_eq!(page.text(), expected);
+}
+
+#[test]
+fn what_is_tracked_is_shown_with_its_weight_and_effect() {
+    let one = |object: &str, state: &str, weight, effect| Tracked {
+        object: object.to_owned(),
+        virtual_router: (object == "interface wan1").then(|| "inside".to_owned()),
+        state: state.to_owned(),
+        detail: if state == "unknown" { String::new() } else { "as seen".to_owned() },
+        weight,
+        effect,
+    };
+    let mut status = status();
+    status.groups[0].tracked = vec![
+        one("check heartbeat", "good", None, 0),
+        one("check dns", "bad", Some(-30), -30),
+        one("interface wan0", "good", Some(20), 20),
+        one("interface wan1", "bad", None, 0),
+        one("file /run/drain", "good", Some(-1), 0),
+        one("process named", "unknown", None, 0),
+    ];
+    let mut page = Page::plain();
+    tracked(&mut page, &status.groups);
+    let expected = "\
+TRACKED          FOR      STATE    WEIGHT  EFFECT      SEEN
+check dns        gateway  bad      -30     -30         as seen
+interface wan0   gateway  good     20      +20         as seen
+interface wan1   inside   bad      fault   fault       as seen
+file /run/drain  gateway  good     -1      -           as seen
+process named    gateway  unknown  fault   waited for  -
+";
+    assert_eq!(page.text().trim_start_matches('\n'), expected);
 }
 
 #[test]
