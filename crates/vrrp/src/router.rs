@@ -142,7 +142,9 @@ impl VirtualRouter {
 
             (State::Backup { .. }, Event::Claim) => self.claim(now),
             // Asked again because the first advertisement could not be sent.
-            (State::Master { .. }, Event::Claim) => self.advertise_now(now),
+            (State::Master { silent_for: None, .. }, Event::Claim) => self.advertise_now(now),
+            // It listens first.
+            (State::Master { .. }, Event::Claim) => Vec::new(),
             (State::Initialize, Event::Claim) => Vec::new(),
 
             (State::Master { .. }, Event::Relinquish) => {

@@ -47,6 +47,16 @@ fn a_backup_listens_by_the_interval_of_the_master() {
 }
 
 #[test]
+fn a_master_that_overslept_listens_first_although_its_claim_is_asked_again() {
+    let begin = start_of_time();
+    let mut router = situated(Master, begin);
+    let late = begin + 4 * SECOND;
+    drop(router.handle(Event::Timeout, late));
+    assert_eq!(router.handle(Event::Claim, late), []);
+    assert_eq!(told(&router.handle(Event::Timeout, late + INTERVAL)), "send 100");
+}
+
+#[test]
 fn a_master_that_overslept_is_silent_for_an_interval_and_goes_on_when_nobody_speaks() {
     let begin = start_of_time();
     let mut router = situated(Master, begin);
