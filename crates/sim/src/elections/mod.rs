@@ -41,7 +41,8 @@
 //! **No flapping**: every router changes to or from master at most twice for each cause, and twice
 //! more. Causes are the beginning and the end of every fault, every change of settings, and every
 //! row of advertisements from one router to another that were lost: two, or one where the way takes
-//! longer than `I`. Once everything was put right and one master is left, nobody changes at all.
+//! longer than `I`. Once everything was put right and one master is left for an `I` (with the
+//! authentication header, whose numbers a restarted router counts anew, for five), nobody changes at all.
 //!
 //! **In the end**, after 5 s (a group that could not send stays in fault for that), the start-up gate,
 //! twice the preempt delay and twenty `I`: one master, the addresses are there and nowhere else, all

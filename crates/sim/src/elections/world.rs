@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 
-use super::faults::{Common, Fault, Plan, address};
+use super::faults::{Common, Fault, Kind, Plan, address};
 use super::invariants::{Invariants, settled};
 use super::router::{Daemon, Frame, Output, Router};
 use crate::Violation;
@@ -154,10 +154,14 @@ impl Elections {
     }
 
     /// Until one master is left, whom nobody wants to replace, for as long as a packet may be on
-    /// its way and a master silent.
+    /// its way and a master unheard.
     fn settle(&mut self) -> Result<(), Violation> {
         let limit = self.now + self.settling_time();
-        let hold = self.longest_interval() + self.plan.lan.delay + Duration::from_millis(1);
+        // A neighbour that counts its authentication headers anew is believed after a master down
+        // interval, when a backup has taken it for dead already.
+        let intervals = if self.common.authentication == Kind::Header { 5 } else { 1 };
+        let silence = intervals * self.longest_interval();
+        let hold = silence + self.plan.lan.delay + Duration::from_millis(1);
         let mut held_since = None;
         loop {
             match settled(&self.routers) {
