@@ -7,7 +7,7 @@
 
 use std::time::{Duration, Instant};
 
-use lockstep_vrrp::{Config, Version};
+use lockstep_vrrp::{Config, Version, WhenMisunderstood};
 
 /// What a router may and must do next.
 #[derive(Clone, Copy, Debug)]
@@ -30,7 +30,9 @@ pub(super) struct Window {
     longest: Duration,
     /// Its normal timer, while nothing was heard and the start-up gate is closed.
     gated: Option<Instant>,
-    /// While a neighbour that it refuses may keep it backup.
+    /// Until then a neighbour that it refuses keeps it backup.
+    withheld: Option<Instant>,
+    /// Until then it may.
     withheld_until: Option<Instant>,
     /// Since when only masters of lower priority are heard.
     lower_since: Option<Instant>,
@@ -124,6 +126,8 @@ impl Expectation {
     ) {
         let Self::Listens(window) = self else { return };
         window.heard_something(terms, now);
+        // It may be the one that was refused before.
+        window.withheld = None;
         if priority == 0 {
             // The second of two never puts off what the first has brought forward.
             window.not_before = window.not_before.min(now + terms.skew(window.shortest));
@@ -145,12 +149,14 @@ impl Expectation {
     }
 
     /// An advertisement for its VRID was refused.
-    pub(super) fn refused(&mut self, terms: Terms<'_>, now: Instant) {
+    pub(super) fn refused(&mut self, terms: Terms<'_>, priority: u8, now: Instant) {
         let Self::Listens(window) = self else { return };
         window.heard_something(terms, now);
-        if terms.config.misunderstood == lockstep_vrrp::WhenMisunderstood::StayBackup {
+        if terms.config.misunderstood == WhenMisunderstood::StayBackup {
             let longest = window.longest.max(terms.own_interval());
             let until = now + 2 * terms.down(longest);
+            let shortest = window.shortest.min(terms.own_interval());
+            window.withheld = (priority > 0).then(|| now + terms.down(shortest));
             window.withheld_until = Some(until);
             window.by = window.by.max(until);
         }
@@ -186,6 +192,7 @@ impl Expectation {
                 window.longest = window.longest.max(longest);
                 window.shortest = window.shortest.min(after.own_interval());
                 window.not_before = window.not_before.min(now);
+                window.withheld = None;
                 let down = before.down(window.longest).max(after.down(window.longest));
                 window.by = window.by.max(now + down);
             }
@@ -222,6 +229,9 @@ impl Expectation {
                 let early = window.not_before - now;
                 Err(format!("it elects itself {early:?} before it may"))
             }
+            Self::Listens(window) if window.withheld.is_some_and(|until| now < until) => {
+                Err("it elects itself although it hears somebody it does not understand".to_owned())
+            }
             Self::Listens(_) => Ok(()),
             Self::Nothing | Self::Speaks(_) => Err("it elects itself and is no backup".to_owned()),
         }
@@ -249,6 +259,7 @@ impl Window {
             shortest: interval,
             longest: interval,
             gated: None,
+            withheld: None,
             withheld_until: None,
             lower_since: None,
         }

@@ -24,7 +24,7 @@
 //! | priority 0 | `skew` | `skew`, or when it would have anyway |
 //! | one of lower priority, with preemption | unchanged | unchanged |
 //! | the same within the preempt delay | `down` | the end of the preempt delay, or `down` |
-//! | one that it refuses, with `StayBackup` | twice `down` | unchanged |
+//! | one that it refuses, with `StayBackup` | twice `down` | `down`, unless it heeds anything meanwhile |
 //! | a stall that made it late | one `I` after it runs again | that, when it was a whole `I` late |
 //! | another priority or other settings | `down` of the slower of the two | any moment |
 //!
