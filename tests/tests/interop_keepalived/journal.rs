@@ -39,14 +39,10 @@ fn the_reason_of_a_takeover_is_in_the_journal() {
 
 #[test]
 fn at_a_stop_the_address_is_never_on_both_routers() {
-    for programs in ["LK", "KL"] {
-        let programs = programs.chars().map(|initial| match initial {
-            'L' => Program::Lockstep,
-            _ => Program::Keepalived,
-        });
-        let mut segment = Segment::new(&programs.collect::<Vec<_>>());
-        let setting =
-            Setting { authentication: Authentication::Pass(PASSWORD), ..Setting::version_2() };
+    let play = |programs: [Program; 2]| {
+        let mut segment = Segment::new(&programs);
+        let authentication = Authentication::Pass(PASSWORD);
+        let setting = Setting { authentication, ..Setting::version_2() };
         segment.start_master(0, &setting.priority(150));
         segment.start_backup(1, &setting);
         let addresses = NeverBoth::watch(&segment);
@@ -54,7 +50,11 @@ fn at_a_stop_the_address_is_never_on_both_routers() {
         assert!(segment.has_none(0), "the address is gone when the daemon is");
         segment.wait_for_master(1);
         assert_eq!(addresses.looks_with_both(), 0, "the address was on both routers");
-    }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| play([Program::Lockstep, Program::Keepalived]));
+        scope.spawn(|| play([Program::Keepalived, Program::Lockstep]));
+    });
 }
 
 #[test]

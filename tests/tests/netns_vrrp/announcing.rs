@@ -1,0 +1,94 @@
+//! When the addresses are announced.
+
+use std::net::IpAddr;
+
+use super::*;
+use lockstep_tests::segment::mac;
+use lockstep_tests::story::Step;
+
+/// When ours announced an address, since 1970.
+fn announced_at(segment: &Segment, address: &str) -> Vec<Duration> {
+    let address: IpAddr = address.parse().expect("an address");
+    let frames = segment.capture.frames();
+    let own = frames.iter().filter(|frame| {
+        let announced = frame.announcement().is_some_and(|seen| seen.address == address);
+        announced && frame.source == mac(OURS)
+    });
+    own.map(|frame| frame.at).collect()
+}
+
+#[test]
+fn addresses_are_announced_at_once_again_after_delays_and_refreshed() {
+    let cases =
+        [(Setting::version_3(), "10.51.0.1"), (Setting::version_3_ipv6(), "2001:db8:51::1")];
+    each(cases, |(setting, address)| {
+        let mut segment = alone();
+        let announce = "announce = { after = [\"0s\", \"400ms\", \"1s\"], refresh = \"1s\" }";
+        segment.start_master(OURS, &setting.ours(announce));
+        wait::until("it announces five times", || announced_at(&segment, address).len() >= 5);
+
+        let claimed = advertised_at(&segment, OURS)[0];
+        let at = announced_at(&segment, address);
+        let planned = [0, 400, 1_000, 2_000, 3_000].map(Duration::from_millis);
+        for (at, planned) in at.into_iter().zip(planned) {
+            // The plan counts from the decision, which is a little older than its advertisement.
+            let after = at.checked_sub(claimed).expect("no announcement before the claim");
+            assert!(after * 2 >= planned, "{after:?} after the claim instead of {planned:?}");
+        }
+    });
+}
+
+#[test]
+fn announcements_keep_their_distance_and_never_come_before_the_claim() {
+    const COUNT: u32 = 25;
+    const DISTANCE: Duration = Duration::from_millis(40);
+    let addresses: Vec<String> = (1..=COUNT).map(|host| format!("10.51.1.{host}/24")).collect();
+    let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
+    let mut setting =
+        Setting::version_3().addresses(&addresses).ours("announce = { after = [\"0s\"] }");
+    setting.our_sections =
+        format!("[interface.eth0]\nannouncement-interval = \"{}ms\"\n", DISTANCE.as_millis());
+    let mut segment = alone();
+    segment.start(OURS, &setting);
+    segment.wait_for_announcement(OURS);
+
+    let story = segment.story();
+    assert!(matches!(story[0], Step::Claims('a', 100)), "the claim comes first: {story:?}");
+    let first = announced_at(&segment, "10.51.1.1");
+    let last = announced_at(&segment, "10.51.1.25");
+    assert_eq!((first.len(), last.len()), (1, 1), "each once");
+    // What leaves late does not make the next one late, so single distances may be shorter.
+    let spread = last[0].saturating_sub(first[0]);
+    assert!(spread >= DISTANCE * (COUNT - 1) / 2, "all of them within {spread:?}");
+    wait_for_advertisements(&segment, OURS, 1);
+}
+
+#[test]
+fn after_a_conflict_the_winner_announces_again_with_growing_distance() {
+    let mut segment = beside_keepalived();
+    let setting = Setting::version_3();
+    let once = setting.priority(150).ours("announce = { after = [\"0s\"] }");
+    segment.start_master(OURS, &once);
+    segment.wait_for_announcement(OURS);
+    segment.start_backup(OTHER, &setting);
+    let announced = || announced_at(&segment, "10.51.0.1");
+    wait_for_advertisements(&segment, OURS, 3);
+    assert_eq!(announced().len(), 1, "without a conflict nothing more is announced");
+
+    segment.deafen(OTHER);
+    segment.wait_for_master(OTHER);
+    wait::until("it announces while the conflict lasts", || announced().len() >= 5);
+    let at = announced();
+    let [first, second, third] =
+        [2, 3, 4].map(|index: usize| at[index].saturating_sub(at[index - 1]));
+    // Each distance is twice the one before; what a busy machine does to one of them is not half of it.
+    assert!(third > first && second + third > first * 2, "{first:?}, {second:?}, {third:?}");
+    assert_eq!(segment.role(OURS), Role::Master);
+
+    segment.hear_again(OTHER);
+    segment.wait_for(OTHER, Role::Backup);
+    let theirs = advertised_at(&segment, OTHER).into_iter().next_back().expect("it was master");
+    wait::until("it announces after the other's last word", || {
+        announced().into_iter().next_back().is_some_and(|at| at > theirs)
+    });
+}
