@@ -39,6 +39,9 @@ use wire::WireStep;
 
 /// Most messages of other threads taken in one turn: sockets and timers have theirs.
 const MESSAGES: usize = 64;
+/// An advertisement that is so late goes out before the rest of the turn's work. Shorter than any
+/// interval, long enough for many of them to leave together.
+const BREATH: Duration = Duration::from_millis(2);
 /// A shutdown takes no longer, whatever an actor does.
 const STOP_LIMIT: Duration = Duration::from_secs(8);
 
@@ -123,12 +126,7 @@ impl Core {
     /// Does what is due, and lets out what it and what was heard before have brought.
     fn turn(&mut self) {
         let now = Instant::now();
-        if let Some(late) =
-            self.elections.next_timer().and_then(|at| now.checked_duration_since(at))
-        {
-            self.lateness.record(late, now);
-            self.elections.timeout(now);
-        }
+        self.serve_timers(Duration::ZERO);
         if self.failover.next_deadline().is_some_and(|at| at <= now) {
             self.feed(Event::Timeout);
         }
@@ -146,6 +144,25 @@ impl Core {
         self.give_out();
     }
 
+    /// Serves the timers of elections when the first is no earlier than `grace`; whether it was.
+    fn serve_timers(&mut self, grace: Duration) -> bool {
+        let Some(due) = self.elections.next_timer() else { return false };
+        let now = Instant::now();
+        let Some(late) = now.checked_duration_since(due).filter(|late| *late >= grace) else {
+            return false;
+        };
+        self.lateness.record(late, now);
+        self.elections.timeout(now);
+        true
+    }
+
+    /// In the midst of much work: no advertisement waits for the end of it.
+    fn breathe(&mut self) {
+        if self.serve_timers(BREATH) {
+            self.elections.send(Instant::now());
+        }
+    }
+
     /// Tells the groups what the elections have brought and advertises what follows, until nothing
     /// is left to do at once.
     fn advertise(&mut self) {
@@ -155,15 +172,17 @@ impl Core {
                     News::Group { name, event } => self.feed(Event::VirtualRouter { name, event }),
                     News::Conflict { name } => self.announcing.conflict(&name, Instant::now()),
                 }
+                self.breathe();
             }
-            let said = self.elections.send();
+            let said = self.elections.send(Instant::now());
             let answered = std::mem::take(&mut self.on_the_wire);
-            if !said && answered.is_empty() {
+            if !said && answered.is_empty() && !self.elections.has_news() {
                 return;
             }
             for step in answered {
                 let event = self.answer(step);
                 self.feed(event);
+                self.breathe();
             }
         }
     }
@@ -173,6 +192,7 @@ impl Core {
             CoreEvent::Stepped(answers) => {
                 for (id, outcome) in answers {
                     self.feed(Event::Stepped { id, outcome });
+                    self.breathe();
                 }
             }
             CoreEvent::Interface(state) => {

@@ -191,16 +191,13 @@ impl Elections {
     }
 
     /// Sends what the turn has to say. Returns whether there was anything.
-    pub(super) fn send(&mut self) -> bool {
-        if !self.machines.ways.is_busy() {
-            return false;
-        }
-        let sent = self.machines.ways.send();
-        let now = Instant::now();
-        for (place, outcome) in sent {
-            self.machines.sent(place, outcome, now);
-        }
-        true
+    pub(super) fn send(&mut self, now: Instant) -> bool {
+        self.machines.send(now)
+    }
+
+    /// Whether [`Elections::take_news`] would bring something.
+    pub(super) fn has_news(&self) -> bool {
+        !self.machines.news.is_empty()
     }
 
     /// What the elections have brought since the last call.
@@ -368,6 +365,16 @@ impl Machines {
         }
     }
 
+    fn send(&mut self, now: Instant) -> bool {
+        if !self.ways.is_busy() {
+            return false;
+        }
+        for (place, outcome) in self.ways.send() {
+            self.sent(place, outcome, now);
+        }
+        true
+    }
+
     /// Takes what became of an advertisement. A master that nobody hears any more is none.
     fn sent(&mut self, place: usize, outcome: Result<(), Trouble>, now: Instant) {
         let router = &mut self.routers[place];
@@ -408,3 +415,6 @@ impl Warnings {
         self.written <= WARNINGS
     }
 }
+
+#[cfg(test)]
+mod tests;

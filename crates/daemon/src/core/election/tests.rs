@@ -1,0 +1,102 @@
+//! Many virtual routers without a kernel: no interface is there, so that nothing leaves.
+
+use super::*;
+
+/// `count` virtual routers on one interface that does not exist, all of them listening.
+fn listening(count: u8, now: Instant) -> Elections {
+    let mut text = String::new();
+    for vrid in 1..=count {
+        let section = format!("[vrrp.v{vrid}]\ninterface = \"eth0\"\nvrid = {vrid}\nversion = 3\n");
+        let rest = format!("startup-limit = \"0s\"\naddresses = [\"10.1.1.{vrid}/32\"]\n");
+        text.push_str(&section);
+        text.push_str(&rest);
+    }
+    let surroundings = lockstep_config::Surroundings::default();
+    let checked = lockstep_config::parse("test.toml", &text, &surroundings).unwrap();
+    let mut elections = Elections::new(&checked.config.virtual_routers);
+    for place in 0..usize::from(count) {
+        let primary = "10.1.1.254".parse().unwrap();
+        elections.machines.routers[place].primary = Some(primary);
+        elections.machines.event(place, Event::Startup { primary }, now);
+    }
+    elections
+}
+
+fn elected(elections: &mut Elections) -> Vec<String> {
+    let news = elections.take_news().into_iter();
+    news.filter_map(|news| match news {
+        News::Group { name, event: VirtualRouterEvent::Elected { .. } } => Some(name),
+        News::Group { .. } | News::Conflict { .. } => None,
+    })
+    .collect()
+}
+
+fn failing(elections: &mut Elections) -> Vec<String> {
+    let news = elections.take_news().into_iter();
+    news.filter_map(|news| match news {
+        News::Group { event: VirtualRouterEvent::Failing { reason }, .. } => Some(reason),
+        News::Group { .. } | News::Conflict { .. } => None,
+    })
+    .collect()
+}
+
+#[test]
+fn all_that_fall_due_together_are_served_in_one_turn() {
+    let now = Instant::now();
+    let mut elections = listening(200, now);
+    let due = elections.next_timer().unwrap();
+    elections.timeout(now + Duration::from_secs(3));
+    assert!(elected(&mut elections).is_empty());
+    elections.timeout(due);
+    assert_eq!(elected(&mut elections).len(), 200);
+    assert!(elections.next_timer().unwrap() > due);
+}
+
+#[test]
+fn a_master_of_which_nothing_leaves_for_three_intervals_says_so_once() {
+    let now = Instant::now();
+    let mut elections = listening(1, now);
+    let mut at = elections.next_timer().unwrap();
+    elections.timeout(at);
+    elections.claim("v1", at);
+    assert!(elections.send(at));
+    assert_eq!(elections.trouble("v1"), Some("eth0 does not exist"));
+    let claimed = at;
+    let mut reasons = Vec::new();
+    for _ in 0..10 {
+        at = elections.next_timer().unwrap();
+        elections.timeout(at);
+        elections.send(at);
+        let news = failing(&mut elections);
+        if !news.is_empty() {
+            assert_eq!(at - claimed, Duration::from_secs(3));
+        }
+        reasons.extend(news);
+    }
+    assert_eq!(reasons, ["no advertisement could be sent for 3s: eth0 does not exist"]);
+}
+
+#[test]
+fn a_master_without_a_usable_interface_has_said_nothing_at_its_end() {
+    let now = Instant::now();
+    let mut elections = listening(1, now);
+    let at = elections.next_timer().unwrap();
+    elections.timeout(at);
+    elections.claim("v1", at);
+    elections.machines.routers[0].usable = Some(Err("eth0 has no carrier".to_owned()));
+    assert!(elections.shut_down("v1", at));
+    elections.send(at);
+    assert!(!elections.shut_down("v1", at), "it is no master any more");
+    let statistics = elections.status(at).remove(0).statistics;
+    assert_eq!(statistics["send-errors"], 2, "the claim and the end");
+    assert_eq!(statistics["send-errors-enetdown"], 1);
+}
+
+#[test]
+fn warnings_about_strangers_are_bounded() {
+    let now = Instant::now();
+    let mut warnings = Warnings { since: now, written: 0 };
+    let written = (0..10_000).filter(|_| warnings.may_write(now)).count();
+    assert_eq!(written, WARNINGS as usize);
+    assert!(warnings.may_write(now + Duration::from_secs(1)));
+}
