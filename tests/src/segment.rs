@@ -161,7 +161,10 @@ impl Segment {
         let addresses = setting.addresses.iter().map(IpNet::addr).collect();
         let name = self.seats[index].node.name();
         wait::until(&format!("{name} has announced its addresses"), || {
-            story::announced(&self.story(), letter(index)).is_superset(&addresses)
+            let story = self.story();
+            let master = story::masters(&story).chars().next_back();
+            master == Some(letter(index))
+                && story::announced(&story, letter(index)).is_superset(&addresses)
         });
     }
 
