@@ -227,6 +227,41 @@ fn an_address_list_that_differs_never_makes_ours_a_second_master() {
     });
 }
 
+#[test]
+fn a_checksum_of_the_other_reading_is_heeded_by_ours_and_refused_by_keepalived() {
+    let setting = Setting::version_3();
+    let other = setting.ours("checksum = \"rfc9568\"");
+    let play = |programs: [Program; 2]| {
+        let mut segment = Segment::new(&programs);
+        segment.start_master(0, &other.priority(150));
+        if programs[1] == Program::Keepalived {
+            // Two masters, and the better one, ours, stays what it is.
+            segment.start_master(1, &setting);
+            assert_eq!(segment.role(0), Role::Master);
+            wait::until("ours hears the other one", || {
+                let (_, ours) = segment.locksteps().next().expect("it runs Lockstep");
+                counter(ours, "advertisement-rcvd") > 2
+            });
+            assert_eq!(segment.holders(), ["a", "b"]);
+            let (_, ours) = segment.locksteps().next().expect("it runs Lockstep");
+            wait_until_named(ours, ipv4(1), &["checksum", "RFC 9568"]);
+        } else {
+            segment.start_backup(1, &setting);
+            let heard = segment.advertisements(0).len();
+            wait::until("longer than a master down interval", || {
+                segment.advertisements(0).len() > heard + 6
+            });
+            assert_eq!((segment.masters().as_str(), segment.role(1)), ("a", Role::Backup));
+        }
+        let sums = segment.words(0).advertisements;
+        assert!(sums.iter().all(|seen| seen.contains("sum Message")), "{sums:?}");
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| play([Program::Lockstep, Program::Keepalived]));
+        scope.spawn(|| play([Program::Lockstep, Program::Lockstep]));
+    });
+}
+
 /// A master goes on after what is no proper advertisement of a better router, and gives way to one that is.
 #[test]
 fn what_is_no_proper_advertisement_is_not_heeded() {
