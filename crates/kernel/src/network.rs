@@ -124,8 +124,16 @@ impl Network {
     /// that is there is not added again, one that is gone is not missed.
     pub async fn apply(&mut self, changes: &[Change]) -> Vec<Result<(), ChangeError>> {
         let mut answers = Vec::with_capacity(changes.len());
-        for alike in changes.chunk_by(|one, next| !(is_new_link(one) || is_new_link(next))) {
+        let is_removal = |change: &Change| matches!(change, Change::RemoveLink { .. });
+        for alike in changes.chunk_by(|one, next| {
+            !(is_new_link(one) || is_new_link(next)) && is_removal(one) == is_removal(next)
+        }) {
             match alike {
+                [Change::RemoveLink { .. }, _, ..] => {
+                    self.remove_together(alike).await;
+                    // Each is answered for by its own removal: of one that is gone already, mostly.
+                    self.apply_plain(alike, &mut answers).await;
+                }
                 [change @ Change::AddVirtualLink { link, parent }] => {
                     answers.push(self.add_virtual_link(change, link, *parent).await);
                 }
@@ -165,6 +173,27 @@ impl Network {
         }
         virtual_link::set_up(link);
         Ok(())
+    }
+
+    /// Removes links together: one by one the kernel waits some 20 ms after each. Those that are
+    /// left over are removed one by one all the same.
+    async fn remove_together(&mut self, removals: &[Change]) {
+        let taken = whole_dump(encode::links(), decode::link_group).await.unwrap_or_default();
+        let free = (1..=u32::MAX).rev().find(|group| !taken.contains(group));
+        let Some(group) = free.filter(|_| !taken.is_empty()) else { return };
+        for batch in removals.chunks(BATCH) {
+            let messages = batch.iter().filter_map(|change| match change {
+                Change::RemoveLink { index, .. } => Some(encode::into_group(*index, group)),
+                _ => None,
+            });
+            if let Err(error) = self.changes.request(messages.collect()).await {
+                return tracing::debug!(%error, "links are removed one by one");
+            }
+        }
+        match self.changes.request(vec![encode::group_removal(group)]).await {
+            Ok(_) => {}
+            Err(error) => tracing::debug!(%error, "links are removed one by one"),
+        }
     }
 
     async fn apply_plain(

@@ -17,6 +17,9 @@ use lockstep_routes::{
     VirtualLink,
 };
 
+use rtnetlink::LinkUnspec;
+use rtnetlink::packet_route::link::LinkAttribute;
+
 use host::Host;
 use world::{World, in_namespace};
 
@@ -235,5 +238,34 @@ fn a_refused_link_is_answered_for_and_the_others_are_made() {
         let answers = world.network.apply(&changes).await;
         assert_eq!(answers[0].as_ref().unwrap_err().errno, libc::ENODEV);
         assert!(answers[1].is_ok());
+    });
+}
+
+#[test]
+fn hundreds_are_removed_together_and_nothing_else_with_them() {
+    in_namespace(async |world| {
+        let _host = lan(world).await;
+        world.veth("eth1", "peer1").await;
+        let eth1 = world.index("eth1").await;
+        let declared = Declared {
+            virtual_links: (1..=255)
+                .map(|vrid| link(&format!("vrrp.{vrid}"), [0, 0, 0x5e, 0, 1, vrid]))
+                .collect(),
+            ..Declared::default()
+        };
+        world.settle(&declared, &Phases::default()).await;
+        // A link that somebody else has put into the group that would be taken.
+        let group = LinkUnspec::new_with_index(eth1)
+            .append_extra_attribute(LinkAttribute::Group(u32::MAX))
+            .build();
+        world.others.link().change(group).execute().await.unwrap();
+        let mut leaving = world.plan(&Declared::default(), &Phases::default()).await;
+        assert_eq!(leaving.len(), 255);
+        leaving.push(Change::RemoveLink { index: 9_999, name: "gone already".to_owned() });
+        world.carry_out(&leaving).await;
+        let links = world.dump(&declared).await.links;
+        let mut left: Vec<_> = links.values().map(|link| link.name.as_str()).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["eth0", "eth1", "lo", "peer1"]);
     });
 }

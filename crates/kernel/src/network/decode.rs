@@ -29,6 +29,7 @@ const IFLA_MTU: u16 = 4;
 const IFLA_LINK: u16 = 5;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_IFALIAS: u16 = 20;
+const IFLA_GROUP: u16 = 27;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
 const IFLA_MACVLAN_MODE: u16 = 1;
@@ -64,6 +65,15 @@ pub(super) fn link(kind: u16, payload: &[u8]) -> Option<ActualLink> {
     }
     link.macvlan = bridge.map(|bridge| Macvlan { parent, bridge });
     (!link.name.is_empty()).then_some(link)
+}
+
+/// The group that a link is in; 0 where nobody has put it into one.
+pub(super) fn link_group(kind: u16, payload: &[u8]) -> Option<u32> {
+    let attributes = payload.get(LINK_HEADER..).filter(|_| kind == RTM_NEWLINK)?;
+    NlasIterator::new(attributes)
+        .map_while(Result::ok)
+        .find(|attribute| attribute.kind() == IFLA_GROUP)
+        .map(|attribute| number(attribute.value()))
 }
 
 /// Whether a macvlan is in bridge mode; `None` for another kind of link.
@@ -270,6 +280,7 @@ mod tests {
                 })
                 .collect();
             let _ = link(RTM_NEWLINK, &payload);
+            let _ = link_group(RTM_NEWLINK, &payload);
             let _ = address(RTM_NEWADDR, &payload);
             let _ = route(RTM_NEWROUTE, &payload, &interest);
             let _ = rule(RTM_NEWRULE, &payload);

@@ -65,6 +65,21 @@ pub(super) fn rules_of(family: AddressFamily) -> RouteNetlinkMessage {
     RouteNetlinkMessage::GetRule(message)
 }
 
+/// Puts a link into a group of links.
+pub(super) fn into_group(index: u32, group: u32) -> (RouteNetlinkMessage, u16) {
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    message.attributes.push(LinkAttribute::Group(group));
+    (RouteNetlinkMessage::SetLink(message), 0)
+}
+
+/// Removes every link of a group.
+pub(super) fn group_removal(group: u32) -> (RouteNetlinkMessage, u16) {
+    let mut message = LinkMessage::default();
+    message.attributes.push(LinkAttribute::Group(group));
+    (RouteNetlinkMessage::DelLink(message), 0)
+}
+
 /// A change, with the flags that make it refuse to touch what it does not mean.
 pub(super) fn change(change: &Change) -> (RouteNetlinkMessage, u16) {
     match change {
