@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use lockstep_failover::State;
 
-use super::router::{Router, understands};
+use super::frame::understands;
+use super::router::Router;
 use crate::lan::{Lan, MAX_ROUTERS};
 
 /// What the invariants remember between two steps.

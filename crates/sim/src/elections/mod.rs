@@ -49,8 +49,10 @@
 //! others take it for the master, and none of higher priority that preempts is among them. What the
 //! machines have counted is what the world has seen, and no table has outgrown its bound.
 
+mod counted;
 mod expectation;
 mod faults;
+mod frame;
 mod invariants;
 mod router;
 mod table;

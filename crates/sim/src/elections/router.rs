@@ -5,7 +5,7 @@
 //! overdue timer is acted on, what waits in the sockets is heard.
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -14,11 +14,12 @@ use lockstep_failover::{
     self as failover, Failover, Group, Outcome, Step, StepId, Subject, Track, VirtualRouterEvent,
 };
 use lockstep_vrrp::{
-    self as vrrp, Action, Advertisement, Authentication, Config, Datagram, Encoder, Endpoints,
-    Priority, State, StateName, Transport, Version, VirtualRouter,
+    self as vrrp, Action, Advertisement, Config, Encoder, Priority, State, StateName, VirtualRouter,
 };
 
+use super::counted::Counted;
 use super::expectation::{Expectation, Terms};
+use super::frame::{Frame, is_numbered, understands};
 
 /// Most packets heard before an overdue timer is acted on, as in the daemon.
 const LISTEN_LIMIT: usize = 64;
@@ -57,18 +58,6 @@ pub(super) struct Router {
     inbox: VecDeque<News>,
 }
 
-/// A packet on the LAN.
-pub(super) struct Frame {
-    pub(super) from: usize,
-    pub(super) destination: IpAddr,
-    bytes: Vec<u8>,
-    pub(super) priority: u8,
-    interval: Duration,
-    /// The settings it was sent with.
-    sender: Rc<Config>,
-    source: IpAddr,
-}
-
 /// What the other threads tell the core.
 enum News {
     Stepped(StepId),
@@ -100,17 +89,6 @@ struct Pending {
     id: StepId,
     step: Step,
     due: Instant,
-}
-
-/// What the world has seen, to compare with what the machine has counted.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-struct Counted {
-    became_master: u64,
-    sent: u64,
-    sent_zero: u64,
-    heeded: u64,
-    heeded_zero: u64,
-    refused: u64,
 }
 
 /// What comes out of a turn.
@@ -624,33 +602,15 @@ impl Router {
         self.feed(failover::Event::Stepped { id, outcome }, now, out)
     }
 
+    /// What the machine has counted is what the world has seen.
+    pub(super) fn check_statistics(&self) -> Result<(), String> {
+        self.daemon.as_ref().map_or(Ok(()), |daemon| daemon.counted.check(&daemon.election))
+    }
+
     /// Ends the process of a daemon that has handed everything over.
     pub(super) fn reap(&mut self) -> Result<(), String> {
         if self.daemon.as_ref().is_some_and(|daemon| daemon.stopped) {
             return self.kill();
-        }
-        Ok(())
-    }
-
-    /// What the machine has counted is what the world has seen.
-    pub(super) fn check_statistics(&self) -> Result<(), String> {
-        let Some(daemon) = &self.daemon else { return Ok(()) };
-        let statistics = daemon.election.statistics();
-        let named = statistics.named();
-        let refusals = named.iter().filter(|(name, _)| !NO_REFUSALS.contains(name));
-        let counted = Counted {
-            became_master: statistics.master_transitions,
-            sent: statistics.advertisements_sent,
-            sent_zero: statistics.priority_zero_sent,
-            heeded: statistics.advertisements_received,
-            heeded_zero: statistics.priority_zero_received,
-            refused: refusals.map(|(_, count)| count).sum(),
-        };
-        if counted != daemon.counted {
-            return Err(format!("it counts {counted:?}, and it was {:?}", daemon.counted));
-        }
-        if daemon.election.misunderstood().len() > vrrp::MAX_NEIGHBOURS {
-            return Err("it remembers too many neighbours".to_owned());
         }
         Ok(())
     }
@@ -690,74 +650,6 @@ impl Daemon {
         }
     }
 }
-
-impl Counted {
-    fn note_heard(&mut self, heeded: bool, priority: u8) {
-        self.heeded += u64::from(heeded);
-        self.heeded_zero += u64::from(heeded && priority == 0);
-        self.refused += u64::from(!heeded);
-    }
-}
-
-impl Frame {
-    /// What the socket of the receiver delivers. Over IPv6 the kernel hands over the parts of the
-    /// header apart from the payload.
-    fn datagram(&self, received: Duration) -> Option<Datagram> {
-        match self.source {
-            IpAddr::V4(_) => Datagram::from_ipv4(&self.bytes, received).ok(),
-            IpAddr::V6(_) => {
-                let address = |at: usize| -> Option<Ipv6Addr> {
-                    let octets: [u8; 16] = self.bytes.get(at..at + 16)?.try_into().ok()?;
-                    Some(octets.into())
-                };
-                let source = address(8)?;
-                let destination = address(24)?;
-                Some(Datagram {
-                    endpoints: Endpoints::Ipv6 { source, destination },
-                    ttl: *self.bytes.get(7)?,
-                    identification: 0,
-                    protocol: *self.bytes.get(6)?,
-                    payload: self.bytes.get(40..)?.to_vec(),
-                    received,
-                })
-            }
-        }
-    }
-}
-
-/// Whether a router with one setting has to heed what another sends.
-pub(super) fn understands(receiver: &Config, sender: &Config) -> bool {
-    receiver.version == sender.version
-        && receiver.authentication == sender.authentication
-        && receiver.trailer == sender.trailer
-        && is_multicast(receiver) == is_multicast(sender)
-        && (receiver.version == Version::V3
-            || receiver.advertisement_interval == sender.advertisement_interval)
-}
-
-/// Whether what is old, or overtaken by something newer, may be refused.
-fn is_numbered(config: &Config) -> bool {
-    config.trailer.is_some() || matches!(config.authentication, Authentication::Header(_))
-}
-
-fn is_multicast(config: &Config) -> bool {
-    matches!(config.transport, Transport::Multicast)
-}
-
-/// Counters of something else than a refused packet.
-const NO_REFUSALS: [&str; 11] = [
-    "address-list-errors",
-    "advertisement-rcvd",
-    "advertisement-sent",
-    "checksum-differences",
-    "conflicts",
-    "interval-differences",
-    "master-transitions",
-    "overslept",
-    "priority-zero-pkts-rcvd",
-    "priority-zero-pkts-sent",
-    "takeovers-withheld",
-];
 
 /// The name of the only virtual router.
 const NAME: &str = "inside";

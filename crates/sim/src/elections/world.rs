@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 
 use super::faults::{Common, Fault, Kind, Plan, address};
+use super::frame::Frame;
 use super::invariants::{Invariants, settled};
-use super::router::{Daemon, Frame, Output, Router};
+use super::router::{Daemon, Output, Router};
 use crate::Violation;
 use crate::agenda::Agenda;
 use crate::lan::{Cut, Lan};
