@@ -34,11 +34,13 @@ const VIRTUAL: Ipv4Addr = Ipv4Addr::new(10, 51, 0, 1);
 const SCHEDULES: [(u8, Duration); 3] =
     [(2, Duration::from_secs(1)), (3, Duration::from_millis(100)), (3, Duration::from_millis(10))];
 /// Losses of each kind, unless the command line says otherwise.
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 3;
 /// Longest wait for an answer.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Answers without a gap, after which a pair counts as settled.
 const CALM: Duration = Duration::from_secs(1);
+/// The same for a pair, after its backup was started.
+const SETTLED: Duration = Duration::from_secs(3);
 
 /// How a master is lost.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -115,8 +117,7 @@ fn measure(kind: Kind, loss: Loss, version: u8, interval: Duration) -> Duration 
     let mut master = Daemon::start(kind, &better, &router(150, check), "");
     echo.wait_for_calm(CALM, PATIENCE);
     let backup = Daemon::start(kind, &other, &router(100, None), "");
-    // Longer than any start, and than the announcements of the master go on.
-    echo.wait_for_calm(Duration::from_secs(7), PATIENCE);
+    echo.wait_for_calm(SETTLED, PATIENCE);
 
     let lost = Instant::now();
     let mut kept = None;
