@@ -36,6 +36,8 @@ pub(super) struct Window {
     withheld_until: Option<Instant>,
     /// Since when only masters of lower priority are heard.
     lower_since: Option<Instant>,
+    /// Times in a row that it was late and has listened instead.
+    naps: u8,
 }
 
 /// When a master must speak again.
@@ -44,6 +46,8 @@ pub(super) struct Schedule {
     by: Instant,
     /// It has overslept and listens until then.
     silent_until: Option<Instant>,
+    /// Times in a row that it was late and has listened instead.
+    naps: u8,
 }
 
 /// What a router counts with.
@@ -113,7 +117,7 @@ impl Expectation {
 
     /// It has become master.
     pub(super) fn master(terms: Terms<'_>, now: Instant) -> Self {
-        Self::Speaks(Schedule { by: now + terms.own_interval(), silent_until: None })
+        Self::Speaks(Schedule { by: now + terms.own_interval(), silent_until: None, naps: 0 })
     }
 
     /// An advertisement was heeded while it listened.
@@ -169,13 +173,16 @@ impl Expectation {
             Self::Nothing => {}
             Self::Listens(window) => {
                 window.by = window.by.max(now + window.longest);
-                if late >= window.longest {
+                window.naps += u8::from(late >= window.shortest);
+                if late >= window.longest && window.naps <= MOST_NAPS {
                     window.not_before = window.not_before.max(now + window.shortest);
                 }
             }
             Self::Speaks(schedule) => {
                 let interval = terms.own_interval();
-                if late >= 3 * interval {
+                let overslept = late >= 3 * interval;
+                schedule.naps += u8::from(overslept);
+                if overslept && schedule.naps <= MOST_NAPS {
                     schedule.silent_until = Some(now + interval);
                     schedule.by = now + interval;
                 }
@@ -206,7 +213,7 @@ impl Expectation {
         if schedule.silent_until.is_some_and(|until| now < until) {
             return Err("it overslept and speaks before it has listened".to_owned());
         }
-        *schedule = Schedule { by: now + terms.own_interval(), silent_until: None };
+        *schedule = Schedule { by: now + terms.own_interval(), silent_until: None, naps: 0 };
         Ok(())
     }
 
@@ -251,6 +258,9 @@ impl Expectation {
     }
 }
 
+/// Most times in a row that a router which is late listens instead of acting.
+const MOST_NAPS: u8 = 3;
+
 impl Window {
     fn at(at: Instant, interval: Duration) -> Self {
         Self {
@@ -262,6 +272,7 @@ impl Window {
             withheld: None,
             withheld_until: None,
             lower_since: None,
+            naps: 0,
         }
     }
 

@@ -34,6 +34,7 @@
 //! **A master** advertises every `I`, and is no master any more as soon as it has heeded a better
 //! one: a higher priority, or the same from a higher address. One that was three `I` late or more is
 //! silent for one `I` first, and is no master any more as soon as it hears any other in that time.
+//! Whoever is late more than three times in a row need not listen any more.
 //!
 //! **Two masters** that hear and understand each other, and of whose advertisements none is lost,
 //! are so for no longer than one `down` and twice the longest way of a packet.
