@@ -31,10 +31,11 @@
 //! So nobody who is fit and hears no master is without one for longer than that, and a late backup
 //! with waiting packets never elects itself.
 //!
-//! **A master** advertises every `I`, and is no master any more as soon as it has heeded a better
-//! one: a higher priority, or the same from a higher address. One that was three `I` late or more is
-//! silent for one `I` first, and is no master any more as soon as it hears any other in that time.
-//! Whoever is late more than three times in a row need not listen any more.
+//! **A master** advertises the priority and the interval in force, every `I`, and is no master any
+//! more as soon as it has heeded a better one: a higher priority, or the same from a higher address.
+//! One that was three `I` late or more is silent for one `I` first, and is no master any more as soon
+//! as it hears any other in that time. Whoever is late more than three times in a row need not listen
+//! any more.
 //!
 //! **Two masters** that hear and understand each other, and of whose advertisements none is lost,
 //! are so for no longer than one `down` and twice the longest way of a packet.
@@ -43,7 +44,7 @@
 //! more. Causes are the beginning and the end of every fault, every change of settings, and every
 //! row of advertisements from one router to another that were lost: two, or one where the way takes
 //! longer than `I`. Once everything was put right and one master is left for an `I` (with the
-//! authentication header, whose numbers a restarted router counts anew, for five), nobody changes at all.
+//! authentication header, whose numbers a restarted router counts anew, for five), nobody changes.
 //!
 //! **In the end**, after 5 s (a group that could not send stays in fault for that), the start-up gate,
 //! twice the preempt delay and twenty `I`: one master, the addresses are there and nowhere else, all

@@ -497,6 +497,11 @@ impl Router {
         if advertisement.priority > 0 {
             let terms = Terms { config: &daemon.settings, priority: daemon.priority };
             daemon.expectation.spoke(terms, now)?;
+            let said = (advertisement.priority, advertisement.interval);
+            let in_force = (daemon.priority, daemon.settings.advertisement_interval);
+            if said != in_force {
+                return Err(format!("it advertises {said:?}, and {in_force:?} is in force"));
+            }
         }
         if !sends {
             return Ok(daemon.not_sent(now));
