@@ -3,7 +3,7 @@
 //!
 //! `cargo build --release && cargo bench -p lockstep-tests --bench instances [-- COUNT…]`, as root.
 //!
-//! Two routers on as many LANs as the virtual routers need, 255 to a LAN, each virtual router with
+//! Two routers with as many cables between them as the virtual routers need, 255 to a cable, each virtual router with
 //! one address and a group of its own, version 3. Once all addresses are on the better router, the
 //! time that both daemons spend on a processor is taken over some seconds; then the better one is
 //! killed, and the time runs until the last address is in the other's kernel. Both daemons run with
@@ -21,9 +21,10 @@ mod contender;
 mod cost;
 mod report;
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use lockstep_lab::{Interface, Lan, Node};
+use lockstep_lab::Node;
 
 use addresses::Addresses;
 use contender::{Daemon, Kind, VirtualRouter};
@@ -73,15 +74,10 @@ fn main() {
 }
 
 fn measure(kind: Kind, count: usize, interval: Duration) -> Measured {
-    let lans: Vec<Lan> = (0..count.div_ceil(PER_LAN)).map(|_| Lan::new().unwrap()).collect();
-    let [better, other] = [1, 2].map(|last| {
-        let node = Node::new(if last == 1 { "better" } else { "other" }).unwrap();
-        for (number, lan) in lans.iter().enumerate() {
-            let address = format!("10.{}.0.{last}/16", 64 + number).parse().unwrap();
-            node.attach(lan, &Interface::new(&format!("eth{number}")).address(address)).unwrap();
-        }
-        node
-    });
+    let [better, other] = ["better", "other"].map(|name| Node::new(name).unwrap());
+    for lan in 0..count.div_ceil(PER_LAN) {
+        connect(&better, &other, lan);
+    }
     let mut addresses = [&better, &other].map(Addresses::watch);
     let began = Instant::now();
     let master = Daemon::start(kind, &better, &routers(count, interval, 150), "");
@@ -117,6 +113,21 @@ fn measure(kind: Kind, count: usize, interval: Duration) -> Measured {
         load,
         memory: after.map(|cost| cost.memory),
         takeover: taken.map(|taken| taken - killed),
+    }
+}
+
+/// A cable between both, without a bridge: what one costs would be in everybody's figures.
+fn connect(better: &Node, other: &Node, lan: usize) {
+    let name = format!("eth{lan}");
+    let mut command = Command::new("ip");
+    command.args(["link", "add", &name, "type", "veth", "peer", "name", &name, "netns"]);
+    command.arg(other.path());
+    let output = better.output(command);
+    assert!(output.as_ref().unwrap().status.success(), "{output:?}");
+    for (last, node) in [(1, better), (2, other)] {
+        node.set_link(&name, true).unwrap();
+        let address = format!("10.{}.0.{last}/16", 64 + lan).parse().unwrap();
+        node.add_address(&name, address).unwrap();
     }
 }
 
