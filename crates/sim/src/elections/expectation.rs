@@ -143,21 +143,27 @@ impl Expectation {
         let lower = priority < terms.priority;
         let lower_since = lower.then(|| window.lower_since.unwrap_or(now));
         window.lower_since = lower_since;
-        if !(lower && terms.preempts()) {
+        let replaces = terms.preempts()
+            && lower_since.is_some_and(|since| now >= since + terms.preempt_delay());
+        if !replaces {
             let at = now + terms.down(interval);
             let withheld_until = window.withheld_until;
             *window = Window { withheld_until, lower_since, ..Window::at(at, interval) };
-        } else if let Some(since) = lower_since {
-            window.let_be(terms, since, interval, now);
         }
     }
 
     /// An advertisement for its VRID was refused.
-    pub(super) fn refused(&mut self, terms: Terms<'_>, priority: u8, now: Instant) {
+    pub(super) fn refused(
+        &mut self,
+        terms: Terms<'_>,
+        priority: u8,
+        interval: Duration,
+        now: Instant,
+    ) {
         let Self::Listens(window) = self else { return };
         window.heard_something(terms, now);
         if terms.config.misunderstood == WhenMisunderstood::StayBackup {
-            let longest = window.longest.max(terms.own_interval());
+            let longest = window.longest.max(terms.own_interval()).max(interval);
             let until = now + 2 * terms.down(longest);
             let shortest = window.shortest.min(terms.own_interval());
             window.withheld = (priority > 0).then(|| now + terms.down(shortest));
@@ -197,11 +203,15 @@ impl Expectation {
             Self::Nothing => {}
             Self::Listens(window) => {
                 window.longest = window.longest.max(longest);
+                window.shortest = window.shortest.min(before.own_interval());
                 window.shortest = window.shortest.min(after.own_interval());
                 window.not_before = window.not_before.min(now);
                 window.withheld = None;
                 let down = before.down(window.longest).max(after.down(window.longest));
-                window.by = window.by.max(now + down);
+                let longer =
+                    after.down(window.longest).saturating_sub(before.down(window.shortest));
+                window.by = (window.by + longer).max(now + down);
+                window.withheld_until = window.withheld_until.map(|until| until + longer);
             }
             Self::Speaks(schedule) => schedule.by = schedule.by.max(now + longest),
         }
@@ -281,17 +291,6 @@ impl Window {
         if let Some(normal) = self.gated.take() {
             let down = now + terms.down(self.longest);
             self.not_before = self.not_before.min(if normal > now { normal } else { down });
-            self.by = self.by.max(down);
-        }
-    }
-
-    /// A working master of lower priority, heard since `since`, restarts the timer until the preempt
-    /// delay has passed.
-    fn let_be(&mut self, terms: Terms<'_>, since: Instant, interval: Duration, now: Instant) {
-        let until = since + terms.preempt_delay();
-        if now < until {
-            let down = now + terms.down(interval);
-            self.not_before = self.not_before.max(down.min(until));
             self.by = self.by.max(down);
         }
     }

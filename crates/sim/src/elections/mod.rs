@@ -23,10 +23,10 @@
 //! | an advertisement that it yields to | `down` of the interval that was heard | the same |
 //! | priority 0 | `skew` | `skew`, or when it would have anyway |
 //! | one of lower priority, with preemption | unchanged | unchanged |
-//! | the same within the preempt delay | `down` | the end of the preempt delay, or `down` |
-//! | one that it refuses, with `StayBackup` | twice `down` | `down`, unless it heeds anything meanwhile |
+//! | the same within the preempt delay | `down` of the interval that was heard | the same |
+//! | one that it refuses, with `StayBackup` | twice `down`, by the slower of the two intervals | `down`, unless it heeds anything meanwhile |
 //! | a stall that made it late | one `I` after it runs again | that, when it was a whole `I` late |
-//! | another priority or other settings | `down` of the slower of the two | any moment |
+//! | another priority or other settings | `down` of the slower of the two, or as much later as they differ | any moment |
 //!
 //! So nobody who is fit and hears no master is without one for longer than that, and a late backup
 //! with waiting packets never elects itself.

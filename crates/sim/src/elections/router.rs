@@ -387,7 +387,7 @@ impl Router {
         let terms = Terms { config: &daemon.settings, priority: daemon.priority };
         let overslept = daemon.expectation.overslept(now);
         if !heeded {
-            daemon.expectation.refused(terms, frame.priority, now);
+            daemon.expectation.refused(terms, frame.priority, frame.interval, now);
         } else if was_master {
             if frame.priority == 0 {
                 daemon.expectation.other_resigned();
