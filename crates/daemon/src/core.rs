@@ -146,8 +146,11 @@ impl Core {
 
     /// Serves the timers of elections when the first is no earlier than `grace`; whether it was.
     fn serve_timers(&mut self, grace: Duration) -> bool {
-        let Some(due) = self.elections.next_timer() else { return false };
+        if self.elections.next_timer().is_none() {
+            return false;
+        }
         let now = Instant::now();
+        let Some(due) = self.elections.due_since(now) else { return false };
         let Some(late) = now.checked_duration_since(due).filter(|late| *late >= grace) else {
             return false;
         };

@@ -120,9 +120,14 @@ impl Elections {
         });
     }
 
-    /// When a timer is due; it may be past.
+    /// When to look at the timers again; it may be past, and no timer may be due then.
     pub(super) fn next_timer(&self) -> Option<Instant> {
         self.machines.timers.next()
+    }
+
+    /// When the first timer fell due, if one has.
+    pub(super) fn due_since(&mut self, now: Instant) -> Option<Instant> {
+        self.machines.timers.due_since(now)
     }
 
     /// When sockets that could not be opened are tried again.
@@ -133,15 +138,14 @@ impl Elections {
     /// Serves the timers that are due. What waits in the sockets is older than they are: whoever
     /// would give up a master, or is late, hears it first.
     pub(super) fn timeout(&mut self, now: Instant) {
-        let due = self.machines.timers.due(now);
-        let late = self.next_timer().is_some_and(|first| now.duration_since(first) > IN_TIME);
+        let late = self.due_since(now).is_some_and(|first| now.duration_since(first) > IN_TIME);
+        let mut due = self.machines.timers.take_due(now);
         let hears_first = |place: &usize| !self.machines.routers[*place].is_master();
-        let due = if late || due.iter().any(hears_first) {
+        if late || due.iter().any(hears_first) {
+            self.machines.timers.put_back(&due);
             self.hear(Which::All);
-            self.machines.timers.due(now)
-        } else {
-            due
-        };
+            due = self.machines.timers.take_due(now);
+        }
         for place in due {
             self.machines.drive(place, now, |machine| machine.handle(Event::Timeout, now));
         }
