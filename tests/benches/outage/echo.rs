@@ -51,8 +51,6 @@ impl Echo {
     /// The longest time without an answer that began after `since`, once answers have come for
     /// `calm`.
     pub(crate) fn outage_since(&self, since: Instant, calm: Duration, limit: Duration) -> Duration {
-        // The loss takes a moment to be felt, so that the calm before it is not the one after.
-        thread::sleep(Duration::from_millis(300));
         self.wait_for_calm(calm, limit);
         let times = self.answers.lock().unwrap();
         let first = times.partition_point(|time| *time < since).saturating_sub(1);

@@ -1,7 +1,8 @@
 //! How long a virtual address does not answer when its master is lost: ours and keepalived's, in
 //! the same run.
 //!
-//! `cargo build --release && cargo bench -p lockstep-tests --bench outage [-- ROUNDS]`, as root.
+//! `cargo build --release && cargo bench -p lockstep-tests --bench outage [-- ROUNDS LOSS]`, as root;
+//! LOSS is the beginning of one of the names in the table.
 //!
 //! Two routers and a host on a LAN. The host asks the virtual address for an echo each millisecond;
 //! the outage is the longest time between two answers around the loss, less the interval of the
@@ -11,6 +12,9 @@
 #![expect(clippy::print_stdout, reason = "a table is what it is run for")]
 #![expect(clippy::unwrap_used, reason = "a benchmark that cannot go on has failed")]
 
+#[path = "../common/addresses.rs"]
+#[expect(dead_code, reason = "another benchmark counts them")]
+mod addresses;
 #[path = "../common/contender.rs"]
 #[expect(dead_code, reason = "another benchmark has a line for each")]
 mod contender;
@@ -24,6 +28,7 @@ use std::time::{Duration, Instant};
 use lockstep_lab::{Interface, Lan, Node};
 use tempfile::TempDir;
 
+use addresses::Addresses;
 use contender::{Daemon, Kind, VirtualRouter, keepalived_version};
 use cost::Cost;
 use echo::Echo;
@@ -71,7 +76,9 @@ fn main() {
         "{:<12} {:>9}  {:>11} {:>9}  {:>9} {:>9}  {:>6}",
         "master is", "interval", "keepalived", "longest", "lockstep", "longest", "ratio"
     );
-    for (loss, name) in Loss::ALL {
+    let asked = std::env::args().skip(1).find(|word| word.starts_with(char::is_alphabetic));
+    let is_asked = |name: &str| asked.as_ref().is_none_or(|asked| name.starts_with(asked.as_str()));
+    for (loss, name) in Loss::ALL.into_iter().filter(|(_, name)| is_asked(name)) {
         for (version, interval) in SCHEDULES {
             let mut outages = [Vec::new(), Vec::new()];
             for _ in 0..rounds {
@@ -119,6 +126,7 @@ fn measure(kind: Kind, loss: Loss, version: u8, interval: Duration) -> Duration 
     let backup = Daemon::start(kind, &other, &router(100, None), "");
     echo.wait_for_calm(SETTLED, PATIENCE);
 
+    let mut taken_over = Addresses::watch(&other);
     let lost = Instant::now();
     let mut kept = None;
     match loss {
@@ -140,6 +148,7 @@ fn measure(kind: Kind, loss: Loss, version: u8, interval: Duration) -> Duration 
             kept = Some(master);
         }
     }
+    assert!(taken_over.wait_for(1, PATIENCE).is_some(), "nobody takes over");
     let outage = echo.outage_since(lost, CALM, PATIENCE);
     debug_assert!(backup.cost().processor > Cost::default().processor);
     drop(kept);

@@ -6,8 +6,8 @@
 //! them in its cache. The better one dies; the other claims mastership, puts the flows into its
 //! kernel, and hands them to the first one when that comes back with nothing. Measured is the time
 //! between its advertisements, as its kernel stamps them on their way out, over a minute from the
-//! claim, less the interval; then over ten quiet seconds, for comparison. `nf_conntrack_max` is raised
-//! for the run and put back at its end.
+//! claim, less the interval; then over ten quiet seconds, for comparison. `nf_conntrack_max` and
+//! the size of the hash table are raised for the run and put back at its end.
 
 #![expect(clippy::print_stdout, reason = "a table is what it is run for")]
 #![expect(clippy::unwrap_used, reason = "a benchmark that cannot go on has failed")]
@@ -41,6 +41,8 @@ fn main() {
     }
     let flows = std::env::args().find_map(|word| word.parse().ok()).unwrap_or(FLOWS);
     let _limit = Raised::new("/proc/sys/net/netfilter/nf_conntrack_max", 4 * u64::from(flows));
+    // As many buckets as flows is what a router of that size has.
+    let _buckets = Raised::new("/sys/module/nf_conntrack/parameters/hashsize", u64::from(flows));
     println!("lateness of a 10 ms schedule, ms; {flows} flows");
     println!(
         "{:<22} {:<22} {:>8} {:>7} {:>7} {:>7} {:>7}  {:>7} {:>7}",
