@@ -11,7 +11,7 @@ use crate::config::{
 };
 use crate::packet::{
     Endpoints, IPV4_HEADER, IPV6_HEADER, PROTOCOL, PROTOCOL_AH, Packet, TTL, ipv4_packet,
-    ipv6_packet,
+    ipv6_packet, renumber,
 };
 use crate::trailer;
 
@@ -26,6 +26,17 @@ pub struct Encoder {
     mtu: usize,
     identification: u16,
     stamp: Option<u64>,
+    /// What was said last, unless something in it is never the same again. A master says the same
+    /// for as long as it lives.
+    last: Option<Box<Said>>,
+}
+
+/// An advertisement and its packets.
+#[derive(Clone, Debug)]
+struct Said {
+    advertisement: Advertisement,
+    source: IpAddr,
+    packets: Vec<Packet>,
 }
 
 impl Encoder {
@@ -40,6 +51,7 @@ impl Encoder {
             mtu: usize::MAX,
             identification: 0,
             stamp: None,
+            last: None,
         };
         encoder.configure(config);
         encoder
@@ -47,6 +59,7 @@ impl Encoder {
 
     /// Other settings from now on; what is counted goes on, and so does the MTU.
     pub fn configure(&mut self, config: &Config) {
+        self.last = None;
         self.transport = config.transport.clone();
         self.checksum = config.checksum;
         self.password = match &config.authentication {
@@ -63,6 +76,7 @@ impl Encoder {
     /// Addresses that do not fit are not advertised, because a packet that is too long would not
     /// be sent at all; the routers hold them all the same.
     pub fn set_mtu(&mut self, bytes: usize) {
+        self.last = None;
         self.mtu = bytes;
     }
 
@@ -85,6 +99,42 @@ impl Encoder {
         if family == Family::Ipv4 {
             self.identification = self.identification.checked_add(1).unwrap_or(1);
         }
+        if let Some(packets) = self.said_again(advertisement, source) {
+            return packets;
+        }
+        let packets = self.encode(advertisement, source, utc);
+        let lasts = self.trailer.is_none() && self.header(advertisement).is_none();
+        self.last = lasts.then(|| {
+            let (advertisement, packets) = (advertisement.clone(), packets.clone());
+            Box::new(Said { advertisement, source, packets })
+        });
+        packets
+    }
+
+    /// Whether packets are stamped, so that [`Encoder::packets`] needs the time of day.
+    pub fn stamps(&self) -> bool {
+        self.trailer.is_some()
+    }
+
+    /// The packets of last time with the next identification, if they said the same.
+    fn said_again(&self, advertisement: &Advertisement, source: IpAddr) -> Option<Vec<Packet>> {
+        let same = |last: &&Said| last.source == source && last.advertisement == *advertisement;
+        let mut packets = self.last.as_deref().filter(same)?.packets.clone();
+        if Family::of(source) == Family::Ipv4 {
+            for packet in &mut packets {
+                renumber(&mut packet.bytes, self.identification);
+            }
+        }
+        Some(packets)
+    }
+
+    fn encode(
+        &mut self,
+        advertisement: &Advertisement,
+        source: IpAddr,
+        utc: Duration,
+    ) -> Vec<Packet> {
+        let family = Family::of(source);
         let mut message = advertisement.unsummed(family, self.room(advertisement, family));
         let length = message.len();
         if let Some(settings) = &self.trailer {

@@ -194,6 +194,14 @@ pub(crate) fn ipv4_packet(carrier: Carrier, protocol: u8, payload: &[u8]) -> Vec
     bytes
 }
 
+/// Gives an IPv4 packet another identification, and the header checksum that goes with it.
+pub(crate) fn renumber(bytes: &mut [u8], identification: u16) {
+    let mut header = MutableIpv4Packet::new(bytes).expect("it was made with a header");
+    header.set_identification(identification);
+    let checksum = ipv4::checksum(&header.to_immutable());
+    header.set_checksum(checksum);
+}
+
 /// An IPv6 packet of class CS6 around an advertisement.
 pub(crate) fn ipv6_packet(
     source: Ipv6Addr,

@@ -30,7 +30,7 @@ use crate::neighbours::{Misunderstood, Neighbours};
 use crate::reason::{LastEvent, NewMasterReason};
 use crate::statistics::Statistics;
 
-use hearing::ComparedList;
+use hearing::{ComparedList, Heeded};
 use replay::{Sequence, Stamps};
 
 mod backup;
@@ -64,6 +64,7 @@ pub struct VirtualRouter {
     neighbours: Neighbours,
     differences: Differences,
     compared: Option<ComparedList>,
+    heeded: Option<Box<Heeded>>,
     /// When neighbours are next looked through for those that are gone.
     age_at: Option<Instant>,
     sequence: Sequence,
@@ -92,6 +93,7 @@ impl VirtualRouter {
             neighbours: Neighbours::default(),
             differences: Differences::default(),
             compared: None,
+            heeded: None,
             age_at: None,
             sequence: Sequence::default(),
             stamps: Stamps::default(),
@@ -115,7 +117,11 @@ impl VirtualRouter {
             | Event::PreemptAllowed(_)
             | Event::PrimaryAddress(_) => Vec::new(),
         };
-        actions.extend(self.react(event, now));
+        let reaction = self.react(event, now);
+        if actions.is_empty() {
+            return reaction;
+        }
+        actions.extend(reaction);
         actions
     }
 

@@ -61,6 +61,36 @@ proptest! {
     }
 
     #[test]
+    fn what_is_said_again_differs_from_the_first_time_in_what_is_counted_alone(
+        (config, priority, sequence) in settings(),
+        (other, _, _) in settings(),
+        sources in any::<[u128; 2]>(),
+        said in vec((any::<bool>(), any::<bool>(), 0..3_u8), 1..8),
+    ) {
+        let mut one = Advertisement::of(&config, priority);
+        if let Format::V2(authentication) = &mut one.format {
+            authentication.sequence = sequence;
+        }
+        let another = Advertisement { addresses: other.addresses, ..one.clone() };
+        let sources = sources.map(|bits| address_of(config.family, bits));
+        let (mut remembers, mut forgets) = (Encoder::new(&config), Encoder::new(&config));
+        for (which, source, mtu) in said {
+            let advertisement = if which { &one } else { &another };
+            let source = sources[usize::from(source)];
+            if mtu == 0 {
+                remembers.set_mtu(1500);
+                forgets.set_mtu(1500);
+            }
+            forgets.configure(&config);
+            let packets = forgets.packets(advertisement, source, Duration::from_hours(1));
+            prop_assert_eq!(
+                remembers.packets(advertisement, source, Duration::from_hours(1)),
+                packets
+            );
+        }
+    }
+
+    #[test]
     fn whatever_arrives_is_judged_without_a_panic(
         (config, priority, _) in settings(),
         damage in vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),

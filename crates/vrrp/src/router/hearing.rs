@@ -2,8 +2,8 @@
 //! sender differs.
 //!
 //! The path of an advertisement that is like the one before and ours, in Backup, is the busiest of
-//! the whole machine: it allocates nothing but the list of addresses that decoding makes, and
-//! looks nothing up while no neighbour is remembered as odd.
+//! the whole machine: it is not decoded again, it allocates nothing, and looks nothing up while no
+//! neighbour is remembered as odd.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -14,9 +14,9 @@ use crate::advertisement::{Advertisement, Format};
 use crate::authentication_header;
 use crate::config::{ChecksumDialect, Priority, Transport, Version};
 use crate::differences::Differing;
-use crate::event::{Action, Event, Heard, State};
+use crate::event::{Action, Heard, State};
 use crate::neighbours::takes_part;
-use crate::packet::{Datagram, PROTOCOL_AH, TTL};
+use crate::packet::{Datagram, Endpoints, PROTOCOL, PROTOCOL_AH, TTL};
 use crate::verdict::{Judged, Rejection, judge};
 
 /// The newest list of addresses that is not ours to the letter, so that one that keeps coming is
@@ -29,6 +29,26 @@ pub(super) struct ComparedList {
     differs: bool,
 }
 
+/// The newest packet that was heeded, so that one that is the same to the byte is judged once.
+/// Nothing is kept of those whose verdict needs more than their bytes and the settings, which are
+/// the authenticated ones.
+#[derive(Clone, Debug)]
+pub(super) struct Heeded {
+    endpoints: Endpoints,
+    ttl: u8,
+    payload: Vec<u8>,
+    judged: Judged,
+}
+
+impl Heeded {
+    fn is(&self, datagram: &Datagram) -> bool {
+        datagram.protocol == PROTOCOL
+            && datagram.payload == self.payload
+            && datagram.endpoints == self.endpoints
+            && datagram.ttl == self.ttl
+    }
+}
+
 impl VirtualRouter {
     /// Judges a received packet, counts it, and feeds it when it is heeded.
     #[must_use = "actions must be carried out"]
@@ -37,7 +57,12 @@ impl VirtualRouter {
         if self.primary == Some(source) {
             return self.refuse(source, Rejection::OwnAddress, None, now);
         }
-        let Judged { advertisement, dialect, stamp } = match judge(&self.config, datagram) {
+        if let Some(heeded) = self.heeded.take_if(|heeded| heeded.is(datagram)) {
+            let actions = self.heed(&heeded.judged, source, now);
+            self.heeded = Some(heeded);
+            return actions;
+        }
+        let judged = match judge(&self.config, datagram) {
             Ok(judged) => judged,
             Err(rejection) => {
                 return self.refuse(
@@ -48,12 +73,29 @@ impl VirtualRouter {
                 );
             }
         };
-        if stamp.is_some_and(|stamp| !self.stamps.admit(source, stamp, now)) {
-            let priority = Some(advertisement.priority);
+        if judged.stamp.is_some_and(|stamp| !self.stamps.admit(source, stamp, now)) {
+            let priority = Some(judged.advertisement.priority);
             return self.refuse(source, Rejection::TrailerReplay, priority, now);
         }
-        let mut actions = self.handle(Event::Received { advertisement, source }, now);
-        if let Some(theirs) = dialect {
+        let actions = self.heed(&judged, source, now);
+        if datagram.protocol == PROTOCOL && self.config.trailer.is_none() {
+            let Datagram { endpoints, ttl, .. } = *datagram;
+            let payload = datagram.payload.clone();
+            self.heeded = Some(Box::new(Heeded { endpoints, ttl, payload, judged }));
+        }
+        actions
+    }
+
+    /// As [`crate::Event::Received`], and what only the packet tells.
+    fn heed(&mut self, judged: &Judged, source: IpAddr, now: Instant) -> Vec<Action> {
+        let mut actions = self.wake(now);
+        let reaction = self.hear(&judged.advertisement, source, now);
+        if actions.is_empty() {
+            actions = reaction;
+        } else {
+            actions.extend(reaction);
+        }
+        if let Some(theirs) = judged.dialect {
             actions.extend(self.compare_checksum(theirs, source, now));
         }
         actions

@@ -50,6 +50,7 @@ impl VirtualRouter {
         }
         self.differences.clear();
         self.compared = None;
+        self.heeded = None;
         if !self.uses_header() {
             self.sequence = Sequence::default();
         }
