@@ -60,11 +60,6 @@ impl Router {
         self.machine.state().name() == StateName::Master
     }
 
-    /// Whether the interface is of any concern to it.
-    pub(super) fn is_on(&self, interface: &str) -> bool {
-        self.interface == interface || self.virtual_link.as_deref() == Some(interface)
-    }
-
     /// The address to advertise from, or why the interfaces cannot be used.
     pub(super) fn usable_address(
         &self,
@@ -104,7 +99,8 @@ impl Router {
             return Err(problem.clone());
         }
         let primary = self.primary.ok_or("no address to send from")?;
-        Ok(self.encoder.packets(advertisement, primary, utc()))
+        let utc = if self.encoder.stamps() { utc() } else { Duration::ZERO };
+        Ok(self.encoder.packets(advertisement, primary, utc))
     }
 
     /// How long nothing may leave before this master is none.

@@ -6,7 +6,7 @@ use std::time::Instant;
 use lockstep_kernel::vrrp::{Failure, Sender, UnicastSocket};
 use lockstep_vrrp::{Family, Packet};
 use nix::errno::Errno;
-use tracing::debug;
+use tracing::{Level, debug, enabled};
 
 use super::sending::Trouble;
 use crate::messages::LinkState;
@@ -117,7 +117,7 @@ impl Way {
 
 impl Line {
     fn send(&mut self, sent: &mut Vec<Sent>) {
-        let began = Instant::now();
+        let began = enabled!(Level::DEBUG).then(Instant::now);
         let (packets, parcels) =
             (std::mem::take(&mut self.packets), std::mem::take(&mut self.parcels));
         match self.transmit(&packets) {
@@ -126,7 +126,9 @@ impl Line {
                 sent.extend(parcels.iter().map(|(router, _)| (*router, Err(trouble.clone()))));
             }
         }
-        debug!(packets = packets.len(), took = ?began.elapsed(), "advertised");
+        if let Some(began) = began {
+            debug!(packets = packets.len(), took = ?began.elapsed(), "advertised");
+        }
         // The memory serves the next turn.
         (self.packets, self.parcels) = (packets, parcels);
         self.packets.clear();
@@ -176,28 +178,28 @@ impl Line {
 }
 
 /// An advertisement has left when one of its packets has: some peer hears it.
-fn outcomes(parcels: &[(usize, usize)], packets: usize, failures: &[Failure]) -> Vec<Sent> {
+fn outcomes(
+    parcels: &[(usize, usize)],
+    packets: usize,
+    failures: &[Failure],
+) -> impl Iterator<Item = Sent> {
     let mut failures = failures.iter().peekable();
     let ends = parcels.iter().skip(1).map(|(_, start)| *start).chain([packets]);
-    parcels
-        .iter()
-        .zip(ends)
-        .map(|((router, start), end)| {
-            let (mut failed, mut last) = (0, None);
-            while let Some(failure) = failures.next_if(|failure| failure.position < end) {
-                failed += 1;
-                last = Some(&failure.error);
+    parcels.iter().zip(ends).map(move |((router, start), end)| {
+        let (mut failed, mut last) = (0, None);
+        while let Some(failure) = failures.next_if(|failure| failure.position < end) {
+            failed += 1;
+            last = Some(&failure.error);
+        }
+        let outcome = match last {
+            _ if start == &end => {
+                Err(Trouble::new("there is nobody to send to", Errno::EDESTADDRREQ))
             }
-            let outcome = match last {
-                _ if start == &end => {
-                    Err(Trouble::new("there is nobody to send to", Errno::EDESTADDRREQ))
-                }
-                Some(error) if failed == end - start => Err(Trouble::of(error)),
-                Some(_) | None => Ok(()),
-            };
-            (*router, outcome)
-        })
-        .collect()
+            Some(error) if failed == end - start => Err(Trouble::of(error)),
+            Some(_) | None => Ok(()),
+        };
+        (*router, outcome)
+    })
 }
 
 #[cfg(test)]
@@ -213,7 +215,6 @@ mod tests {
     /// What became of the virtual routers 7, 8 and 9, which have one, three and two packets.
     fn told(failures: &[Failure]) -> Vec<(usize, Option<String>)> {
         outcomes(&[(7, 0), (8, 1), (9, 4)], 6, failures)
-            .into_iter()
             .map(|(router, outcome)| (router, outcome.err().map(|trouble| trouble.words)))
             .collect()
     }
@@ -234,7 +235,7 @@ mod tests {
 
     #[test]
     fn nobody_to_send_to_is_a_failure() {
-        let outcomes = outcomes(&[(3, 0)], 0, &[]);
+        let outcomes: Vec<_> = outcomes(&[(3, 0)], 0, &[]).collect();
         assert_eq!(outcomes.len(), 1);
         assert!(outcomes[0].1.is_err());
     }
