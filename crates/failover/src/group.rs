@@ -15,17 +15,15 @@
 //! carry steps out in the order they were given, so that what a cut plan left behind is undone or
 //! completed by the plan that cut it.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::fitness::{Conditions, Fitness, Tracker};
+use crate::hold::{Hold, Holds};
 use crate::journal::Journal;
 use crate::plan::{self, Doing, Plan};
 use crate::queue::OpenSteps;
 use crate::tracking::Seen;
 use crate::{Action, Outcome, State, Step, StepId, VirtualRouterEvent, config};
-
-/// How long a group whose vital step or whose sending failed stays in fault before it tries again.
-pub(crate) const FAULT_HOLD: Duration = Duration::from_secs(5);
 
 /// A failover group at work.
 #[derive(Clone, Debug)]
@@ -42,7 +40,8 @@ pub struct Group {
     in_sync: bool,
     stopping: bool,
     /// What failed that made this a fault, and when to try again.
-    held: Option<(String, Instant)>,
+    held: Option<Hold>,
+    holds: Holds,
     plan: Option<Plan>,
 }
 
@@ -79,6 +78,7 @@ impl Group {
             in_sync: false,
             stopping: false,
             held: None,
+            holds: Holds::default(),
             plan: None,
         }
     }
@@ -154,7 +154,7 @@ impl Group {
             }
             VirtualRouterEvent::Failing { reason } => {
                 if self.state == State::Master {
-                    self.held = Some((reason, context.now + FAULT_HOLD));
+                    self.held = Some(self.holds.begin(reason, context.now));
                 }
             }
         }
@@ -219,8 +219,10 @@ impl Group {
     }
 
     pub(crate) fn timeout(&mut self, context: &mut Context<'_>) {
-        if self.held.as_ref().is_some_and(|(_, until)| context.now >= *until) {
-            self.held = None;
+        if let Some(held) = self.held.take_if(|held| context.now >= held.until) {
+            if self.state == State::Fault {
+                self.reason = held.reason;
+            }
             self.decide(context);
         }
         let Some(plan) = &mut self.plan else { return };
@@ -242,7 +244,7 @@ impl Group {
 
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let plan = self.plan.as_ref().and_then(Plan::deadline);
-        let held = self.held.as_ref().map(|(_, until)| *until);
+        let held = self.held.as_ref().map(|held| held.until);
         plan.into_iter().chain(held).min()
     }
 
@@ -277,7 +279,7 @@ impl Group {
     fn fitness(&self) -> Fitness {
         match (self.conditions.fitness(), &self.held) {
             (unfit @ Fitness::Unfit(_), _) => unfit,
-            (_, Some((reason, _))) => Fitness::Unfit(reason.clone()),
+            (_, Some(held)) => Fitness::Unfit(held.sentence()),
             (fitness, None) => fitness,
         }
     }
@@ -320,6 +322,7 @@ impl Group {
             member.elected = None;
         }
         self.elected = 0;
+        self.holds.serves_no_more(context.now);
         let number = context.journal.begin(&self.name, self.state, to, &reason, context.now);
         self.plan = Some(Plan::new(self.state, to, number, self.replicated));
         self.state = to;
@@ -334,8 +337,10 @@ impl Group {
             return self.begin(step, 1, context);
         }
         self.plan = None;
-        if self.state == State::Stopped {
-            context.actions.push(Action::Stopped { group: self.name.clone() });
+        match self.state {
+            State::Master => self.holds.serves(context.now),
+            State::Stopped => context.actions.push(Action::Stopped { group: self.name.clone() }),
+            State::Init | State::Backup | State::Fault => {}
         }
     }
 
@@ -359,7 +364,7 @@ impl Group {
         let to = self.plan.as_ref().map(|plan| plan.to);
         if to == Some(State::Master) && plan::is_vital(step) {
             let reason = format!("{} failed: {why}", step.as_str());
-            self.held = Some((reason, context.now + FAULT_HOLD));
+            self.held = Some(self.holds.begin(reason, context.now));
             self.decide(context);
         } else {
             self.go_on(context);

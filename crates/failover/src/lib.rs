@@ -7,6 +7,7 @@
 mod config;
 mod fitness;
 pub mod group;
+mod hold;
 pub mod hooks;
 mod journal;
 mod machine;

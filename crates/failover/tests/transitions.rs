@@ -84,6 +84,27 @@ impl World {
         self.feed(Event::Stepped { id, outcome });
     }
 
+    /// Says that nothing could be sent, and lets the group fall into fault.
+    fn fail(&mut self) {
+        let reason = "no buffer space".to_owned();
+        self.virtual_router("inside", VirtualRouterEvent::Failing { reason });
+        assert_eq!(self.state(), State::Fault);
+        self.complete();
+    }
+
+    /// Becomes master, with everything that belongs to it.
+    fn serve(&mut self) {
+        self.complete();
+        self.elect("inside");
+        self.complete();
+        assert_eq!(self.state(), State::Master);
+    }
+
+    /// How long the group still stays in fault by itself.
+    fn hold(&self) -> Duration {
+        self.failover.next_deadline().unwrap().duration_since(self.now)
+    }
+
     /// Answers every step with success until the group is settled.
     fn complete(&mut self) {
         while !self.failover.group("gateway").unwrap().is_settled() {
@@ -291,7 +312,7 @@ fn addresses_that_cannot_be_added_put_the_group_in_fault_and_it_tries_again() {
     }
     assert_eq!(world.state(), State::Fault);
     let reason = world.failover.group("gateway").unwrap().reason();
-    assert_eq!(reason, "addresses failed: permission denied");
+    assert_eq!(reason, "addresses failed: permission denied; tries again after 5 s");
     world.complete();
     world.advance(Duration::from_secs(5));
     assert_eq!(world.state(), State::Backup);
@@ -304,7 +325,8 @@ fn a_master_that_cannot_advertise_is_in_fault_for_a_while_and_tries_again() {
     let reason = "inside has not been advertised for 3 s: no buffer space".to_owned();
     world.virtual_router("inside", VirtualRouterEvent::Failing { reason: reason.clone() });
     assert_eq!(world.state(), State::Fault);
-    assert_eq!(world.failover.group("gateway").unwrap().reason(), reason);
+    let held = format!("{reason}; tries again after 5 s");
+    assert_eq!(world.failover.group("gateway").unwrap().reason(), held);
     world.complete();
     assert!(world.steps().contains(&Step::AddressesDown));
     world.advance(Duration::from_millis(4_900));
@@ -312,6 +334,97 @@ fn a_master_that_cannot_advertise_is_in_fault_for_a_while_and_tries_again() {
     world.advance(Duration::from_millis(100));
     assert_eq!(world.state(), State::Backup);
     assert!(world.given.contains(&Action::Startup { virtual_router: "inside".into() }));
+    let recovered = format!("recovered from: {reason}");
+    assert_eq!(world.failover.group("gateway").unwrap().reason(), recovered);
+}
+
+#[test]
+fn a_group_that_fails_again_and_again_waits_longer_each_time_up_to_a_minute() {
+    let mut world = World::master();
+    for seconds in [5, 10, 20, 40, 60, 60] {
+        world.fail();
+        assert_eq!(world.hold(), Duration::from_secs(seconds));
+        let reason = world.failover.group("gateway").unwrap().reason();
+        assert_eq!(reason, format!("no buffer space; tries again after {seconds} s"));
+        world.advance(world.hold());
+        world.serve();
+        world.advance(Duration::from_secs(3));
+    }
+}
+
+#[test]
+fn claims_that_fail_make_the_wait_grow_as_well() {
+    let mut world = World::backup();
+    for seconds in [5, 10, 20] {
+        world.elect("inside");
+        while world.state() == State::Master {
+            assert_eq!(world.pending().unwrap().1, Step::Claim);
+            world.answer(Outcome::Failed("not sent".into()));
+            world.advance(Duration::from_millis(100));
+        }
+        world.complete();
+        let waited = Duration::from_millis(100);
+        assert_eq!(world.hold() + waited, Duration::from_secs(seconds));
+        world.advance(world.hold());
+        world.complete();
+    }
+}
+
+#[test]
+fn a_mastership_as_long_as_the_last_wait_ends_the_growing() {
+    let mut world = World::master();
+    world.fail();
+    world.advance(world.hold());
+    world.serve();
+    world.advance(Duration::from_millis(4_999));
+    world.fail();
+    assert_eq!(world.hold(), Duration::from_secs(10));
+    world.advance(world.hold());
+    world.serve();
+    world.advance(Duration::from_secs(10));
+    world.fail();
+    assert_eq!(world.hold(), Duration::from_secs(5));
+}
+
+#[test]
+fn a_long_mastership_that_ended_well_ends_the_growing_too() {
+    let mut world = World::master();
+    world.fail();
+    world.advance(world.hold());
+    world.serve();
+    world.advance(Duration::from_secs(5));
+    let reason = "10.1.1.2 has priority 150".to_owned();
+    world.virtual_router("inside", VirtualRouterEvent::Superseded { reason });
+    world.complete();
+    world.serve();
+    world.fail();
+    assert_eq!(world.hold(), Duration::from_secs(5));
+}
+
+#[test]
+fn a_commit_that_takes_long_is_no_mastership_that_lasted() {
+    let mut world = World::master();
+    world.fail();
+    world.advance(world.hold());
+    world.complete();
+    world.elect("inside");
+    world.answer(Outcome::Done(String::new()));
+    assert_eq!(world.pending().unwrap().1, Step::CommitFlows);
+    world.advance(Duration::from_secs(20));
+    world.fail();
+    assert_eq!(world.hold(), Duration::from_secs(10));
+}
+
+#[test]
+fn being_backup_for_long_is_no_proof_that_a_group_can_serve() {
+    let mut world = World::master();
+    world.fail();
+    world.advance(world.hold());
+    world.complete();
+    world.advance(Duration::from_hours(1));
+    world.serve();
+    world.fail();
+    assert_eq!(world.hold(), Duration::from_secs(10));
 }
 
 #[test]
