@@ -93,6 +93,29 @@ fn the_neighbours_of_a_master_know_its_virtual_mac_address_and_a_refusing_addres
 }
 
 #[test]
+fn a_virtual_mac_brings_no_fault_at_the_start_and_none_when_its_interface_is_made_again() {
+    let site = Site::new();
+    let lockstep = Lockstep::start(&site.router, CONFIG);
+    lockstep.wait_for_state("inside", "master");
+    let index = || {
+        let links = site.links();
+        let line = links.lines().find(|line| line.contains("vrrp.51"));
+        line.and_then(|line| line.split(':').next().map(str::to_owned))
+    };
+    let before = index();
+    output(&site.router, &["link", "del", "vrrp.51"]);
+    wait::until("it is made again", || index().is_some_and(|now| Some(now) != before));
+    wait::until("its address is back", || {
+        output(&site.router, &["-o", "addr", "show", "dev", "vrrp.51"]).contains("10.1.1.1/24")
+    });
+    wait::until("the virtual address answers", || site.answers("10.1.1.1", SOON));
+    lockstep.wait_for_state("inside", "master");
+    let journal = lockstep.journal("inside");
+    let states: Vec<_> = journal.iter().map(|entry| entry["to"].clone()).collect();
+    assert_eq!(states, ["backup", "master"], "{journal:#?}");
+}
+
+#[test]
 fn nothing_is_left_after_a_clean_stop() {
     let site = Site::new();
     let mut lockstep = Lockstep::start(&site.router, CONFIG);

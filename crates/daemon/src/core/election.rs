@@ -44,7 +44,10 @@ pub(super) struct Elections {
     lans: Lans,
     machines: Machines,
     places: HashMap<String, usize>,
-    links: HashMap<String, LinkState>,
+    /// The places of the virtual routers that an interface concerns.
+    concerned: HashMap<String, Vec<usize>>,
+    /// What the interfaces are, `None` for one that is missing; the others are not known yet.
+    links: HashMap<String, Option<LinkState>>,
     /// When a socket that could not be opened is tried again.
     retry_at: Option<Instant>,
 }
@@ -86,14 +89,19 @@ impl Elections {
     pub(super) fn new(virtual_routers: &[lockstep_config::VirtualRouter]) -> Self {
         let (mut lans, mut ways) = (Lans::new(), Ways::new());
         let mut routers = Vec::new();
+        let mut concerned: HashMap<String, Vec<usize>> = HashMap::new();
         for (place, router) in virtual_routers.iter().enumerate() {
             lans.add(&router.interface, router.vrrp.family, router.vrrp.vrid, place);
+            for interface in [&router.interface].into_iter().chain(&router.virtual_link) {
+                concerned.entry(interface.clone()).or_default().push(place);
+            }
             routers.push(Router::new(router, ways.add(way_of(router))));
         }
         let names = virtual_routers.iter().map(|router| router.name.clone());
         Self {
             lans,
             places: names.zip(0..).collect(),
+            concerned,
             links: HashMap::new(),
             retry_at: None,
             machines: Machines {
@@ -210,30 +218,27 @@ impl Elections {
     }
 
     /// Takes what an interface is now; says of its virtual routers whether they can use it, where
-    /// that is new.
+    /// that is new. Nothing is said of one before both its interfaces are known.
     pub(super) fn interface(
         &mut self,
         state: &InterfaceState,
         now: Instant,
     ) -> Vec<(String, Result<(), String>)> {
         let name = &state.name;
-        match &state.link {
-            Some(link) => drop(self.links.insert(name.clone(), link.clone())),
-            None => drop(self.links.remove(name)),
-        }
+        self.links.insert(name.clone(), state.link.clone());
         self.machines.ways.interface(name, state.link.as_ref());
         if self.lans.interface(name, state.link.as_ref()) {
             self.retry_at.get_or_insert(now + RETRY_AFTER);
         }
         let mut news = Vec::new();
-        for place in 0..self.machines.routers.len() {
+        for &place in self.concerned.get(name).map_or(&[][..], Vec::as_slice) {
             let router = &mut self.machines.routers[place];
-            if !router.is_on(name) {
+            let known = |name: &String| self.links.get(name).map(Option::as_ref);
+            // One that is not known yet is waited for.
+            let Some(base) = known(&router.interface) else { continue };
+            let Some(virtual_link) = router.virtual_link.as_ref().map_or(Some(None), known) else {
                 continue;
-            }
-            let link_of = |name: &String| self.links.get(name);
-            let (base, virtual_link) =
-                (link_of(&router.interface), router.virtual_link.as_ref().and_then(link_of));
+            };
             if let Some(link) = virtual_link.or(base) {
                 router.encoder.set_mtu(link.mtu as usize);
             }

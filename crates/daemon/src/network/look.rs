@@ -139,7 +139,8 @@ impl Actor {
         }
     }
 
-    /// Looks at links and addresses, tells the core and does what is missing of them.
+    /// Looks at links and addresses, tells the core and does what is missing of them. A virtual
+    /// link that is gone is made before: an election does not lose it for a moment.
     pub(super) async fn look_at_links(&mut self) {
         let began = Instant::now();
         let stock = self.take_stock_of_links().await;
@@ -147,6 +148,7 @@ impl Actor {
         match stock {
             Ok(()) => {
                 self.schedule.links_rest_until = now + (now - began) * REST;
+                self.remake_virtual_links().await;
                 self.tell_interfaces().await;
                 self.settle_links().await;
             }
@@ -162,6 +164,7 @@ impl Actor {
     /// are those of the last time, and `false` is returned.
     pub(super) async fn take_stock(&mut self, requests: Option<&mut Requests>) -> io::Result<bool> {
         self.take_stock_of_links().await?;
+        self.remake_virtual_links().await;
         // An election hears of its interface, and an address is put back, before somebody's large
         // table is read.
         self.tell_interfaces().await;

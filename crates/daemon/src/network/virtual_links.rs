@@ -1,8 +1,9 @@
 //! Interfaces with a virtual MAC address, from the daemon's start to its end.
 
 use std::collections::BTreeSet;
+use std::time::Instant;
 
-use lockstep_routes::{Change, Kind, plan_kind};
+use lockstep_routes::{Change, Kind, VirtualLink, plan_kind};
 use tracing::{debug, warn};
 
 use super::Actor;
@@ -24,21 +25,45 @@ impl Actor {
                 self.network.adopt(link, there);
             }
         }
+        self.make_virtual_links().await;
+        // Whether they have a carrier.
+        if let Err(error) = self.take_stock_of_links().await {
+            debug!(%error, "cannot read links and addresses");
+        }
+    }
+
+    /// Makes those again that somebody has deleted although their parents are there. The core is
+    /// told what has become of them, not that they were gone.
+    pub(super) async fn remake_virtual_links(&mut self) {
+        let is_gone = |link: &VirtualLink| {
+            self.actual.link(&link.name).is_none() && self.actual.link(&link.parent).is_some()
+        };
+        if self.declared.virtual_links.iter().any(is_gone) && self.make_virtual_links().await {
+            // Whether they have a carrier.
+            if let Err(error) = self.take_stock_of_links().await {
+                debug!(%error, "cannot read links and addresses");
+            }
+        }
+    }
+
+    /// Makes those that are missing and sets them up, but for what is put off after a refusal;
+    /// whether anything was done.
+    async fn make_virtual_links(&mut self) -> bool {
         let names: BTreeSet<String> =
             self.declared.virtual_links.iter().map(|link| link.name.clone()).collect();
+        let mut any = false;
         for _ in 0..ROUNDS {
+            let now = Instant::now();
             let mut changes = plan_kind(self.desired(), &self.actual, Kind::Links);
             changes.retain(|change| match change {
                 Change::AddVirtualLink { .. } | Change::RemoveLink { .. } => true,
                 Change::SetLink { name, .. } => names.contains(name),
                 _ => false,
             });
-            self.carry_out(&changes).await;
+            changes.retain(|change| self.refusals.is_due(&change.object(), now));
+            any |= !self.carry_out(&changes).await.is_empty();
         }
-        // Whether they have a carrier.
-        if let Err(error) = self.take_stock_of_links().await {
-            debug!(%error, "cannot read links and addresses");
-        }
+        any
     }
 
     /// Those whose router is not master hear and say nothing.

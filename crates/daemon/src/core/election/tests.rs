@@ -41,6 +41,25 @@ fn failing(elections: &mut Elections) -> Vec<String> {
 }
 
 #[test]
+fn nothing_is_said_of_a_virtual_router_before_both_its_interfaces_are_known() {
+    let text = "[vrrp.v1]\ninterface = \"eth0\"\nvrid = 1\nversion = 3\nvirtual-mac = \"v1\"\n\
+                source = \"10.1.1.2\"\naddresses = [\"10.1.1.1/32\"]\n";
+    let surroundings = lockstep_config::Surroundings::default();
+    let checked = lockstep_config::parse("test.toml", text, &surroundings).unwrap();
+    let mut elections = Elections::new(&checked.config.virtual_routers);
+    let link = Some(LinkState { up: true, carrier: true, mtu: 1500, ..LinkState::default() });
+    let mut told = |name: &str, link: Option<LinkState>| {
+        let state = InterfaceState { name: name.to_owned(), link };
+        let mut news = elections.interface(&state, Instant::now());
+        news.pop().map(|(_, usable)| usable)
+    };
+    assert_eq!(told("eth0", None), None, "v1 is not known yet");
+    assert_eq!(told("v1", link), Some(Err("eth0 does not exist".to_owned())));
+    assert_eq!(told("v1", None), None);
+    assert_eq!(told("eth7", None), None);
+}
+
+#[test]
 fn all_that_fall_due_together_are_served_in_one_turn() {
     let now = Instant::now();
     let mut elections = listening(200, now);
