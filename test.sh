@@ -91,6 +91,7 @@ check_kernel() {
   }
   try "network namespaces" "true"
   try "veth pairs" "ip link add name probe0 type veth peer name probe1"
+  try "macvlan interfaces" "ip link add name probe0 type veth peer name probe1 && ip link add link probe0 name probe2 type macvlan"
   try "bridges" "ip link add name probe0 type bridge"
   try "policy routing" "ip rule add fwmark 1 lookup 100"
   try "conntrack settings (module nf_conntrack)" "test -e /proc/sys/net/netfilter/nf_conntrack_max"
