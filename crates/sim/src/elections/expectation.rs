@@ -32,8 +32,6 @@ pub(super) struct Window {
     gated: Option<Instant>,
     /// Until then a neighbour that it refuses keeps it backup.
     withheld: Option<Instant>,
-    /// Until then it may.
-    withheld_until: Option<Instant>,
     /// Since when only masters of lower priority are heard.
     lower_since: Option<Instant>,
     /// Times in a row that it was late and has listened instead.
@@ -135,8 +133,7 @@ impl Expectation {
         if priority == 0 {
             // The second of two never puts off what the first has brought forward.
             window.not_before = window.not_before.min(now + terms.skew(window.shortest));
-            let skewed = now + terms.skew(window.longest);
-            window.by = window.withheld_until.map_or(skewed, |until| skewed.max(until));
+            window.by = now + terms.skew(window.longest);
             return;
         }
         let interval = terms.interval_of(interval);
@@ -147,28 +144,17 @@ impl Expectation {
             && lower_since.is_some_and(|since| now >= since + terms.preempt_delay());
         if !replaces {
             let at = now + terms.down(interval);
-            let withheld_until = window.withheld_until;
-            *window = Window { withheld_until, lower_since, ..Window::at(at, interval) };
+            *window = Window { lower_since, ..Window::at(at, interval) };
         }
     }
 
     /// An advertisement for its VRID was refused.
-    pub(super) fn refused(
-        &mut self,
-        terms: Terms<'_>,
-        priority: u8,
-        interval: Duration,
-        now: Instant,
-    ) {
+    pub(super) fn refused(&mut self, terms: Terms<'_>, priority: u8, now: Instant) {
         let Self::Listens(window) = self else { return };
         window.heard_something(terms, now);
         if terms.config.misunderstood == WhenMisunderstood::StayBackup {
-            let longest = window.longest.max(terms.own_interval()).max(interval);
-            let until = now + 2 * terms.down(longest);
             let shortest = window.shortest.min(terms.own_interval());
             window.withheld = (priority > 0).then(|| now + terms.down(shortest));
-            window.withheld_until = Some(until);
-            window.by = window.by.max(until);
         }
     }
 
@@ -211,7 +197,6 @@ impl Expectation {
                 let longer =
                     after.down(window.longest).saturating_sub(before.down(window.shortest));
                 window.by = (window.by + longer).max(now + down);
-                window.withheld_until = window.withheld_until.map(|until| until + longer);
             }
             Self::Speaks(schedule) => schedule.by = schedule.by.max(now + longest),
         }
@@ -254,10 +239,13 @@ impl Expectation {
         }
     }
 
-    /// Whether it has missed what it had to do by now.
-    pub(super) fn check(&self, now: Instant) -> Result<(), String> {
+    /// Whether it has missed what it had to do by now. Until `withheld`, a neighbour that it refuses
+    /// may keep it backup.
+    pub(super) fn check(&self, withheld: Option<Instant>, now: Instant) -> Result<(), String> {
         match self {
-            Self::Listens(window) if now > window.by => {
+            Self::Listens(window)
+                if now > window.by && withheld.is_none_or(|until| now > until) =>
+            {
                 Err(format!("it hears no master and is none, {:?} too long", now - window.by))
             }
             Self::Speaks(schedule) if now > schedule.by => {
@@ -280,7 +268,6 @@ impl Window {
             longest: interval,
             gated: None,
             withheld: None,
-            withheld_until: None,
             lower_since: None,
             naps: 0,
         }

@@ -84,11 +84,13 @@ impl Invariants {
 
     /// No flapping: at most two changes to or from master for each router and cause.
     pub(super) fn check_flapping(&self, router: &Router) -> Result<(), String> {
-        let bound = 2 + 2 * self.causes;
+        let bound = 2 + 2 * (self.causes + router.failures);
         if router.transitions > bound {
             return Err(format!(
                 "router {} changed its state {} times for {} causes",
-                router.number, router.transitions, self.causes
+                router.number,
+                router.transitions,
+                self.causes + router.failures
             ));
         }
         Ok(())

@@ -41,8 +41,8 @@
 //! are so for no longer than one `down` and twice the longest way of a packet.
 //!
 //! **No flapping**: every router changes to or from master at most twice for each cause, and twice
-//! more. Causes are the beginning and the end of every fault, every change of settings, and every
-//! row of advertisements from one router to another that were lost: two, or one where the way takes
+//! more. Causes are the beginning and the end of every fault, every change of settings, every claim of
+//! its own that could not be sent, and every row of advertisements from one router to another that were lost: two, or one where the way takes
 //! longer than `I`. Once everything was put right and one master is left for an `I` (with the
 //! authentication header, whose numbers a restarted router counts anew, for five), nobody changes.
 //!
@@ -55,6 +55,7 @@ mod counted;
 mod expectation;
 mod faults;
 mod frame;
+mod group;
 mod invariants;
 mod router;
 mod table;

@@ -10,16 +10,16 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use lockstep_failover::tracking::Seen;
-use lockstep_failover::{
-    self as failover, Failover, Group, Outcome, Step, StepId, Subject, Track, VirtualRouterEvent,
-};
+use lockstep_failover::{self as failover, Failover, Outcome, Step, StepId, VirtualRouterEvent};
 use lockstep_vrrp::{
-    self as vrrp, Action, Advertisement, Config, Encoder, Priority, State, StateName, VirtualRouter,
+    self as vrrp, Action, Advertisement, Config, Encoder, Priority, State, StateName,
+    VirtualRouter, WhenMisunderstood,
 };
 
 use super::counted::Counted;
 use super::expectation::{Expectation, Terms};
 use super::frame::{Frame, is_numbered, understands};
+use super::group::{NAME, group, uplink};
 
 /// Most packets heard before an overdue timer is acted on, as in the daemon.
 const LISTEN_LIMIT: usize = 64;
@@ -48,6 +48,8 @@ pub(super) struct Router {
     pub(super) has_address: bool,
     /// Changes of the election to or from master.
     pub(super) transitions: u64,
+    /// Claims that could not be sent, and times that sending failed for too long.
+    pub(super) failures: u64,
     /// Advertisements that were refused or heeded, for the outcome.
     pub(super) heard: u64,
     /// The time of day at a moment.
@@ -77,6 +79,8 @@ pub(super) struct Daemon {
     /// The priority in force.
     pub(super) priority: u8,
     pub(super) expectation: Expectation,
+    /// Until then a neighbour that it refuses may keep it backup.
+    withheld_until: Option<Instant>,
     network: VecDeque<Pending>,
     /// Since when nothing could be sent.
     unsent_since: Option<Instant>,
@@ -132,6 +136,7 @@ impl Router {
             clock,
             has_address: false,
             transitions: 0,
+            failures: 0,
             heard: 0,
             steps,
             socket: VecDeque::new(),
@@ -165,6 +170,7 @@ impl Router {
             priority: settings.priority.value(),
             settings,
             expectation: Expectation::Nothing,
+            withheld_until: None,
             network: VecDeque::new(),
             unsent_since: None,
             stopped: false,
@@ -344,6 +350,8 @@ impl Router {
         }
         let later = Terms { config: &daemon.settings, priority: daemon.priority };
         daemon.expectation.retuned(earlier, later, now);
+        let interval = before.advertisement_interval.max(daemon.settings.advertisement_interval);
+        daemon.withheld_until = daemon.withheld_until.map(|until| until + later.down(interval));
         daemon.encoder.configure(&daemon.settings);
         let event = vrrp::Event::Configure(Box::new((*daemon.settings).clone()));
         let priority = Priority::new(daemon.priority).ok_or("priority 0")?;
@@ -387,7 +395,11 @@ impl Router {
         let terms = Terms { config: &daemon.settings, priority: daemon.priority };
         let overslept = daemon.expectation.overslept(now);
         if !heeded {
-            daemon.expectation.refused(terms, frame.priority, frame.interval, now);
+            daemon.expectation.refused(terms, frame.priority, now);
+            if daemon.settings.misunderstood == WhenMisunderstood::StayBackup {
+                let interval = frame.interval.max(daemon.interval());
+                daemon.withheld_until = Some(now + 2 * daemon.terms().down(interval));
+            }
         } else if was_master {
             if frame.priority == 0 {
                 daemon.expectation.other_resigned();
@@ -504,7 +516,9 @@ impl Router {
             }
         }
         if !sends {
-            return Ok(daemon.not_sent(now));
+            let failing = daemon.not_sent(now);
+            self.failures += u64::from(failing.is_some());
+            return Ok(failing);
         }
         daemon.unsent_since = None;
         for packet in daemon.encoder.packets(advertisement, self.address, utc) {
@@ -582,6 +596,7 @@ impl Router {
                 self.drive(vrrp::Event::Claim, now, out)?;
                 match &self.daemon {
                     Some(daemon) if daemon.unsent_since.is_some() => {
+                        self.failures += 1;
                         Outcome::Failed("advertisement not sent".to_owned())
                     }
                     _ => Outcome::Done(String::new()),
@@ -638,6 +653,11 @@ impl Daemon {
         Terms { config: &self.settings, priority: self.priority }
     }
 
+    /// Whether it has missed what it had to do by now.
+    pub(super) fn check(&self, now: Instant) -> Result<(), String> {
+        self.expectation.check(self.withheld_until, now)
+    }
+
     /// Whether it was told to stop, and is about to end.
     pub(super) fn is_stopping(&self) -> bool {
         self.failover.groups()[0].state() == failover::State::Stopped
@@ -654,28 +674,4 @@ impl Daemon {
             State::Initialize | State::Master { .. } => self.settings.advertisement_interval,
         }
     }
-}
-
-/// The name of the only virtual router.
-const NAME: &str = "inside";
-
-fn group(settings: &Config, weight: u8) -> failover::Config {
-    let uplink = Track { subject: uplink(), weight: Some(-i16::from(weight)) };
-    failover::Config {
-        groups: vec![Group {
-            name: "gateway".to_owned(),
-            virtual_routers: vec![failover::VirtualRouter {
-                priority: settings.priority.value(),
-                track: if weight > 0 { vec![uplink] } else { Vec::new() },
-                ..failover::VirtualRouter::new(NAME, "eth0")
-            }],
-            ..Group::default()
-        }],
-        checks: Vec::new(),
-    }
-}
-
-/// What is tracked with a weight.
-fn uplink() -> Subject {
-    Subject::Interface("eth1".to_owned())
 }

@@ -243,7 +243,7 @@ impl Elections {
             if let Some(daemon) = &router.daemon
                 && router.stalled_until.is_none()
             {
-                let held = daemon.expectation.check(self.now);
+                let held = daemon.check(self.now);
                 held.map_err(|what| self.violation(Some(router.number), &what))?;
             }
         }
