@@ -83,7 +83,8 @@ pub(crate) struct Neighbours {
 pub(crate) struct Present {
     pub(crate) source: IpAddr,
     pub(crate) rejection: Rejection,
-    pub(crate) at: Instant,
+    /// When it is missed.
+    pub(crate) until: Instant,
 }
 
 impl Neighbours {
@@ -126,31 +127,28 @@ impl Neighbours {
         true
     }
 
-    /// Notes that a refused advertisement of somebody that [`takes_part`] stated `priority`: its sender is there, or has stopped.
-    pub(crate) fn note_presence(
-        &mut self,
-        source: IpAddr,
-        rejection: Rejection,
-        priority: u8,
-        now: Instant,
-    ) {
-        if priority > 0 {
-            self.present = Some(Present { source, rejection, at: now });
-        } else if self.present.is_some_and(|present| present.source == source) {
-            self.present = None;
+    /// Notes that somebody that [`takes_part`] is there. Of several, the one that is there for
+    /// longest stays noted; of one, the newest word counts.
+    pub(crate) fn note_presence(&mut self, newest: Present) {
+        let longer = |noted: &Present| noted.source != newest.source && noted.until > newest.until;
+        if !self.present.as_ref().is_some_and(longer) {
+            self.present = Some(newest);
         }
     }
 
-    /// The refused neighbour that takes part and was heard last.
-    pub(crate) fn present(&self) -> Option<Present> {
-        self.present
+    /// It says that it stops. Returns whether it was the one noted.
+    pub(crate) fn end_presence(&mut self, source: IpAddr) -> bool {
+        self.present.take_if(|present| present.source == source).is_some()
+    }
+
+    /// The refused neighbour that takes part and is there for longest, if one is there.
+    pub(crate) fn present(&self, now: Instant) -> Option<Present> {
+        self.present.filter(|present| present.until > now)
     }
 
     /// A neighbour that is understood again has nothing held against it.
     pub(crate) fn forget(&mut self, source: IpAddr) {
-        if self.present.is_some_and(|present| present.source == source) {
-            self.present = None;
-        }
+        self.end_presence(source);
         if !self.by_address.is_empty() {
             self.by_address.remove(&source);
         }

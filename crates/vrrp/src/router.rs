@@ -38,6 +38,7 @@ mod hearing;
 mod master;
 mod replay;
 mod settings;
+mod stated;
 
 /// One virtual router: a VRID and an address family on one interface (RFC 9568 §6).
 ///

@@ -9,7 +9,6 @@ use crate::config::{Priority, WhenMisunderstood};
 use crate::event::{Action, Heard, State};
 use crate::neighbours::Present;
 use crate::reason::{LastEvent, NewMasterReason};
-use crate::verdict::Rejection;
 
 impl VirtualRouter {
     /// What the master down timer does when it is due.
@@ -31,7 +30,7 @@ impl VirtualRouter {
             return vec![Action::Overslept { late }];
         }
         match self.withholder(now) {
-            Some((present, until)) => self.withhold(present, until),
+            Some(present) => self.withhold(present),
             None => self.elect(now),
         }
     }
@@ -96,29 +95,38 @@ impl VirtualRouter {
         }
     }
 
-    /// The neighbour on whose account this router stays backup, and until when.
-    fn withholder(&self, now: Instant) -> Option<(Present, Instant)> {
+    /// The neighbour on whose account this router stays backup.
+    fn withholder(&self, now: Instant) -> Option<Present> {
         match self.config.misunderstood {
             WhenMisunderstood::TakeOver => None,
-            WhenMisunderstood::StayBackup => {
-                let present = self.neighbours.present()?;
-                let until = present.at + self.presence(&present.rejection);
-                (until > now).then_some((present, until))
-            }
+            WhenMisunderstood::StayBackup => self.neighbours.present(now),
         }
     }
 
-    /// How long a refused advertisement shows that its sender is there: a master down interval,
-    /// by its own interval where that is known to be another.
-    fn presence(&self, rejection: &Rejection) -> Duration {
-        let ours = self.master_down_interval();
-        match rejection {
-            Rejection::Interval { theirs, .. } => ours.max(self.master_down_interval_for(*theirs)),
-            _ => ours,
+    /// How long a refused advertisement shows that its sender is there: a master down interval, by
+    /// the interval that it states where that is longer than ours.
+    ///
+    /// Nobody vouches for what is stated, and version 2 could state 255 s, so one packet that is
+    /// made up could hold back a takeover for 13 minutes. A stated interval counts up to
+    /// [`LONGEST_PRESENCE`], which no neighbour that advertises at least once a minute outlasts.
+    pub(super) fn presence(&self, stated: Option<Duration>) -> Duration {
+        let theirs = stated.map_or(Duration::ZERO, |it| self.master_down_interval_for(it));
+        self.master_down_interval().max(theirs.min(LONGEST_PRESENCE))
+    }
+
+    /// The neighbour that may have withheld says that it stops. The timer, set to when it would
+    /// have been missed, leaves time for others that are there to be heard.
+    pub(super) fn withhold_no_longer(&mut self, now: Instant) {
+        let soon = now + self.master_down_interval();
+        if self.withheld
+            && let State::Backup { master_down_at, .. } = &mut self.state
+        {
+            *master_down_at = soon.min(*master_down_at);
         }
     }
 
-    fn withhold(&mut self, present: Present, until: Instant) -> Vec<Action> {
+    fn withhold(&mut self, present: Present) -> Vec<Action> {
+        let Present { source, rejection, until } = present;
         let mut actions = Vec::new();
         if let State::Backup { master_down_at, elected, .. } = &mut self.state {
             *master_down_at = until;
@@ -128,7 +136,6 @@ impl VirtualRouter {
         }
         if !std::mem::replace(&mut self.withheld, true) {
             self.statistics.withheld += 1;
-            let Present { source, rejection, .. } = present;
             let reason = format!("{source} is heard and not understood: it sends {rejection}");
             actions.push(Action::Withheld { reason });
         }
@@ -210,3 +217,7 @@ impl VirtualRouter {
         }
     }
 }
+
+/// Longest time for which one refused advertisement keeps a router backup that has no longer
+/// master down interval itself.
+const LONGEST_PRESENCE: Duration = Duration::from_mins(1);

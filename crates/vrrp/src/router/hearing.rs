@@ -9,14 +9,14 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::VirtualRouter;
+use super::stated::Stated;
 use crate::address_list::AddressListDifference;
 use crate::advertisement::{Advertisement, Format};
-use crate::authentication_header;
-use crate::config::{ChecksumDialect, Priority, Transport, Version};
+use crate::config::{ChecksumDialect, Priority, Version};
 use crate::differences::Differing;
 use crate::event::{Action, Heard, State};
-use crate::neighbours::takes_part;
-use crate::packet::{Datagram, Endpoints, PROTOCOL, PROTOCOL_AH, TTL};
+use crate::neighbours::{Present, takes_part};
+use crate::packet::{Datagram, Endpoints, PROTOCOL};
 use crate::verdict::{Judged, Rejection, judge};
 
 /// The newest list of addresses that is not ours to the letter, so that one that keeps coming is
@@ -65,17 +65,13 @@ impl VirtualRouter {
         let judged = match judge(&self.config, datagram) {
             Ok(judged) => judged,
             Err(rejection) => {
-                return self.refuse(
-                    source,
-                    rejection,
-                    stated_priority(&self.config.transport, datagram),
-                    now,
-                );
+                let stated = Stated::read(&self.config.transport, datagram);
+                return self.refuse(source, rejection, stated, now);
             }
         };
         if judged.stamp.is_some_and(|stamp| !self.stamps.admit(source, stamp, now)) {
-            let priority = Some(judged.advertisement.priority);
-            return self.refuse(source, Rejection::TrailerReplay, priority, now);
+            let stated = Stated::of(&judged.advertisement);
+            return self.refuse(source, Rejection::TrailerReplay, Some(stated), now);
         }
         let actions = self.heed(&judged, source, now);
         if datagram.protocol == PROTOCOL && self.config.trailer.is_none() {
@@ -112,7 +108,7 @@ impl VirtualRouter {
             return Vec::new();
         }
         if let Err(rejection) = self.admit(advertisement, source, now) {
-            return self.refuse(source, rejection, Some(advertisement.priority), now);
+            return self.refuse(source, rejection, Some(Stated::of(advertisement)), now);
         }
         self.open_the_gate(now);
         let stopping = self.heard.is_some_and(|heard| heard.resigned && heard.address == source);
@@ -153,19 +149,24 @@ impl VirtualRouter {
         }
     }
 
-    /// `priority` is what the refused packet states, where it states one.
+    /// `stated` is what the refused packet states, where it states it.
     fn refuse(
         &mut self,
         source: IpAddr,
         rejection: Rejection,
-        priority: Option<u8>,
+        stated: Option<Stated>,
         now: Instant,
     ) -> Vec<Action> {
         self.statistics.count(&rejection);
         self.forget_the_gone(now);
-        if let Some(priority) = priority.filter(|_| takes_part(&rejection)) {
+        if let Some(Stated { priority, interval }) = stated.filter(|_| takes_part(&rejection)) {
             self.open_the_gate(now);
-            self.neighbours.note_presence(source, rejection, priority, now);
+            if priority > 0 {
+                let until = now + self.presence(interval);
+                self.neighbours.note_presence(Present { source, rejection, until });
+            } else if self.neighbours.end_presence(source) {
+                self.withhold_no_longer(now);
+            }
         }
         if self.neighbours.remember(source, rejection, self.patience(), now) {
             vec![Action::Rejected { source, rejection }]
@@ -293,25 +294,9 @@ impl VirtualRouter {
     }
 }
 
-/// The priority byte of a refused packet whose sender can be on our link, or is one of our peers;
-/// nothing else of it has to be right. Whoever is further away can neither open the start-up gate
-/// nor withhold a takeover.
-fn stated_priority(transport: &Transport, datagram: &Datagram) -> Option<u8> {
-    let near = match transport {
-        Transport::Multicast => datagram.ttl == TTL,
-        Transport::Unicast { peers, minimum_ttl, .. } => {
-            datagram.ttl >= *minimum_ttl && peers.contains(&datagram.endpoints.source())
-        }
-    };
-    let start = if datagram.protocol == PROTOCOL_AH { authentication_header::LENGTH } else { 0 };
-    datagram.payload.get(start + PRIORITY).copied().filter(|_| near)
-}
-
 /// Master down intervals after which a neighbour that is not heard is forgotten.
 const FORGOTTEN_AFTER: u32 = 10;
 /// Nobody is forgotten earlier: a neighbour may advertise far more seldom than this router.
 const LEAST_AGE: Duration = Duration::from_mins(1);
 /// Nobody is taken for gone earlier, for the same reason.
 const LEAST_PATIENCE: Duration = Duration::from_secs(10);
-/// Where an advertisement states its priority.
-const PRIORITY: usize = 2;

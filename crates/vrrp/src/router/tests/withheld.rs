@@ -98,6 +98,81 @@ fn a_slower_neighbour_withholds_by_its_own_interval() {
 }
 
 #[test]
+fn a_slower_neighbour_withholds_by_its_own_interval_whatever_it_is_refused_for() {
+    let slow = |config| Config { advertisement_interval: 5 * SECOND, ..config };
+    let mut behind_header = packet(&slow(config()), 150, HIGH);
+    behind_header.payload.splice(0..0, [0; 24]);
+    behind_header.protocol = 51;
+    let mut changed = packet(&slow(version_3()), 150, HIGH);
+    changed.payload[6] ^= 1;
+    let refused = [
+        packet(&slow(foreign()), 150, HIGH),
+        packet(&slow(version_3()), 150, HIGH),
+        changed,
+        behind_header,
+    ];
+    for datagram in refused {
+        let begin = start_of_time();
+        let mut router = started(cautious(), begin);
+        for heard in 0..4 {
+            let now = begin + heard * 5 * SECOND;
+            let actions = router.receive(&datagram, now);
+            assert!(heard > 0 || !actions.is_empty(), "it is refused");
+            while let Some(due) = router.next_deadline().filter(|due| *due < now + 5 * SECOND) {
+                assert_ne!(told(&router.handle(Event::Timeout, due)), "elected");
+            }
+        }
+        let silent = begin + 30 * SECOND + SKEW;
+        assert_eq!(router.next_deadline(), Some(silent), "three of its intervals after the last");
+        assert_eq!(told(&router.handle(Event::Timeout, silent)), "elected");
+    }
+}
+
+#[test]
+fn a_quicker_neighbour_withholds_by_our_interval() {
+    let quick = Config { advertisement_interval: SECOND / 10, ..version_3() };
+    let begin = start_of_time();
+    let mut router = started(cautious(), begin);
+    drop(router.receive(&packet(&quick, 150, HIGH), begin + SECOND));
+    assert_eq!(told(&router.handle(Event::Timeout, begin + DOWN)), "withheld");
+    assert_eq!(router.next_deadline(), Some(begin + SECOND + DOWN));
+}
+
+#[test]
+fn no_stated_interval_withholds_for_more_than_a_minute() {
+    for seconds in [20, 255] {
+        let slow = Config { advertisement_interval: seconds * SECOND, ..config() };
+        let begin = start_of_time();
+        let mut router = started(cautious(), begin);
+        drop(router.receive(&packet(&slow, 150, HIGH), begin));
+        assert_eq!(told(&router.handle(Event::Timeout, begin + DOWN)), "withheld");
+        assert_eq!(router.next_deadline(), Some(begin + 60 * SECOND));
+    }
+}
+
+#[test]
+fn a_slow_neighbour_that_stops_withholds_no_longer_than_a_quick_one() {
+    let slow = Config { advertisement_interval: 10 * SECOND, ..foreign() };
+    let begin = start_of_time();
+    let mut router = started(cautious(), begin);
+    drop(router.receive(&packet(&slow, 150, HIGH), begin));
+    assert_eq!(told(&router.handle(Event::Timeout, begin + DOWN)), "withheld");
+    drop(router.receive(&packet(&slow, 0, HIGH), begin + 5 * SECOND));
+    assert_eq!(router.next_deadline(), Some(begin + 5 * SECOND + DOWN));
+}
+
+#[test]
+fn a_quick_neighbour_does_not_hide_a_slow_one() {
+    let slow = Config { advertisement_interval: 10 * SECOND, ..foreign() };
+    let begin = start_of_time();
+    let mut router = started(cautious(), begin);
+    drop(router.receive(&packet(&slow, 150, HIGH), begin));
+    drop(router.receive(&packet(&foreign(), 150, LOW), begin + SECOND));
+    assert_eq!(told(&router.handle(Event::Timeout, begin + DOWN)), "withheld");
+    assert_eq!(router.next_deadline(), Some(begin + 30 * SECOND + SKEW));
+}
+
+#[test]
 fn of_unicast_senders_only_peers_withhold_a_takeover() {
     let peers = vec![address(HIGH)];
     let transport = Transport::Unicast { peers, ttl: 255, minimum_ttl: 0 };
