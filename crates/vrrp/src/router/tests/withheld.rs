@@ -37,6 +37,39 @@ fn a_neighbour_that_is_not_understood_does_not_keep_others_from_taking_over() {
 }
 
 #[test]
+fn a_takeover_names_the_neighbour_that_is_heard_and_not_understood() {
+    let begin = start_of_time();
+    let mut router = started(config(), begin);
+    drop(router.receive(&packet(&foreign(), 150, HIGH), begin + 3 * SECOND));
+    let reason = "no advertisement heard for 3.61 s since it began to listen; \
+        10.0.0.3 is heard and sends a password that differs from ours";
+    assert_eq!(router.handle(Event::Timeout, begin + DOWN), [elected(reason)]);
+
+    drop(router.receive(&packet(&config(), 150, HIGH), begin + 4 * SECOND));
+    drop(router.receive(&packet(&foreign(), 150, LOW), begin + 6 * SECOND));
+    let reason = "no advertisement from 10.0.0.3 for 3.61 s; last priority 150; \
+        10.0.0.1 is heard and sends a password that differs from ours";
+    let due = begin + 4 * SECOND + DOWN;
+    assert_eq!(router.handle(Event::Timeout, due), [elected(reason)]);
+}
+
+#[test]
+fn a_takeover_does_not_name_who_is_gone_or_takes_no_part() {
+    let distant = Datagram { ttl: 64, ..packet(&foreign(), 150, LOW) };
+    for others in
+        [[packet(&foreign(), 150, HIGH), packet(&foreign(), 0, HIGH)], [distant.clone(), distant]]
+    {
+        let begin = start_of_time();
+        let mut router = started(config(), begin);
+        for datagram in others {
+            drop(router.receive(&datagram, begin + 3 * SECOND));
+        }
+        let reason = "no advertisement heard for 3.61 s since it began to listen";
+        assert_eq!(router.handle(Event::Timeout, begin + DOWN), [elected(reason)]);
+    }
+}
+
+#[test]
 fn a_neighbour_that_has_stopped_withholds_nothing() {
     let begin = start_of_time();
     let mut router = started(cautious(), begin);
@@ -182,6 +215,10 @@ fn of_unicast_senders_only_peers_withhold_a_takeover() {
         drop(router.receive(&packet(&foreign(), 150, source), begin + 3 * SECOND));
         assert_eq!(told(&router.handle(Event::Timeout, begin + DOWN)), expected, "{source}");
     }
+}
+
+fn elected(reason: &str) -> Action {
+    Action::Elected { reason: reason.to_owned() }
 }
 
 fn cautious() -> Config {
