@@ -12,7 +12,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
-use lockstep_kernel::scheduling::{lock_memory, set_real_time};
+use lockstep_kernel::scheduling::{give_back_what_is_free, lock_memory, set_real_time};
 use nix::unistd::Uid;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
@@ -74,6 +74,9 @@ pub(crate) fn run(config: &Path, socket: &Path) -> anyhow::Result<()> {
     let (ended_sender, ended) = oneshot::channel();
     let core = Core::new(&config, actors);
     let scheduling = config.scheduling.clone();
+    // Each thread has its part of it, and reading it has taken several times as much.
+    drop(config);
+    give_back_what_is_free();
     let core = thread::Builder::new()
         .name("core".to_owned())
         .spawn(move || drop(ended_sender.send(run_core(core, core_inbox, &scheduling))))

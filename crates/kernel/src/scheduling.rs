@@ -2,6 +2,7 @@
 
 use std::io;
 
+pub use lockstep_sys::memory::give_back_what_is_free;
 use lockstep_sys::scheduling::{lock_memory_when_used, set_round_robin};
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 
