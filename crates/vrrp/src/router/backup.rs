@@ -59,7 +59,7 @@ impl VirtualRouter {
         };
         let mut reason = self.reason_for_election(since, master_adver_interval, now);
         if let Some(Present { source, rejection, .. }) = self.neighbours.present(now) {
-            reason += &format!("; {source} is heard and sends {rejection}");
+            reason = format!("{reason}; {source} is heard and sends {rejection}");
         }
         let master_down_at = now + self.master_down_interval_for(master_adver_interval);
         self.state = State::Backup { master_down_at, master_adver_interval, since, elected: true };
