@@ -46,10 +46,11 @@
 //! longer than `I`. Once everything was put right and one master is left for an `I` (with the
 //! authentication header, whose numbers a restarted router counts anew, for five), nobody changes.
 //!
-//! **In the end**, after 5 s (a group that could not send stays in fault for that), the start-up gate,
-//! twice the preempt delay and twenty `I`: one master, the addresses are there and nowhere else, all
-//! others take it for the master, and none of higher priority that preempts is among them. What the
-//! machines have counted is what the world has seen, and no table has outgrown its bound.
+//! **In the end**, after a minute (a group that could not send stays in fault for that at most), the
+//! start-up gate, twice the preempt delay and twenty `I`: one master, the addresses are there and
+//! nowhere else, all others take it for the master, and none of higher priority that preempts is
+//! among them. What the machines have counted is what the world has seen, and no table has outgrown
+//! its bound.
 
 mod counted;
 mod expectation;

@@ -196,8 +196,8 @@ impl Elections {
         Ok(())
     }
 
-    /// The longest that everything together may take after the last fault: the five seconds that a
-    /// group which could not send stays in fault, the start-up gate, the preempt delay, and master
+    /// The longest that everything together may take after the last fault: the minute that a group
+    /// which could not send stays in fault at most, the start-up gate, the preempt delay, and master
     /// down intervals for the elections after each of them.
     fn settling_time(&self) -> Duration {
         let delays = self.routers.iter().map(|router| router.settings.preempt_delay);
@@ -485,5 +485,5 @@ impl Elections {
 
 /// Most steps at one moment: a machine whose deadline does not move is a busy loop.
 const MAX_STANDING: u32 = 1_000;
-/// How long a group that could not send stays in fault.
-const FAULT_HOLD: Duration = Duration::from_secs(5);
+/// The longest that a group which could not send stays in fault.
+const FAULT_HOLD: Duration = Duration::from_mins(1);
