@@ -184,6 +184,32 @@ impl Elections {
         self.event(name, Event::Claim, now);
     }
 
+    /// Makes the members of a group master; returns whether all of them were asked to be.
+    ///
+    /// Those whose last advertisement has not left go first, and the others only when that leaves
+    /// now: a master elsewhere gives way to a group that can serve, not to a part of one.
+    pub(super) fn claim_together(&mut self, members: &[String], now: Instant) -> bool {
+        let (doubtful, others): (Vec<&String>, Vec<&String>) =
+            members.iter().partition(|member| self.is_doubtful(member));
+        for member in &doubtful {
+            self.claim(member, now);
+        }
+        if !doubtful.is_empty() && !others.is_empty() {
+            self.send(now);
+            if doubtful.iter().any(|member| self.is_doubtful(member)) {
+                return false;
+            }
+        }
+        for member in others {
+            self.claim(member, now);
+        }
+        true
+    }
+
+    fn is_doubtful(&self, name: &str) -> bool {
+        self.place(name).is_some_and(|place| self.machines.routers[place].sending.is_doubtful())
+    }
+
     /// Gives mastership up without a word on the wire.
     pub(super) fn relinquish(&mut self, name: &str, now: Instant) {
         self.event(name, Event::Relinquish, now);

@@ -32,8 +32,8 @@ impl Core {
     pub(super) fn claim(&mut self, id: StepId, group: &str) -> Option<Outcome> {
         let members: Vec<String> = self.failover.members(group).map(str::to_owned).collect();
         let now = Instant::now();
-        for member in &members {
-            self.elections.claim(member, now);
+        if !self.elections.claim_together(&members, now) {
+            return Some(Outcome::Failed(self.told(&members).1.join("; ")));
         }
         self.on_the_wire.push(WireStep::Claimed { id, members });
         None

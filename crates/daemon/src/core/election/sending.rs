@@ -37,6 +37,8 @@ pub(super) struct Sending {
     failing: Option<(Instant, Trouble)>,
     /// Whether the group was told of the present failing.
     told: bool,
+    /// Whether the last one has not left, be it in another mastership.
+    doubtful: bool,
     /// By the kernel's number of the error.
     counts: BTreeMap<i32, u64>,
 }
@@ -45,12 +47,14 @@ impl Sending {
     /// One has left. Returns whether none had before.
     pub(super) fn left(&mut self) -> bool {
         self.told = false;
+        self.doubtful = false;
         self.failing.take().is_some()
     }
 
     /// One has not left. Returns whether the one before had, so that it is news.
     pub(super) fn failed(&mut self, trouble: Trouble, now: Instant) -> bool {
         *self.counts.entry(trouble.errno as i32).or_default() += 1;
+        self.doubtful = true;
         let since = self.failing.as_ref().map(|(since, _)| *since);
         self.failing = Some((since.unwrap_or(now), trouble));
         since.is_none()
@@ -60,6 +64,11 @@ impl Sending {
     pub(super) fn begin_anew(&mut self) {
         self.failing = None;
         self.told = false;
+    }
+
+    /// Whether the last one has not left, be it in another mastership: the next may not either.
+    pub(super) fn is_doubtful(&self) -> bool {
+        self.doubtful
     }
 
     /// Why the last advertisement did not leave; `None` when it did.

@@ -96,6 +96,33 @@ fn a_master_of_which_nothing_leaves_for_three_intervals_says_so_once() {
 }
 
 #[test]
+fn nobody_is_made_to_give_way_to_a_group_of_which_one_member_cannot_send() {
+    let now = Instant::now();
+    let mut elections = listening(2, now);
+    let members = ["v1".to_owned(), "v2".to_owned()];
+    let errors = |elections: &mut Elections, place: usize, at| {
+        elections.status(at).remove(place).statistics["send-errors"]
+    };
+    assert!(elections.claim_together(&members, now), "nothing is known against either");
+    elections.send(now);
+    elections.machines.sent(0, Ok(()), now);
+    let first = errors(&mut elections, 0, now);
+    for member in &members {
+        elections.shut_down(member, now);
+        elections.send(now);
+        elections.startup(member, now);
+    }
+    elections.machines.sent(0, Ok(()), now);
+    assert!(!elections.claim_together(&members, now), "the second has not been able to send");
+    assert!(!elections.machines.routers[0].is_master());
+    assert_eq!(errors(&mut elections, 0, now), first + 1, "only the end of its mastership");
+    assert!(elections.trouble("v2").is_some());
+    elections.machines.sent(1, Ok(()), now);
+    assert!(elections.claim_together(&members, now));
+    assert!(elections.machines.routers[0].is_master());
+}
+
+#[test]
 fn a_master_without_a_usable_interface_has_said_nothing_at_its_end() {
     let now = Instant::now();
     let mut elections = listening(1, now);
