@@ -32,6 +32,12 @@ impl Mismatch {
                 let words = if index == 0 { self.named_by_a } else { self.named_by_b };
                 wait_until_named(lockstep, ipv4(1 - index), words);
             }
+            if let Some((_, second)) = segment.locksteps().find(|(index, _)| *index == 1) {
+                let named = format!("; {} is heard and sends ", ipv4(0));
+                wait::until("the journal names the first in the reason for the takeover", || {
+                    second.log().contains(&named)
+                });
+            }
             seen
         });
     }
