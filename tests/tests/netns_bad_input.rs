@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr as UnixAddress, UnixListener};
 use std::process::{Command, Output};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,6 +14,7 @@ use lockstep_tests::daemon::{Lockstep, binary, number, text};
 use lockstep_tests::inject::{VrrpBytes, VrrpSender, replication_sender};
 use lockstep_tests::pair::{PASSWORD, Pair, THEIRS};
 use lockstep_tests::wait;
+use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
 const GROUP: &str = "225.0.0.50:3780";
@@ -209,6 +212,27 @@ fn a_second_daemon_is_refused_whatever_its_socket_and_the_first_goes_on() {
         assert_eq!(first.state("gateway"), "master", "the first one still answers");
         assert!(Pair::has_virtual_address(&pair.ours), "and keeps its address");
     }
+}
+
+#[test]
+fn a_daemon_that_starts_while_the_one_before_ends_waits_for_it() {
+    let pair = Pair::new();
+    let name = UnixAddress::from_abstract_name("lockstep").expect("a name");
+    let ending = pair.ours.run(|| UnixListener::bind_addr(&name)).expect("it runs");
+    let ending = ending.expect("nobody else has it");
+    let next = Lockstep::launch(&pair.ours, &config("eth0", ""));
+    wait::until("it waits", || next.log().contains("waits for the end of another lockstep"));
+    drop(ending);
+    next.wait_for_state("gateway", "master");
+}
+
+#[test]
+fn a_daemon_can_be_started_straight_after_a_kill() {
+    let pair = Pair::new();
+    let mut before = Lockstep::start(&pair.ours, &config("eth0", ""));
+    before.process().signal(Signal::SIGKILL).expect("it can be signalled");
+    let next = Lockstep::start(&pair.ours, &config("eth0", ""));
+    next.wait_for_state("gateway", "master");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::Path;
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, bail};
 use lockstep_kernel::scheduling::{give_back_what_is_free, lock_memory, set_real_time};
@@ -24,6 +24,9 @@ use crate::{cli, control, network, replicator, tracking};
 
 /// How often the threads are looked after: one that ended unasked ends the daemon.
 const LOOK_AFTER_THREADS: Duration = Duration::from_millis(200);
+/// How long the namespace of an earlier daemon that is ending is waited for, and between the looks.
+const NAMESPACE_LIMIT: Duration = Duration::from_secs(2);
+const NAMESPACE_RETRY: Duration = Duration::from_millis(10);
 
 /// Runs the daemon until it is told to end.
 ///
@@ -191,15 +194,25 @@ fn interfaces(config: &lockstep_config::Config) -> BTreeSet<String> {
 }
 
 /// The addresses, routes and links of a network namespace have one owner. An abstract socket belongs
-/// to its namespace, needs no file, and is gone with the process however that ends.
+/// to its namespace, needs no file, and is gone with the process however that ends, though some
+/// time after a signal: a start straight after a kill or a stop waits for that.
 fn take_namespace() -> anyhow::Result<UnixListener> {
     let name = SocketAddr::from_abstract_name("lockstep").context("cannot name the lock")?;
-    match UnixListener::bind_addr(&name) {
-        Ok(lock) => Ok(lock),
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            bail!("another lockstep runs in this network namespace")
+    let give_up = Instant::now() + NAMESPACE_LIMIT;
+    let mut waits = false;
+    loop {
+        match UnixListener::bind_addr(&name) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                if Instant::now() >= give_up {
+                    bail!("another lockstep runs in this network namespace");
+                }
+                if !std::mem::replace(&mut waits, true) {
+                    debug!("waits for the end of another lockstep in this network namespace");
+                }
+                thread::sleep(NAMESPACE_RETRY);
+            }
+            lock => return lock.context("cannot lock the network namespace"),
         }
-        Err(error) => Err(error).context("cannot lock the network namespace"),
     }
 }
 
