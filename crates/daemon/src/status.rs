@@ -140,8 +140,14 @@ pub(crate) struct VirtualRouter {
     pub withheld: Option<String>,
     /// Counters by name (RFC 8347 words, kebab-case).
     pub statistics: std::collections::BTreeMap<String, u64>,
-    /// What was heard for our VRID and not understood: one sentence each, newest last.
+    /// Neighbours whose advertisements for our VRID are refused: one sentence each, newest last.
     pub rejected: Vec<String>,
+    /// In what neighbours that are heeded differ: one sentence each, in the order it was noticed.
+    #[serde(default)]
+    pub differs: Vec<String>,
+    /// Why the last advertisement has not left; `None` when it has.
+    #[serde(default)]
+    pub sending: Option<String>,
 }
 
 /// Flow replication.

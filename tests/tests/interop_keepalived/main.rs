@@ -60,18 +60,19 @@ fn counter(lockstep: &Lockstep, name: &str) -> u64 {
     number(&lockstep.virtual_router("gateway")["statistics"][name])
 }
 
-/// What our virtual router has not understood.
-fn rejected(lockstep: &Lockstep) -> Vec<String> {
-    let rejected = lockstep.virtual_router("gateway")["rejected"].clone();
-    rejected.as_array().expect("a list").iter().map(text).collect()
+/// What our virtual router refuses, and in what those differ that it heeds.
+fn named(lockstep: &Lockstep) -> Vec<String> {
+    let router = lockstep.virtual_router("gateway");
+    let lists = ["rejected", "differs"].map(|list| router[list].as_array().expect("a list"));
+    lists.into_iter().flatten().map(text).collect()
 }
 
-/// Waits until `status` names what `neighbour` sends and we do not understand, with each of these words.
+/// Waits until `status` names what `neighbour` sends and we do not, with each of these words.
 #[track_caller]
 fn wait_until_named(lockstep: &Lockstep, neighbour: IpAddr, words: &[&str]) {
     let neighbour = neighbour.to_string();
     wait::until(&format!("status names {neighbour} with {words:?}"), || {
-        rejected(lockstep).iter().any(|sentence| {
+        named(lockstep).iter().any(|sentence| {
             sentence.contains(&neighbour) && words.iter().all(|word| sentence.contains(word))
         })
     });

@@ -101,9 +101,13 @@ fn describe_more(page: &mut Page, status: &Status) {
     }
 }
 
-/// Says nothing while all is well. Another router gives a master up after three intervals.
+/// How late advertisements were, and what that has led to. Another router gives a master up after
+/// three intervals.
 fn punctuality(page: &mut Page, scheduling: &Scheduling) {
     let late = scheduling.worst_late_last_minute_us;
+    let show = |us: u64| format!("{}.{} ms", us / 1000, us % 1000 / 100);
+    let (worst, recent) = (show(scheduling.worst_late_us), show(late));
+    page.line(&format!("worst lateness {recent} in the last minute, {worst} since the start"));
     let interval = scheduling.shortest_interval_us.unwrap_or(u64::MAX);
     let mut say = |text: String| page.words(&[Cell::styled("late", Style::Bad), text.into()]);
     if late >= interval {
@@ -200,10 +204,18 @@ fn virtual_routers(page: &mut Page, routers: &[VirtualRouter]) {
                 format!("on {} for {}: {withheld}", router.interface, router.name).into(),
             ]);
         }
-        for rejected in &router.rejected {
+        if let Some(why) = &router.sending {
             page.words(&[
-                Cell::styled("rejected", Style::Notable),
-                format!("on {} for {}: {rejected}", router.interface, router.name).into(),
+                Cell::styled("not sent", Style::Bad),
+                format!("on {} for {}: {why}", router.interface, router.name).into(),
+            ]);
+        }
+        let rejected = router.rejected.iter().map(|sentence| ("rejected", sentence));
+        let differs = router.differs.iter().map(|sentence| ("differs", sentence));
+        for (label, sentence) in rejected.chain(differs) {
+            page.words(&[
+                Cell::styled(label, Style::Notable),
+                format!("on {} for {}: {sentence}", router.interface, router.name).into(),
             ]);
         }
     }

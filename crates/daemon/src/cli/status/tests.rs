@@ -28,6 +28,8 @@ fn status() -> Status {
         ]
         .into(),
         rejected: vec!["10.1.1.7 uses another password".to_owned()],
+        differs: vec!["10.1.1.3 has another address list".to_owned()],
+        sending: (name == "outside").then(|| "network is down".to_owned()),
     };
     let group = |name: &str, state: &str, step: Option<&str>| Group {
         name: name.to_owned(),
@@ -65,7 +67,13 @@ fn status() -> Status {
             took_ms: Some(1_204),
             output: vec!["no such service".to_owned()],
         }],
-        scheduling: None,
+        scheduling: Some(Scheduling {
+            worst_late_us: 12_345,
+            worst_late_last_minute_us: 250,
+            shortest_interval_us: Some(1_000_000),
+            overslept: 0,
+            receive_drops: 0,
+        }),
         no_answer: vec!["replicator".to_owned()],
     }
 }
@@ -82,6 +90,7 @@ fn a_status_page_says_how_everything_is_and_why() {
     let expected = "\
 router r-17-VM
 no answer from the replicator thread; what it knows is missing here
+worst lateness 0.2 ms in the last minute, 12.3 ms since the start
 
 GROUP    STATE   FOR     WHY
 gateway  backup  3m 12s  a reason (under way: links down)
@@ -92,7 +101,10 @@ inside          gateway  eth0       51    2 ipv4   backup  100       10.1.1.3
 outside         other    eth0       51    2 ipv4   backup  100       10.1.1.3
 counted on eth0 for inside: 1 authentication-failures
 rejected on eth0 for inside: 10.1.1.7 uses another password
+differs on eth0 for inside: 10.1.1.3 has another address list
+not sent on eth0 for outside: network is down
 rejected on eth0 for outside: 10.1.1.7 uses another password
+differs on eth0 for outside: 10.1.1.3 has another address list
 
 ADDRESS               STATE   WHY
 10.1.1.1/32 dev eth0  absent  gateway is backup

@@ -117,8 +117,7 @@ impl Router {
             let since = now.saturating_duration_since(neighbour.since).as_secs();
             format!("{neighbour} ({} times in {since} s)", neighbour.count)
         });
-        let differences = machine.differences().iter().map(ToString::to_string);
-        let trouble = self.sending.trouble().map(|why| format!("advertisement not sent: {why}"));
+        let differs = machine.differences().iter().map(ToString::to_string);
         status::VirtualRouter {
             name: self.name.clone(),
             group: self.group.clone(),
@@ -139,7 +138,9 @@ impl Router {
             waiting: self.waiting(now),
             withheld: self.withheld.clone().filter(|_| machine.is_withheld()),
             statistics: statistics.chain(self.sending.counters()).collect(),
-            rejected: rejected.chain(differences).chain(trouble).collect(),
+            rejected: rejected.collect(),
+            differs: differs.collect(),
+            sending: self.sending.trouble().map(str::to_owned),
         }
     }
 
