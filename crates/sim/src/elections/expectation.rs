@@ -148,13 +148,21 @@ impl Expectation {
         }
     }
 
-    /// An advertisement for its VRID was refused.
-    pub(super) fn refused(&mut self, terms: Terms<'_>, priority: u8, now: Instant) {
+    /// An advertisement for its VRID was refused. Its sender is there for a master down interval by
+    /// the `interval` that it states, up to a minute, or by the router's own.
+    pub(super) fn refused(
+        &mut self,
+        terms: Terms<'_>,
+        priority: u8,
+        interval: Duration,
+        now: Instant,
+    ) {
         let Self::Listens(window) = self else { return };
         window.heard_something(terms, now);
         if terms.config.misunderstood == WhenMisunderstood::StayBackup {
             let shortest = window.shortest.min(terms.own_interval());
-            window.withheld = (priority > 0).then(|| now + terms.down(shortest));
+            let stated = terms.down(interval).min(Duration::from_mins(1));
+            window.withheld = (priority > 0).then(|| now + terms.down(shortest).max(stated));
         }
     }
 

@@ -395,7 +395,7 @@ impl Router {
         let terms = Terms { config: &daemon.settings, priority: daemon.priority };
         let overslept = daemon.expectation.overslept(now);
         if !heeded {
-            daemon.expectation.refused(terms, frame.priority, now);
+            daemon.expectation.refused(terms, frame.priority, frame.interval, now);
             if daemon.settings.misunderstood == WhenMisunderstood::StayBackup {
                 let interval = frame.interval.max(daemon.interval());
                 daemon.withheld_until = Some(now + 2 * daemon.terms().down(interval));

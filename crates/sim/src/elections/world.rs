@@ -202,7 +202,7 @@ impl Elections {
     fn settling_time(&self) -> Duration {
         let delays = self.routers.iter().map(|router| router.settings.preempt_delay);
         let gate = self.common.startup_limit;
-        FAULT_HOLD
+        LONGEST_HOLD
             + gate
             + 2 * delays.max().unwrap_or_default()
             + 20 * self.longest_interval()
@@ -486,4 +486,4 @@ impl Elections {
 /// Most steps at one moment: a machine whose deadline does not move is a busy loop.
 const MAX_STANDING: u32 = 1_000;
 /// The longest that a group which could not send stays in fault.
-const FAULT_HOLD: Duration = Duration::from_mins(1);
+const LONGEST_HOLD: Duration = Duration::from_mins(1);
