@@ -90,7 +90,9 @@ fn read_one(
     let version = table.or("version", defaults::VERSION, |value| {
         value.integer(2..=3_u8).map(|number| if number == 2 { Version::V2 } else { Version::V3 })
     });
-    let interval = table.or("advertisement-interval", defaults::ADVERTISEMENT_INTERVAL, interval);
+    let interval = table.or("advertisement-interval", defaults::ADVERTISEMENT_INTERVAL, |value| {
+        interval(value, version)
+    });
     let authentication = authentication::read(table, surroundings);
     let priority = table.or("priority", defaults::PRIORITY, priority);
     let preempt = table.or("preempt", defaults::PREEMPT, Value::boolean);
@@ -109,7 +111,7 @@ fn read_one(
     let source = transport::source(table, family, addresses.as_deref(), priority);
     let virtual_link = virtual_mac::read(table, interface.as_ref(), vrid.as_ref(), family);
     if let (Some(version), Some(family)) = (version, family) {
-        check_version(table, version, family, interval, authentication.as_ref());
+        check_version(table, version, family, authentication.as_ref());
         check_size(table, version, family, addresses.as_deref(), authentication.as_ref());
     }
     check_preemption(table, priority, preempt);
@@ -186,8 +188,13 @@ fn priority(value: &Value<'_>) -> Option<Priority> {
     Priority::new(value.integer(1..=255_u8)?)
 }
 
-fn interval(value: &Value<'_>) -> Option<Duration> {
-    value.duration(V3_INTERVAL.0..=V2_INTERVAL.1)
+/// What is good depends on the version, when that was understood.
+fn interval(value: &Value<'_>, version: Option<Version>) -> Option<Duration> {
+    let interval = value.duration(Duration::ZERO..=Duration::MAX)?;
+    match version.and_then(|version| interval_problem(version, interval)) {
+        Some(problem) => value.reject(problem),
+        None => Some(interval),
+    }
 }
 
 fn when_misunderstood(value: &Value<'_>) -> Option<WhenMisunderstood> {
@@ -204,12 +211,11 @@ fn checksum(value: &Value<'_>) -> Option<ChecksumDialect> {
     value.word("checksum", &choices)
 }
 
-/// What depends on the version: interval, family, authentication, checksum.
+/// What depends on the version: family, authentication, checksum.
 fn check_version(
     table: &Table<'_>,
     version: Version,
     family: Family,
-    interval: Option<Duration>,
     authentication: Option<&ReadAuthentication>,
 ) {
     let place = |key: &str| table.get(key).map_or(table.span(), |value| value.span());
@@ -221,9 +227,6 @@ fn check_version(
                 .at(place("version"))
                 .context(place("addresses"), "IPv6 addresses"),
         );
-    }
-    if let Some(problem) = interval.and_then(|interval| interval_problem(version, interval)) {
-        table.report().push(problem.at(place("advertisement-interval")));
     }
     if let Some(authentication) = authentication {
         authentication::check_version(table, version, authentication);
@@ -343,13 +346,17 @@ fn interval_problem(version: Version, interval: Duration) -> Option<Problem> {
     let shown = words::show_duration(interval);
     let whole_seconds = interval.subsec_nanos() == 0;
     match version {
-        Version::V2 if !whole_seconds => Some(
+        Version::V2 if interval > V2_INTERVAL.1 => Some(
+            Problem::error(format!("VRRP version 2 cannot advertise every {shown}"))
+                .label("must be 1s to 255s (RFC 3768 §5.3.7)"),
+        ),
+        Version::V2 if !whole_seconds || interval < V2_INTERVAL.0 => Some(
             Problem::error(format!("VRRP version 2 cannot advertise every {shown}"))
                 .label("must be whole seconds, 1s to 255s (RFC 3768 §5.3.7)")
                 .help("use version 3 on every router of the pair for shorter intervals"),
         ),
         Version::V2 => None,
-        Version::V3 if interval > V3_INTERVAL.1 => Some(
+        Version::V3 if !(V3_INTERVAL.0..=V3_INTERVAL.1).contains(&interval) => Some(
             Problem::error(format!("VRRP version 3 cannot advertise every {shown}"))
                 .label("must be 10ms to 40950ms (RFC 9568 §5.2.7)"),
         ),
