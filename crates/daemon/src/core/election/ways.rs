@@ -32,6 +32,8 @@ pub(super) enum Way {
 pub(super) struct Ways {
     lines: Vec<Line>,
     places: HashMap<Way, usize>,
+    /// The places of the ways by each interface.
+    by_interface: HashMap<String, Vec<usize>>,
     /// The ways on which something waits.
     busy: Vec<usize>,
 }
@@ -56,12 +58,20 @@ pub(super) type Sent = (usize, Result<(), Trouble>);
 
 impl Ways {
     pub(super) fn new() -> Self {
-        Self { lines: Vec::new(), places: HashMap::new(), busy: Vec::new() }
+        Self {
+            lines: Vec::new(),
+            places: HashMap::new(),
+            by_interface: HashMap::new(),
+            busy: Vec::new(),
+        }
     }
 
     /// The place of a way, which is made when it is new.
     pub(super) fn add(&mut self, way: Way) -> usize {
         *self.places.entry(way.clone()).or_insert_with(|| {
+            if let Some(interface) = way.interface() {
+                self.by_interface.entry(interface.to_owned()).or_default().push(self.lines.len());
+            }
             let (socket, packets, parcels) = (None, Vec::new(), Vec::new());
             self.lines.push(Line { way, index: None, socket, packets, parcels });
             self.lines.len() - 1
@@ -71,8 +81,9 @@ impl Ways {
     /// Takes what an interface is now: one made anew needs a new socket.
     pub(super) fn interface(&mut self, name: &str, link: Option<&LinkState>) {
         let index = link.map(|link| link.index);
-        for line in &mut self.lines {
-            if line.way.interface() == Some(name) && line.index != index {
+        for &place in self.by_interface.get(name).map_or(&[][..], Vec::as_slice) {
+            let line = &mut self.lines[place];
+            if line.index != index {
                 line.index = index;
                 line.socket = None;
             }
