@@ -86,11 +86,33 @@ pub struct VirtualRouter {
     /// [`routes::Declared::virtual_links`], when the virtual router has one: it advertises, and has
     /// its addresses, there, and listens on [`VirtualRouter::interface`].
     pub virtual_link: Option<String>,
+    /// Which of the two advertises to the group; without a virtual MAC address there is no choice.
+    pub advertise_from: AdvertiseFrom,
     /// Whether packets to the virtual addresses themselves are let in (RFC 9568 §6.1 `Accept_Mode`);
     /// an address owner always does.
     pub accept: bool,
     /// How the addresses are announced.
     pub announce: Announce,
+}
+
+/// Which interface of a virtual router with a virtual MAC address advertises.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum AdvertiseFrom {
+    /// That with the virtual MAC address, from which switches learn it (RFC 9568 §7.3).
+    #[default]
+    VirtualMac,
+    /// The one below, for neighbours that do not hear their own virtual MAC address.
+    Interface,
+}
+
+impl VirtualRouter {
+    /// The interface that advertises to the group.
+    pub fn advertising_interface(&self) -> &str {
+        match (&self.virtual_link, self.advertise_from) {
+            (Some(link), AdvertiseFrom::VirtualMac) => link,
+            (Some(_), AdvertiseFrom::Interface) | (None, _) => &self.interface,
+        }
+    }
 }
 
 /// How often the virtual addresses are announced by gratuitous ARP or unsolicited neighbour

@@ -103,6 +103,7 @@ fn read(report: &Report, entries: &DeTable<'_>, surroundings: &Surroundings) -> 
                 vrrp: router.vrrp?,
                 source: router.source,
                 virtual_link: router.virtual_link.map(|link| link.into_inner().name),
+                advertise_from: router.advertise_from,
                 accept: router.accept,
                 announce: router.announce,
             })

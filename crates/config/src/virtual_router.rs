@@ -16,7 +16,7 @@ use crate::reader::{Table, Value};
 use crate::schema::VRRP;
 use crate::surroundings::Surroundings;
 use crate::track::ReadTrack;
-use crate::{Announce, announce, defaults, track, transport, virtual_mac, words};
+use crate::{AdvertiseFrom, Announce, announce, defaults, track, transport, virtual_mac, words};
 
 /// Most addresses in an advertisement (RFC 9568 §5.2.5).
 const MAX_ADDRESSES: usize = 255;
@@ -48,6 +48,8 @@ pub(crate) struct ReadVirtualRouter {
     pub source: Option<IpAddr>,
     /// The interface with its virtual MAC address, when it has one.
     pub virtual_link: Option<Spanned<VirtualLink>>,
+    /// Which of its interfaces advertises.
+    pub advertise_from: AdvertiseFrom,
     /// Whether packets to its addresses are let in.
     pub accept: bool,
     /// How its addresses are announced.
@@ -106,6 +108,7 @@ fn read_one(
         table.or("when-misunderstood", defaults::WHEN_MISUNDERSTOOD, when_misunderstood);
     let checksum = table.or("checksum", defaults::VRRP_CHECKSUM, checksum);
     let accept = table.or("accept", defaults::ACCEPT, Value::boolean);
+    let advertise_from = table.or("advertise-from", AdvertiseFrom::default(), advertise_from);
     let announce = announce::read(table);
     let transport = transport::read(table, family, addresses.as_deref().unwrap_or_default());
     let source = transport::source(table, family, addresses.as_deref(), priority);
@@ -137,8 +140,9 @@ fn read_one(
         })
     })();
     if let (Some(vrrp), Some(_)) = (&vrrp, &virtual_link) {
-        check_learned(table, &vrrp.transport, announce.as_ref());
+        check_learned(table, &vrrp.transport, advertise_from, announce.as_ref());
     }
+    check_advertise_from(table);
     ReadVirtualRouter {
         name,
         interface,
@@ -147,6 +151,7 @@ fn read_one(
         track,
         source: source.flatten(),
         virtual_link,
+        advertise_from: advertise_from.unwrap_or_default(),
         accept: accept.unwrap_or(defaults::ACCEPT),
         announce: announce.unwrap_or_default(),
         vrid,
@@ -203,6 +208,12 @@ fn when_misunderstood(value: &Value<'_>) -> Option<WhenMisunderstood> {
         ("stay-backup", WhenMisunderstood::StayBackup),
     ];
     value.word("behaviour", &choices)
+}
+
+fn advertise_from(value: &Value<'_>) -> Option<AdvertiseFrom> {
+    let choices =
+        [("virtual-mac", AdvertiseFrom::VirtualMac), ("interface", AdvertiseFrom::Interface)];
+    value.word("way", &choices)
 }
 
 fn checksum(value: &Value<'_>) -> Option<ChecksumDialect> {
@@ -325,20 +336,46 @@ fn check_owner(table: &Table<'_>, accept: Option<bool>) {
 }
 
 /// Where switches learn the virtual MAC address from.
-fn check_learned(table: &Table<'_>, transport: &Transport, announce: Option<&Announce>) {
-    let (Some(unicast), Some(virtual_mac)) = (table.get("unicast"), table.get("virtual-mac"))
-    else {
+fn check_learned(
+    table: &Table<'_>,
+    transport: &Transport,
+    advertise_from: Option<AdvertiseFrom>,
+    announce: Option<&Announce>,
+) {
+    let (cause, why) = match (transport, advertise_from) {
+        (Transport::Unicast { .. }, _) => {
+            ("unicast", "advertisements to peers leave with the interface's own")
+        }
+        (Transport::Multicast, Some(AdvertiseFrom::Interface)) => {
+            ("advertise-from", "advertisements leave with the interface's own")
+        }
+        (Transport::Multicast, _) => return,
+    };
+    let (Some(cause), Some(virtual_mac)) = (table.get(cause), table.get("virtual-mac")) else {
         return;
     };
     let refreshed = announce.is_none_or(|announce| announce.refresh.is_some());
-    if matches!(transport, Transport::Unicast { .. }) && !refreshed {
+    if !refreshed {
         table.report().push(
             Problem::warning("switches may forget the virtual MAC address")
                 .label("nothing is sent from it but announcements")
                 .help("write `announce = { refresh = \"60s\" }`, or leave one of the two out")
                 .at(virtual_mac.span())
-                .context(unicast.span(), "advertisements to peers leave with the interface's own"),
+                .context(cause.span(), why),
         );
+    }
+}
+
+/// Where there is nothing to choose.
+fn check_advertise_from(table: &Table<'_>) {
+    let Some(value) = table.get("advertise-from") else { return };
+    let problem = Problem::warning("advertisements leave by one way only").at(value.span());
+    if let Some(unicast) = table.get("unicast") {
+        let label = "has no effect with `unicast`";
+        let why = "they follow the routes to the peers";
+        table.report().push(problem.label(label).context(unicast.span(), why));
+    } else if table.get("virtual-mac").is_none() {
+        table.report().push(problem.label("has no effect without `virtual-mac`"));
     }
 }
 

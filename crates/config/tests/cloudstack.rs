@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use lockstep_config::{Config, Surroundings, VirtualRouter, parse};
+use lockstep_config::{AdvertiseFrom, Config, Surroundings, VirtualRouter, parse};
 use lockstep_failover as failover;
 use lockstep_replicator as replicator;
 use lockstep_routes::{
@@ -97,6 +97,7 @@ fn virtual_router() -> VirtualRouter {
         },
         source: None,
         virtual_link: None,
+        advertise_from: AdvertiseFrom::VirtualMac,
         accept: true,
         announce: lockstep_config::Announce::default(),
     }

@@ -48,6 +48,13 @@ fn virtual_mac(setting: Setting) -> Setting {
     Setting { virtual_mac: true, ..setting }
 }
 
+/// keepalived listens and advertises on `eth0`, below its virtual MAC address.
+fn from_below(setting: Setting) -> Setting {
+    let mut setting = virtual_mac(setting).ours("advertise-from = \"interface\"");
+    setting.theirs.push("vmac_xmit_base".to_owned());
+    setting
+}
+
 macro_rules! lives {
     ($($name:ident: $setting:expr;)*) => {
         $(
@@ -73,4 +80,5 @@ lives! {
     version_3_over_ipv6_in_unicast: unicast(Setting::version_3_ipv6());
     version_3_over_ipv4_with_a_virtual_mac: virtual_mac(Setting::version_3());
     version_3_over_ipv6_with_a_virtual_mac: virtual_mac(Setting::version_3_ipv6());
+    version_3_over_ipv4_with_a_virtual_mac_from_below: from_below(Setting::version_3());
 }

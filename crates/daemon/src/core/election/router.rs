@@ -167,9 +167,7 @@ impl Router {
 /// How the packets of a virtual router with this configuration leave.
 pub(super) fn way_of(config: &lockstep_config::VirtualRouter) -> Way {
     match &config.vrrp.transport {
-        Transport::Multicast => Way::Group {
-            interface: config.virtual_link.as_ref().unwrap_or(&config.interface).clone(),
-        },
+        Transport::Multicast => Way::Group { interface: config.advertising_interface().to_owned() },
         Transport::Unicast { .. } => Way::Peers {
             family: config.vrrp.family,
             interface: wants_link_local(&config.vrrp)
@@ -261,6 +259,7 @@ mod tests {
             vrrp: config(Family::Ipv4, &[]),
             source: None,
             virtual_link: None,
+            advertise_from: lockstep_config::AdvertiseFrom::default(),
             accept: true,
             announce: lockstep_config::Announce::default(),
         };
