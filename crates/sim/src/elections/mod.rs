@@ -41,10 +41,11 @@
 //! are so for no longer than one `down` and twice the longest way of a packet.
 //!
 //! **No flapping**: every router changes to or from master at most twice for each cause, and twice
-//! more. Causes are the beginning and the end of every fault, every change of settings, every claim of
-//! its own that could not be sent, and every row of advertisements from one router to another that were lost: two, or one where the way takes
-//! longer than `I`. Once everything was put right and one master is left for an `I` (with the
-//! authentication header, whose numbers a restarted router counts anew, for five), nobody changes.
+//! more. Causes are the beginning and the end of every fault, every change of settings, every claim
+//! of its own that could not be sent, and every row of advertisements from one router to another
+//! that were lost: two, or one where the way takes longer than `I`. Once everything was put right and
+//! one master is left for an `I` (with the authentication header, whose numbers a restarted router
+//! counts anew, for five), nobody changes.
 //!
 //! **In the end**, after a minute (a group that could not send stays in fault for that at most), the
 //! start-up gate, twice the preempt delay and twenty `I`: one master, the addresses are there and

@@ -239,6 +239,9 @@ impl Elections {
         if self.standing > MAX_STANDING {
             return Err(self.violation(None, "the clock stands still"));
         }
+        if self.outcome.steps > MAX_STEPS {
+            return Err(self.violation(None, "it never ends"));
+        }
         for router in &self.routers {
             if let Some(daemon) = &router.daemon
                 && router.stalled_until.is_none()
@@ -485,5 +488,7 @@ impl Elections {
 
 /// Most steps at one moment: a machine whose deadline does not move is a busy loop.
 const MAX_STANDING: u32 = 1_000;
+/// Most steps of a run, far more than any that ends.
+const MAX_STEPS: u64 = 3_000_000;
 /// The longest that a group which could not send stays in fault.
 const LONGEST_HOLD: Duration = Duration::from_mins(1);
