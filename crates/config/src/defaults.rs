@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use lockstep_replicator::Mode;
 use lockstep_vrrp::{ChecksumDialect, Priority, Version, WhenMisunderstood};
 
 /// The router's name when it is not told one and the host has none.
@@ -41,19 +40,4 @@ pub(crate) const RISE: u32 = 1;
 /// Failures in a row that make one.
 pub(crate) const FALL: u32 = 1;
 
-/// conntrackd's reliable mode.
-pub(crate) const MODE: Mode = Mode::Ftfw;
-/// conntrackd's `ACKWindowSize`.
-pub(crate) const ACK_WINDOW: u32 = 300;
-/// conntrackd's `ResendQueueSize`.
-pub(crate) const RESEND_QUEUE: usize = 131_072;
-/// Flows in each cache.
-pub(crate) const CACHE_LIMIT: usize = 1_000_000;
-/// conntrackd's `PurgeTimeout`.
-pub(crate) const PURGE_TIMEOUT: Duration = Duration::from_mins(1);
-/// Receive buffer of the kernel's events, in bytes.
-pub(crate) const EVENT_BUFFER: usize = 8 * 1024 * 1024;
-/// conntrackd's usual UDP port.
-pub(crate) const REPLICATION_PORT: u16 = 3780;
-/// Whether datagrams to the peer carry a checksum.
-pub(crate) const CHECKSUM: bool = true;
+// Those of replication are in `lockstep_replicator::Config::new`.

@@ -9,7 +9,7 @@ use crate::group::Names;
 use crate::problem::Problem;
 use crate::reader::{Table, Value};
 use crate::schema::{REPLICATION, REPLICATION_FILTER, REPLICATION_LINK};
-use crate::{defaults, words};
+use crate::words;
 
 /// Most entries of a queue or cache that can be asked for.
 const MAX_ENTRIES: u32 = 100_000_000;
@@ -25,18 +25,18 @@ pub(crate) fn read(root: &Table<'_>, groups: &Names) -> Option<Config> {
     let protocol = table
         .require("protocol", "write `protocol = \"conntrackd\"`")
         .and_then(|value| value.word("peer protocol", &[("conntrackd", PeerProtocol::Conntrackd)]));
-    let mode =
-        table.or("mode", defaults::MODE, |value| value.word("mode", &[("ftfw", Mode::Ftfw)]));
+    let usual = Config::new("", Vec::new());
+    let mode = table.or("mode", usual.mode, |value| value.word("mode", &[("ftfw", Mode::Ftfw)]));
     let links = links(&table);
     let filter = filter(&table);
     let ack_window =
-        table.or("ack-window", defaults::ACK_WINDOW, |value| value.integer(1..=MAX_ENTRIES));
-    let resend_queue = table.or("resend-queue", defaults::RESEND_QUEUE, entries);
-    let cache_limit = table.or("cache-limit", defaults::CACHE_LIMIT, entries);
-    let purge_timeout = table.or("purge-timeout", defaults::PURGE_TIMEOUT, |value| {
+        table.or("ack-window", usual.ack_window, |value| value.integer(1..=MAX_ENTRIES));
+    let resend_queue = table.or("resend-queue", usual.resend_queue, entries);
+    let cache_limit = table.or("cache-limit", usual.cache_limit, entries);
+    let purge_timeout = table.or("purge-timeout", usual.purge_timeout, |value| {
         value.duration(Duration::ZERO..=MAX_PURGE_TIMEOUT)
     });
-    let event_buffer = table.or("event-buffer", defaults::EVENT_BUFFER, buffer);
+    let event_buffer = table.or("event-buffer", usual.event_buffer, buffer);
     if let (Some(window), Some(queue)) = (ack_window, resend_queue)
         && (queue as u128) < u128::from(window)
     {
@@ -59,6 +59,7 @@ pub(crate) fn read(root: &Table<'_>, groups: &Names) -> Option<Config> {
         cache_limit: cache_limit?,
         purge_timeout: purge_timeout?,
         event_buffer: event_buffer?,
+        ..usual
     })
 }
 
@@ -93,18 +94,16 @@ fn link(table: &Table<'_>) -> Option<Link> {
     let multicast = table
         .require("multicast", "write `multicast = \"225.0.0.50\"`: the group both routers join")
         .and_then(|value| value.parse(multicast));
-    let port = table.or("port", defaults::REPLICATION_PORT, |value| value.integer(1..=u16::MAX));
-    let checksum = table.or("checksum", defaults::CHECKSUM, Value::boolean);
+    let port = table.or("port", Link::PORT, |value| value.integer(1..=u16::MAX));
+    let checksum = table.or("checksum", true, Value::boolean);
     let send_buffer = table.optional("send-buffer", buffer);
     let receive_buffer = table.optional("receive-buffer", buffer);
-    Some(Link {
-        interface: interface?,
-        multicast: multicast?,
-        port: port?,
-        checksum: checksum?,
-        send_buffer: send_buffer?,
-        receive_buffer: receive_buffer?,
-    })
+    let mut link = Link::multicast(interface?, multicast?);
+    link.port = port?;
+    link.checksum = checksum?;
+    link.send_buffer = send_buffer?;
+    link.receive_buffer = receive_buffer?;
+    Some(link)
 }
 
 fn multicast(text: &str) -> Result<IpAddr, Problem> {
@@ -126,7 +125,11 @@ fn filter(table: &Table<'_>) -> Option<Filter> {
     let ignore = table.or("ignore-addresses", Vec::new(), |value| {
         value.list("the addresses", |word| word.parse(words::network))
     });
-    Some(Filter { protocols: each_once(protocols?), ignore_addresses: each_once(ignore?) })
+    Some(Filter {
+        protocols: each_once(protocols?),
+        ignore_addresses: each_once(ignore?),
+        ..Filter::default()
+    })
 }
 
 fn each_once<T: PartialEq>(values: Vec<T>) -> Vec<T> {

@@ -133,31 +133,15 @@ fn failover() -> failover::Config {
 }
 
 fn replication() -> replicator::Config {
-    replicator::Config {
-        group: "gateway".to_owned(),
-        protocol: replicator::PeerProtocol::Conntrackd,
-        mode: replicator::Mode::Ftfw,
-        links: vec![replicator::Link {
-            interface: "eth0".to_owned(),
-            multicast: "225.0.0.50".parse().unwrap(),
-            port: 3780,
-            checksum: true,
-            send_buffer: Some(1_249_280),
-            receive_buffer: Some(1_249_280),
-        }],
-        filter: replicator::Filter {
-            protocols: vec![6, 132, 33],
-            ignore_addresses: vec![
-                "127.0.0.1/32".parse().unwrap(),
-                "169.254.0.4/32".parse().unwrap(),
-            ],
-        },
-        ack_window: 300,
-        resend_queue: 131_072,
-        cache_limit: 1_000_000,
-        purge_timeout: Duration::from_mins(1),
-        event_buffer: 8 << 20,
-    }
+    let group = "225.0.0.50".parse().unwrap();
+    let mut link = replicator::Link::multicast("eth0", group);
+    link.send_buffer = Some(1_249_280);
+    link.receive_buffer = Some(1_249_280);
+    let mut config = replicator::Config::new("gateway", vec![link]);
+    config.filter.protocols = vec![6, 132, 33];
+    config.filter.ignore_addresses =
+        vec!["127.0.0.1/32".parse().unwrap(), "169.254.0.4/32".parse().unwrap()];
+    config
 }
 
 fn declared() -> Declared {

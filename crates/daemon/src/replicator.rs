@@ -20,7 +20,9 @@ use lockstep_failover::{Outcome, Step, StepId};
 use lockstep_kernel::conntrack::{EventSocket, Events, TableSocket};
 use lockstep_kernel::network::Network;
 use lockstep_kernel::replication::{LinkError, LinkSocket};
-use lockstep_replicator::{Change, Config, Event, KernelEvent, Link, Replicator, Role, Start};
+use lockstep_replicator::{
+    Change, Config, Event, KernelEvent, Link, Origin, Replicator, Role, Start,
+};
 use tokio::sync::mpsc;
 use tokio::task::yield_now;
 use tokio::time::sleep_until;
@@ -244,7 +246,7 @@ impl Actor {
             received = receive(link, &mut self.incoming) => match received {
                 Ok((length, source)) => {
                     let now = Instant::now();
-                    self.replicator.handle_datagram(source, &self.incoming[..length], now);
+                    self.replicator.handle_datagram(Origin::group(0, source), &self.incoming[..length], now);
                     self.hear();
                     // However much comes from the peer, the kernel has its turn.
                     self.listen();
@@ -434,7 +436,11 @@ impl Actor {
             match link.try_receive(&mut self.incoming) {
                 Ok(Some((length, source))) => {
                     let now = Instant::now();
-                    self.replicator.handle_datagram(source, &self.incoming[..length], now);
+                    self.replicator.handle_datagram(
+                        Origin::group(0, source),
+                        &self.incoming[..length],
+                        now,
+                    );
                 }
                 Ok(None) => return,
                 Err(error) => return self.lose_link(&error),

@@ -9,7 +9,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
-use lockstep_replicator::Link;
+use lockstep_replicator::{Link, Transport};
 use nix::net::if_::if_nametoindex;
 use nix::sys::socket::{getsockopt, setsockopt, sockopt};
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, SockAddr, Socket, Type};
@@ -79,8 +79,8 @@ pub struct LinkSocket {
 impl LinkSocket {
     /// Joins the group.
     pub fn open(link: &Link) -> Result<Self, LinkError> {
-        if !link.multicast.is_multicast() {
-            return Err(LinkError::NotMulticast(link.multicast));
+        if !address(link).is_multicast() {
+            return Err(LinkError::NotMulticast(address(link)));
         }
         let index = if_nametoindex(link.interface.as_str())
             .map_err(|_| LinkError::NoInterface(link.interface.clone()))?;
@@ -152,7 +152,7 @@ fn receiver(link: &Link, index: u32) -> Result<Socket, LinkError> {
         }
         _ => kernel("bind", link)(error),
     })?;
-    let joined = match link.multicast {
+    let joined = match address(link) {
         IpAddr::V4(group) => {
             let index = InterfaceIndexOrAddress::Index(index);
             socket.join_multicast_v4_n(&group, &index)
@@ -171,7 +171,7 @@ fn sender(link: &Link, index: u32) -> Result<Socket, LinkError> {
             .map_err(io::Error::from)
             .map_err(kernel("size", link))?;
     }
-    let set = match link.multicast {
+    let set = match address(link) {
         IpAddr::V4(_) => {
             socket.set_multicast_loop_v4(false).and_then(|()| socket.set_multicast_ttl_v4(1))
         }
@@ -182,7 +182,7 @@ fn sender(link: &Link, index: u32) -> Result<Socket, LinkError> {
     };
     set.map_err(kernel("set up", link))?;
     // IPv6 does not allow it.
-    if !link.checksum && link.multicast.is_ipv4() {
+    if !link.checksum && address(link).is_ipv4() {
         lockstep_sys::datagram::send_without_checksum(&socket)
             .map_err(kernel("turn checksums off for", link))?;
     }
@@ -192,7 +192,7 @@ fn sender(link: &Link, index: u32) -> Result<Socket, LinkError> {
 
 /// A socket that knows no interface but the link's.
 fn tied_socket(link: &Link) -> Result<Socket, LinkError> {
-    let domain = if link.multicast.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };
+    let domain = if address(link).is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };
     let socket = Socket::new(domain, Type::DGRAM.nonblocking(), Some(Protocol::UDP))
         .map_err(kernel("open", link))?;
     socket
@@ -202,9 +202,17 @@ fn tied_socket(link: &Link) -> Result<Socket, LinkError> {
 }
 
 fn group(link: &Link, index: u32) -> SockAddr {
-    match link.multicast {
-        IpAddr::V4(_) => SocketAddr::new(link.multicast, link.port).into(),
+    match address(link) {
+        IpAddr::V4(_) => SocketAddr::new(address(link), link.port).into(),
         IpAddr::V6(group) => SocketAddr::V6(scoped(group, link.port, index)).into(),
+    }
+}
+
+/// Where datagrams go.
+fn address(link: &Link) -> IpAddr {
+    match &link.transport {
+        Transport::Multicast { group } => *group,
+        Transport::Udp { local, .. } | Transport::Tcp { local, .. } => *local,
     }
 }
 

@@ -150,14 +150,7 @@ async fn deliver(sender: &LinkSocket, payload: &[u8], receiver: &LinkSocket) -> 
 }
 
 fn link(interface: &str, group: &str) -> Link {
-    Link {
-        interface: interface.to_owned(),
-        multicast: group.parse().unwrap(),
-        port: 3780,
-        checksum: true,
-        send_buffer: None,
-        receive_buffer: None,
-    }
+    Link::multicast(interface, group.parse().unwrap())
 }
 
 struct Side {

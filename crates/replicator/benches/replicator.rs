@@ -12,9 +12,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use lockstep_ctnetlink::{Batch, Flow, L4, ProtocolState, Status, TcpState, Tuple};
-use lockstep_replicator::{
-    Change, Config, Filter, KernelEvent, Link, Mode, PeerProtocol, Replicator, Start,
-};
+use lockstep_replicator::{Change, Config, KernelEvent, Link, Origin, Replicator, Start};
 
 fn main() {
     let flows = std::env::args().skip(1).find_map(|argument| argument.parse().ok());
@@ -76,11 +74,11 @@ fn exchange(a: &mut Replicator, b: &mut Replicator, now: Instant, datagrams: &mu
         let before = *datagrams;
         while a.poll_transmit(now, &mut buffer).is_some() {
             *datagrams += 1;
-            b.handle_datagram(of_a, &buffer, now);
+            b.handle_datagram(Origin::group(0, of_a), &buffer, now);
         }
         while b.poll_transmit(now, &mut buffer).is_some() {
             *datagrams += 1;
-            a.handle_datagram(of_b, &buffer, now);
+            a.handle_datagram(Origin::group(0, of_b), &buffer, now);
         }
         if *datagrams == before {
             return;
@@ -124,23 +122,8 @@ fn flow(number: u32) -> Flow {
 }
 
 fn config(flows: usize) -> Config {
-    Config {
-        group: "gateway".to_owned(),
-        protocol: PeerProtocol::Conntrackd,
-        mode: Mode::Ftfw,
-        links: vec![Link {
-            interface: "eth0".to_owned(),
-            multicast: IpAddr::V4(Ipv4Addr::new(225, 0, 0, 50)),
-            port: 3780,
-            checksum: true,
-            send_buffer: None,
-            receive_buffer: None,
-        }],
-        filter: Filter::default(),
-        ack_window: 300,
-        resend_queue: 131_072,
-        cache_limit: flows,
-        purge_timeout: Duration::from_mins(1),
-        event_buffer: 1 << 20,
-    }
+    let group = IpAddr::V4(Ipv4Addr::new(225, 0, 0, 50));
+    let mut config = Config::new("gateway", vec![Link::multicast("eth0", group)]);
+    config.cache_limit = flows;
+    config
 }

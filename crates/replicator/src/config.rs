@@ -14,10 +14,14 @@ pub struct Config {
     pub protocol: PeerProtocol,
     /// conntrackd's mode.
     pub mode: Mode,
-    /// The dedicated links; the first is used.
+    /// How a backup keeps the flows of the router that serves.
+    pub standby: Standby,
+    /// The dedicated links, all of the same kind of transport; one at a time is used to send.
     pub links: Vec<Link>,
     /// Which flows are replicated.
     pub filter: Filter,
+    /// Which expectations are replicated.
+    pub expectations: Expectations,
     /// Acknowledge after this many messages (conntrackd: `ACKWindowSize`, 300).
     pub ack_window: u32,
     /// Most sent and unacknowledged messages that are kept (conntrackd: `ResendQueueSize`, 131072).
@@ -27,8 +31,43 @@ pub struct Config {
     /// How long after leaving mastership the kernel's replicated flows are removed
     /// (conntrackd: `PurgeTimeout`, 60 s).
     pub purge_timeout: Duration,
-    /// Receive buffer of the kernel event socket, in bytes.
+    /// Timeout that committed flows get instead of their own (conntrackd: `CommitTimeout`).
+    pub commit_timeout: Option<Duration>,
+    /// [`Mode::Alarm`]: time between two tellings of a flow that does not change
+    /// (conntrackd: `RefreshTime`, 60 s).
+    pub refresh_interval: Duration,
+    /// [`Mode::Alarm`]: how long a flow of the peer lives without being told again
+    /// (conntrackd: `CacheTimeout`, 180 s).
+    pub cache_timeout: Duration,
+    /// Receive buffer of the kernel event socket at first, in bytes.
     pub event_buffer: usize,
+    /// What the receive buffer grows to when events were lost, in bytes.
+    pub event_buffer_limit: usize,
+}
+
+impl Config {
+    /// Every flow of every protocol over these links, and the rest as conntrackd has it when it is
+    /// not told otherwise. These are the product's defaults too.
+    pub fn new(group: impl Into<String>, links: Vec<Link>) -> Self {
+        Self {
+            group: group.into(),
+            protocol: PeerProtocol::Conntrackd,
+            mode: Mode::Ftfw,
+            standby: Standby::default(),
+            links,
+            filter: Filter::default(),
+            expectations: Expectations::default(),
+            ack_window: 300,
+            resend_queue: 131_072,
+            cache_limit: 1_000_000,
+            purge_timeout: Duration::from_mins(1),
+            commit_timeout: None,
+            refresh_interval: Duration::from_mins(1),
+            cache_timeout: Duration::from_mins(3),
+            event_buffer: 8 * 1024 * 1024,
+            event_buffer_limit: 64 * 1024 * 1024,
+        }
+    }
 }
 
 /// The language spoken with the peer.
@@ -38,11 +77,37 @@ pub enum PeerProtocol {
     Conntrackd,
 }
 
-/// conntrackd's synchronisation mode.
+/// conntrackd's synchronisation mode. Both routers must have the same: it is not on the wire.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Mode {
     /// Numbered, acknowledged, resent.
     Ftfw,
+    /// Numbered only: what is lost is noticed and made up for by another full copy.
+    Notrack,
+    /// Nothing but flows, each told again and again.
+    Alarm,
+}
+
+/// How a backup keeps the flows of the router that serves.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Standby {
+    /// In its external cache; a takeover puts them into the kernel.
+    #[default]
+    Cache,
+    /// In its kernel as well, with parked timeouts; a takeover has nothing to commit.
+    Kernel,
+}
+
+/// Which expectations are replicated.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub enum Expectations {
+    /// None.
+    Off,
+    /// Those of every helper.
+    #[default]
+    All,
+    /// Those of the helpers whose name begins with one of these, in any case.
+    Of(Vec<String>),
 }
 
 /// One dedicated link to the peer.
@@ -50,9 +115,9 @@ pub enum Mode {
 pub struct Link {
     /// The interface to send and listen on.
     pub interface: String,
-    /// The multicast group.
-    pub multicast: IpAddr,
-    /// The UDP port.
+    /// How the peer is reached.
+    pub transport: Transport,
+    /// The UDP or TCP port.
     pub port: u16,
     /// Whether the UDP checksum is computed.
     pub checksum: bool,
@@ -62,11 +127,67 @@ pub struct Link {
     pub receive_buffer: Option<usize>,
 }
 
-/// Which flows are replicated. An empty protocol list means all.
+impl Link {
+    /// conntrackd's usual UDP port.
+    pub const PORT: u16 = 3780;
+
+    /// A link with checksums and the system's socket buffers.
+    pub fn new(interface: impl Into<String>, transport: Transport) -> Self {
+        Self {
+            interface: interface.into(),
+            transport,
+            port: Self::PORT,
+            checksum: true,
+            send_buffer: None,
+            receive_buffer: None,
+        }
+    }
+
+    /// The same, to a multicast group.
+    pub fn multicast(interface: impl Into<String>, group: IpAddr) -> Self {
+        Self::new(interface, Transport::Multicast { group })
+    }
+}
+
+/// How the routers of a link reach each other.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Transport {
+    /// UDP to a group that all of them join.
+    Multicast {
+        /// The group.
+        group: IpAddr,
+    },
+    /// UDP from address to address.
+    Udp {
+        /// This router's address on the link.
+        local: IpAddr,
+        /// The other routers'; nobody else is heard. Never empty.
+        peers: Vec<IpAddr>,
+    },
+    /// One connection for each direction, opened by whoever sends.
+    Tcp {
+        /// This router's address on the link.
+        local: IpAddr,
+        /// The other routers'; nobody else is heard. Never empty.
+        peers: Vec<IpAddr>,
+    },
+}
+
+/// Which flows are replicated. Everything that is set has to agree.
+///
+/// Flows that begin or end at the router itself are left out unless `include_local`.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Filter {
-    /// IP protocol numbers that are replicated.
+    /// IP protocol numbers that are replicated; empty: all.
     pub protocols: Vec<u8>,
-    /// Flows from or to one of these are not replicated.
+    /// IP protocol numbers that are not.
+    pub ignore_protocols: Vec<u8>,
+    /// Only flows from or to one of these are replicated; empty: all.
+    pub addresses: Vec<IpNet>,
+    /// Flows from or to one of these are not.
     pub ignore_addresses: Vec<IpNet>,
+    /// TCP states (`TcpState::state`) in which a flow is told; empty: all. Its end is told always.
+    pub tcp_states: Vec<u8>,
+    /// Whether flows that begin or end at this router are replicated too.
+    pub include_local: bool,
 }

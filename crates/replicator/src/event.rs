@@ -33,9 +33,31 @@ pub struct Start {
     pub max_datagram: usize,
 }
 
-/// A datagram has been put into the buffer.
+/// Where a datagram came from.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Origin {
+    /// The link it came in by, as an index of [`crate::Config::links`].
+    pub link: usize,
+    /// The router that sent it.
+    pub source: IpAddr,
+    /// Whether it was sent to the group, and not to this router alone.
+    pub to_group: bool,
+}
+
+impl Origin {
+    /// Sent to the group of this link by `source`.
+    pub fn group(link: usize, source: IpAddr) -> Self {
+        Self { link, source, to_group: true }
+    }
+}
+
+/// A datagram, or a piece of a stream, has been put into the buffer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Transmit {
+    /// The link to send it by, as an index of [`crate::Config::links`].
+    pub link: usize,
+    /// The router to send it to; `None` for the group.
+    pub to: Option<IpAddr>,
     /// Messages in it.
     pub messages: u32,
 }

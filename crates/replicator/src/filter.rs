@@ -64,7 +64,7 @@ mod tests {
 
     fn selection(protocols: Vec<u8>, ignore: &[&str]) -> Selection {
         let ignore_addresses = ignore.iter().map(|text| text.parse().unwrap()).collect();
-        Selection::new(Filter { protocols, ignore_addresses })
+        Selection::new(Filter { protocols, ignore_addresses, ..Filter::default() })
     }
 
     #[test]

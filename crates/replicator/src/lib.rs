@@ -27,8 +27,8 @@ mod timeout;
 pub mod wire;
 
 pub use commit::{Action, Commit, CommitReport, Planned, Purge, Retry};
-pub use config::{Config, Filter, Link, Mode, PeerProtocol};
-pub use event::{Event, PeerState, Role, Start, SyncState, Transmit};
+pub use config::{Config, Expectations, Filter, Link, Mode, PeerProtocol, Standby, Transport};
+pub use event::{Event, Origin, PeerState, Role, Start, SyncState, Transmit};
 pub use replicator::{KernelEvent, PEER_SILENT, Replicator};
 pub use statistics::Counters;
 pub use wire::Change;

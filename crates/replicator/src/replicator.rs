@@ -11,7 +11,7 @@ use lockstep_ctnetlink::Flow;
 
 use crate::config::Config;
 use crate::early::Early;
-use crate::event::{Event, Role, Start, SyncState, Transmit};
+use crate::event::{Event, Origin, Role, Start, SyncState, Transmit};
 use crate::external::External;
 use crate::filter::Selection;
 use crate::ftfw::{Content, Conversation};
@@ -137,9 +137,9 @@ impl Replicator {
 
     // ---- the peer ----
 
-    /// Takes a datagram that came from `source`.
-    pub fn handle_datagram(&mut self, source: IpAddr, datagram: &[u8], now: Instant) {
-        if !self.recognise(source, datagram, now) {
+    /// Takes a datagram.
+    pub fn handle_datagram(&mut self, origin: Origin, datagram: &[u8], now: Instant) {
+        if !self.recognise(origin.source, datagram, now) {
             self.counters.datagrams_foreign += 1;
             return;
         }
@@ -570,7 +570,7 @@ impl Replicator {
         }
         self.counters.datagrams_sent += 1;
         self.counters.bytes_sent += buffer.len() as u64;
-        Some(Transmit { messages })
+        Some(Transmit { link: 0, to: None, messages })
     }
 
     /// The next thing the caller should know.

@@ -7,7 +7,7 @@ mod common;
 use std::time::Duration;
 
 use common::{A, B, FAIR, Weather, World, config, flow, tcp};
-use lockstep_replicator::{Change, Event, Role};
+use lockstep_replicator::{Change, Event, Origin, Role};
 
 const BAD: Weather =
     Weather { loss: 30, duplication: 10, longest_delay: Duration::from_millis(20) };
@@ -499,12 +499,12 @@ fn a_third_router_is_not_taken_for_the_peer() {
     world.run_s(1);
     let stranger = "10.99.0.77".parse().unwrap();
     let alive = [0x1a, 0x30, 0, 8, 0, 0, 0, 1];
-    world.nodes[A].handle_datagram(stranger, &alive, world.now);
+    world.nodes[A].handle_datagram(Origin::group(0, stranger), &alive, world.now);
     assert_eq!(world.nodes[A].counters().datagrams_foreign, 1);
     assert_eq!(world.nodes[A].peer(world.now).unwrap().address, World::address(B));
     world.cut();
     world.run_s(10);
-    world.nodes[A].handle_datagram(stranger, &alive, world.now);
+    world.nodes[A].handle_datagram(Origin::group(0, stranger), &alive, world.now);
     assert_eq!(world.nodes[A].peer(world.now).unwrap().address, stranger);
 }
 

@@ -13,11 +13,11 @@ use common::{A, B, FAIR, World};
 use lockstep_ctnetlink::{
     Flow, HelperName, L4, ProtocolState, SequenceAdjustment, Status, Synproxy, TcpState, Tuple,
 };
-use lockstep_replicator::Change;
 use lockstep_replicator::wire::{
     Flags, Malformed, Messages, PayloadError, Unsendable, decode_flow, encode_flow,
     encode_flow_message,
 };
+use lockstep_replicator::{Change, Origin};
 use proptest::prelude::*;
 
 /// A world whose node A has heard its peer.
@@ -31,7 +31,7 @@ fn world() -> World {
 fn assert_counted(datagram: &[u8], names: &[(&str, u64)]) {
     let mut world = world();
     let before = world.nodes[A].statistics();
-    world.nodes[A].handle_datagram(World::address(B), datagram, world.now);
+    world.nodes[A].handle_datagram(Origin::group(0, World::address(B)), datagram, world.now);
     world.run(Duration::from_millis(20));
     let after = world.nodes[A].statistics();
     let malformed: u64 = names.iter().map(|(_, count)| count).sum();
@@ -137,11 +137,19 @@ fn recorded_messages_with_any_byte_changed_do_no_harm() {
                 number = renumber(&mut payload, number);
                 let before = payload[index];
                 payload[index] ^= (random >> 24) as u8 | 1;
-                world.nodes[A].handle_datagram(World::address(B), &payload, world.now);
+                world.nodes[A].handle_datagram(
+                    Origin::group(0, World::address(B)),
+                    &payload,
+                    world.now,
+                );
                 payload[index] = before;
             }
             for end in 0..payload.len().min(200) {
-                world.nodes[A].handle_datagram(World::address(B), &payload[..end], world.now);
+                world.nodes[A].handle_datagram(
+                    Origin::group(0, World::address(B)),
+                    &payload[..end],
+                    world.now,
+                );
             }
             world.drain(A);
             world.run(Duration::from_millis(50));
@@ -186,7 +194,7 @@ fn a_flood_of_requests_does_not_multiply_copies() {
         let mut resync = vec![0x1a, 0x02, 0, 16];
         resync.extend_from_slice(&sequence.to_be_bytes());
         resync.extend_from_slice(&[0; 8]);
-        world.nodes[A].handle_datagram(World::address(B), &resync, world.now);
+        world.nodes[A].handle_datagram(Origin::group(0, World::address(B)), &resync, world.now);
     }
     world.drain(A);
     world.run(Duration::from_millis(100));
@@ -206,7 +214,7 @@ proptest! {
             }
         }
         let mut world = world();
-        world.nodes[A].handle_datagram(World::address(B), &datagram, world.now);
+        world.nodes[A].handle_datagram(Origin::group(0, World::address(B)), &datagram, world.now);
         world.run(Duration::from_millis(20));
     }
 

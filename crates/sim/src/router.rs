@@ -13,8 +13,8 @@ use lockstep_failover::{
     self as failover, Failover, Group, Notify, Outcome, State, Step, StepId, VirtualRouterEvent,
 };
 use lockstep_replicator::{
-    Commit, Config as ReplicatorConfig, Event as ReplicatorEvent, Filter, KernelEvent, Link, Mode,
-    PeerProtocol, Replicator, Role, Start,
+    Commit, Config as ReplicatorConfig, Event as ReplicatorEvent, KernelEvent, Link, Origin,
+    Replicator, Role, Start,
 };
 use lockstep_vrrp::{
     self as vrrp, Datagram, Encoder, Family, Priority, StateName, Version, VirtualRouter, Vrid,
@@ -314,7 +314,7 @@ impl Daemon {
                 self.carry_out(number, actions, now, effects);
             }
             Packet::Replication(bytes) => {
-                self.replicator.handle_datagram(address(1 - number), &bytes, now);
+                self.replicator.handle_datagram(Origin::group(0, address(1 - number)), &bytes, now);
             }
         }
     }
@@ -580,23 +580,8 @@ fn group() -> failover::Config {
 }
 
 fn replication() -> ReplicatorConfig {
-    ReplicatorConfig {
-        group: "gateway".to_owned(),
-        protocol: PeerProtocol::Conntrackd,
-        mode: Mode::Ftfw,
-        links: vec![Link {
-            interface: "eth0".to_owned(),
-            multicast: Ipv4Addr::new(225, 0, 0, 50).into(),
-            port: 3780,
-            checksum: true,
-            send_buffer: None,
-            receive_buffer: None,
-        }],
-        filter: Filter::default(),
-        ack_window: 300,
-        resend_queue: 131_072,
-        cache_limit: 100_000,
-        purge_timeout: Duration::from_mins(1),
-        event_buffer: 1 << 20,
-    }
+    let group = IpAddr::V4(Ipv4Addr::new(225, 0, 0, 50));
+    let mut config = ReplicatorConfig::new("gateway", vec![Link::multicast("eth0", group)]);
+    config.cache_limit = 100_000;
+    config
 }

@@ -2,10 +2,10 @@
 //! the commit uses it too.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use lockstep_ctnetlink::Flow;
-use lockstep_replicator::{Config, Filter, Mode, PeerProtocol, Replicator, Start};
+use lockstep_replicator::{Config, Origin, Replicator, Start};
 
 /// Payload of a datagram on Ethernet.
 const MAX_DATAGRAM: usize = 1500 - 28;
@@ -45,22 +45,13 @@ fn pass(from: &mut Replicator, to: &mut Replicator, source: Ipv4Addr, now: Insta
         if from.poll_transmit(now, &mut datagram).is_none() {
             return passed > 0;
         }
-        to.handle_datagram(IpAddr::V4(source), &datagram, now);
+        to.handle_datagram(Origin::group(0, IpAddr::V4(source)), &datagram, now);
     }
     true
 }
 
 fn config(cache_limit: usize) -> Config {
-    Config {
-        group: "gateway".to_owned(),
-        protocol: PeerProtocol::Conntrackd,
-        mode: Mode::Ftfw,
-        links: Vec::new(),
-        filter: Filter::default(),
-        ack_window: 300,
-        resend_queue: 131_072,
-        cache_limit,
-        purge_timeout: Duration::from_mins(1),
-        event_buffer: 0,
-    }
+    let mut config = Config::new("gateway", Vec::new());
+    config.cache_limit = cache_limit;
+    config
 }

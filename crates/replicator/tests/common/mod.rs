@@ -12,33 +12,16 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use lockstep_ctnetlink::{Flow, L4, ProtocolState, Status, TcpState, Tuple};
-use lockstep_replicator::{
-    Change, Config, Event, Filter, KernelEvent, Link, Mode, PeerProtocol, Replicator, Start,
-};
+use lockstep_replicator::{Change, Config, Event, KernelEvent, Link, Origin, Replicator, Start};
 
 pub const A: usize = 0;
 pub const B: usize = 1;
 
 pub fn config() -> Config {
-    Config {
-        group: "gateway".to_owned(),
-        protocol: PeerProtocol::Conntrackd,
-        mode: Mode::Ftfw,
-        links: vec![Link {
-            interface: "eth0".to_owned(),
-            multicast: IpAddr::V4(Ipv4Addr::new(225, 0, 0, 50)),
-            port: 3780,
-            checksum: true,
-            send_buffer: None,
-            receive_buffer: None,
-        }],
-        filter: Filter::default(),
-        ack_window: 300,
-        resend_queue: 131_072,
-        cache_limit: 262_144,
-        purge_timeout: Duration::from_mins(1),
-        event_buffer: 1 << 20,
-    }
+    let group = IpAddr::V4(Ipv4Addr::new(225, 0, 0, 50));
+    let mut config = Config::new("gateway", vec![Link::multicast("eth0", group)]);
+    config.cache_limit = 262_144;
+    config
 }
 
 pub fn flow(number: u32) -> Flow {
@@ -215,7 +198,7 @@ impl World {
                 let index = self.air.iter().position(|(_, s, ..)| *s == serial).unwrap();
                 let (_, _, to, datagram) = self.air.swap_remove(index);
                 let from = Self::address(1 - to);
-                self.nodes[to].handle_datagram(from, &datagram, self.now);
+                self.nodes[to].handle_datagram(Origin::group(0, from), &datagram, self.now);
                 self.drain(to);
                 continue;
             }

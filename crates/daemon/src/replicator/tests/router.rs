@@ -3,7 +3,7 @@
 use std::fs;
 
 use lockstep_lab::{Interface, Lan, Node};
-use lockstep_replicator::{Filter, Mode, PeerProtocol};
+use lockstep_replicator::PeerProtocol;
 use tokio::sync::oneshot;
 
 use super::super::*;
@@ -193,26 +193,11 @@ pub(super) fn interface(side: usize) -> Interface {
 }
 
 pub(super) fn config() -> Config {
-    let link = Link {
-        interface: LINK.to_owned(),
-        multicast: "225.0.0.50".parse().unwrap(),
-        port: PORT,
-        checksum: true,
-        send_buffer: None,
-        receive_buffer: None,
-    };
-    Config {
-        group: "gateway".to_owned(),
-        protocol: PeerProtocol::Conntrackd,
-        mode: Mode::Ftfw,
-        links: vec![link],
-        filter: Filter::default(),
-        ack_window: 300,
-        resend_queue: 131_072,
-        cache_limit: 1 << 20,
-        purge_timeout: Duration::from_mins(1),
-        event_buffer: 8 << 20,
-    }
+    let mut link = Link::multicast(LINK, "225.0.0.50".parse().unwrap());
+    link.port = PORT;
+    let mut config = Config::new("gateway", vec![link]);
+    config.cache_limit = 1 << 20;
+    config
 }
 
 /// Lets others work before one looks again.

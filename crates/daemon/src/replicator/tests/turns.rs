@@ -39,7 +39,7 @@ fn what_is_left_in_line_is_sent_although_nothing_happens() {
         // A peer that has not answered the greeting is demanded to, and no clock runs out soon.
         let later = Instant::now() + HOUR;
         let peer = "10.99.0.2".parse().unwrap();
-        actor.replicator.handle_datagram(peer, &ALIVE, later);
+        actor.replicator.handle_datagram(Origin::group(0, peer), &ALIVE, later);
         actor.replicator.handle_timeout(later + Duration::from_millis(100));
         actor.replicator.set_max_datagram(20);
         let mut turns = 0;
