@@ -3,7 +3,6 @@
 use std::fs;
 
 use lockstep_lab::{Interface, Lan, Node};
-use lockstep_replicator::PeerProtocol;
 use tokio::sync::oneshot;
 
 use super::super::*;
