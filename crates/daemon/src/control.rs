@@ -22,6 +22,7 @@ pub(crate) mod client;
 pub(crate) mod protocol;
 
 mod assemble;
+mod entries;
 mod server;
 mod socket;
 

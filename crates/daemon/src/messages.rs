@@ -13,10 +13,12 @@
 //! answers each exactly once, in whatever [`CoreEvent::Stepped`], and carries the steps of one group
 //! out in the order they came; questions may wait.
 
+use lockstep_ctnetlink::{Expectation, Flow};
 use lockstep_failover::tracking::Seen;
 use lockstep_failover::{Outcome, State, Step, StepId, Subject};
 use tokio::sync::oneshot;
 
+use crate::control::protocol::{Cache, Caches, Done, Stored, What};
 use crate::status;
 
 /// Most messages waiting in one channel. A full channel makes the sender wait, except the core
@@ -137,8 +139,55 @@ pub(crate) enum ReplicatorRequest {
     Steps(Vec<(StepId, Step)>),
     /// Role, peers, caches, counters.
     Status(oneshot::Sender<status::Replication>),
+    /// Do what a person asks, and say how it went when it has ended.
+    Command(Command, oneshot::Sender<Result<Done, String>>),
+    /// A part of a cache.
+    Dump(Asked, oneshot::Sender<Entries>),
     /// End.
     Stop,
+}
+
+/// What people have the replicator do, see [`crate::control::protocol::Request`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Command {
+    /// Put what the peers have told into the kernel.
+    Commit(What),
+    /// Empty caches.
+    Flush(Caches),
+    /// Ask the peers for everything.
+    Resync,
+    /// Tell the peers everything.
+    Bulk,
+    /// Read the kernel's tables.
+    Reread,
+    /// Remove what is replicated from the kernel when the purge timeout has passed.
+    Purge,
+    /// Remove what is replicated from the kernel now.
+    KernelFlush(What),
+}
+
+/// Which part of a cache is asked for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Asked {
+    /// Which cache.
+    pub cache: Cache,
+    /// What of it.
+    pub kind: Stored,
+    /// [`Entries::next`] of the part before.
+    pub after: Option<u64>,
+    /// Most entries.
+    pub limit: usize,
+}
+
+/// A part of a cache.
+#[derive(Debug, Default)]
+pub(crate) struct Entries {
+    /// Flows, when these were asked for, each with the seconds since it last changed.
+    pub flows: Vec<(Flow, u32)>,
+    /// Expectations, when these were asked for, each with the seconds since it last changed.
+    pub expectations: Vec<(Expectation, u32)>,
+    /// Where the rest begins.
+    pub next: Option<u64>,
 }
 
 /// What the control thread is asked by the core.

@@ -4,6 +4,7 @@
 //! Owns the conntrack sockets and the sockets of the dedicated link. A step keeps the thread busy
 //! in pieces of well under a millisecond; between them the peer is heard and answered.
 
+mod commands;
 mod commit;
 mod table;
 
@@ -274,6 +275,8 @@ impl Actor {
             ReplicatorRequest::Steps(steps) => self.waiting.extend(steps),
             // Whoever asked may have given up.
             ReplicatorRequest::Status(answer) => drop(answer.send(self.status())),
+            ReplicatorRequest::Command(command, answer) => drop(answer.send(self.command(command))),
+            ReplicatorRequest::Dump(asked, answer) => drop(answer.send(self.entries(asked))),
             ReplicatorRequest::Stop => self.stop = true,
         }
     }
@@ -340,6 +343,9 @@ impl Actor {
                     address: peer.address.to_string(),
                     heard_ms: peer.heard.as_millis() as u64,
                     unacknowledged: peer.unacknowledged as u64,
+                    waiting: peer.waiting as u64,
+                    silent: peer.silent,
+                    ..status::Peer::default()
                 })
                 .into_iter()
                 .collect(),
@@ -349,6 +355,7 @@ impl Actor {
             external: self.replicator.external_len() as u64,
             committed: self.replicator.last_committed(),
             statistics: statistics.into_iter().map(|(name, n)| (name.to_owned(), n)).collect(),
+            ..status::Replication::default()
         }
     }
 

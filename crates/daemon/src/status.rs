@@ -1,9 +1,13 @@
 //! What `status`, `routes`, `journal` and `replication` show, as JSON and as the source of the
 //! text. Field names are a contract: scripts read them.
 
+mod replication;
+
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
+
+pub(crate) use replication::{Peer, Replication};
 
 /// `lockstep status --json`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -148,40 +152,6 @@ pub(crate) struct VirtualRouter {
     /// Why the last advertisement has not left; `None` when it has.
     #[serde(default)]
     pub sending: Option<String>,
-}
-
-/// Flow replication.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) struct Replication {
-    /// `active` or `backup`.
-    pub role: String,
-    /// The peers heard.
-    pub peers: Vec<Peer>,
-    /// Whether the peer's state has arrived in full.
-    pub in_sync: bool,
-    /// Why (not).
-    pub reason: String,
-    /// Flows in the internal cache.
-    pub internal: u64,
-    /// Flows in the external cache.
-    pub external: u64,
-    /// Flows put into the kernel by the last commit.
-    pub committed: u64,
-    /// Counters by name.
-    pub statistics: std::collections::BTreeMap<String, u64>,
-}
-
-/// A replication peer.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) struct Peer {
-    /// Its address.
-    pub address: String,
-    /// Milliseconds since it was last heard.
-    pub heard_ms: u64,
-    /// Messages it has not acknowledged.
-    pub unacknowledged: u64,
 }
 
 /// Links, addresses, routes and rules.

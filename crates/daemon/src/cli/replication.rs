@@ -84,6 +84,7 @@ mod tests {
                 address: "192.168.9.2".to_owned(),
                 heard_ms: 1_042,
                 unacknowledged: 3,
+                ..Peer::default()
             }],
             in_sync: false,
             reason: "the bulk of the peer's flows is under way".to_owned(),
@@ -91,6 +92,7 @@ mod tests {
             external: 9_876,
             committed: 0,
             statistics: [("messages-sent".to_owned(), 7), ("lost".to_owned(), 0)].into(),
+            ..Replication::default()
         }
     }
 

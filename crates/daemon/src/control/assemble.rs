@@ -6,8 +6,9 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
+use super::protocol::Done;
 use crate::checks;
-use crate::messages::{CoreEvent, NetworkRequest, ReplicatorRequest};
+use crate::messages::{Asked, Command, CoreEvent, Entries, NetworkRequest, ReplicatorRequest};
 use crate::status::{self, Hook, Network, Replication, Status, Transition};
 
 /// How long a thread may take to answer.
@@ -74,6 +75,23 @@ impl Sources {
     /// Replication; `None` also when it is not configured.
     pub(crate) async fn replication(&self) -> Option<Replication> {
         ask(self.replicator.as_ref()?, ReplicatorRequest::Status).await
+    }
+
+    /// A part of a cache.
+    pub(crate) async fn entries(&self, asked: Asked) -> Option<Entries> {
+        ask(self.replicator.as_ref()?, |answer| ReplicatorRequest::Dump(asked, answer)).await
+    }
+
+    /// Has the replicator do what a person asks; `None` when it has not ended within `patience`.
+    pub(crate) async fn command(
+        &self,
+        command: Command,
+        patience: Duration,
+    ) -> Option<Result<Done, String>> {
+        let (sender, receiver) = oneshot::channel();
+        let request = ReplicatorRequest::Command(command, sender);
+        timeout(PATIENCE, self.replicator.as_ref()?.send(request)).await.ok()?.ok()?;
+        timeout(patience, receiver).await.ok()?.ok()
     }
 }
 

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 
 use super::protocol::{Answer, Request};
 
-/// How long the daemon may take to answer; its threads have a second each.
+/// How long the daemon may take to take a request.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A connection to the daemon.
@@ -28,7 +28,6 @@ impl Client {
             Ok(stream) => stream,
             Err(error) => bail!("{}: {}", why_not(&error, path), error),
         };
-        stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         Ok(Self { stream: BufReader::new(stream) })
     }
@@ -41,6 +40,7 @@ impl Client {
         let mut line = serde_json::to_vec(request)?;
         line.push(b'\n');
         let mut answer = Vec::new();
+        self.stream.get_ref().set_read_timeout(Some(request.patience()))?;
         let asked = self.stream.get_mut().write_all(&line);
         match asked.and_then(|()| self.stream.read_until(b'\n', &mut answer)) {
             Ok(0) => bail!("the daemon has ended"),

@@ -5,6 +5,8 @@
 //! {"ok":[…]}   or   {"error":"…"}
 //! ```
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 /// Longest request in bytes, its newline included.
@@ -26,8 +28,154 @@ pub(crate) enum Request {
     },
     /// Answered by [`crate::status::Network`].
     Routes {},
-    /// Answered by [`crate::status::Replication`].
+    /// Answered by [`crate::status::Replication`], all statistics included.
     Replication {},
+    /// Put what the peers have told into the kernel (`conntrackd -c`). Answered by [`Done`] when
+    /// that has ended; an error when nothing could be committed or not all was tried.
+    ReplicationCommit {
+        /// Of it.
+        #[serde(default)]
+        what: What,
+    },
+    /// Empty caches (`conntrackd -f`). Answered by [`Done`].
+    ReplicationFlush {
+        /// Which.
+        which: Caches,
+    },
+    /// Ask the peers for everything they have (`conntrackd -n`). Answered by [`Done`] once they have
+    /// been asked; an error when there is nobody to ask. `status` tells when everything is there.
+    ReplicationResync {},
+    /// Tell the peers everything this router has (`conntrackd -B`). Answered by [`Done`] once it is
+    /// in line; an error when nobody is there to be told.
+    ReplicationBulk {},
+    /// Read the kernel's table into the internal cache (`conntrackd -R`). Answered by [`Done`] when
+    /// all has been read.
+    ReplicationReread {},
+    /// Remove from the kernel, when the purge timeout has passed, what is replicated
+    /// (`conntrackd -t`). Answered by [`Done`] at once.
+    ReplicationPurge {},
+    /// Remove from the kernel now what is replicated (`conntrackd -F`). Answered by [`Done`] when it
+    /// is gone.
+    ReplicationKernelFlush {
+        /// Of it.
+        #[serde(default)]
+        what: What,
+    },
+    /// A part of a cache (`conntrackd -i`, `-e`). Answered by [`Part`].
+    ReplicationDump {
+        /// Which cache.
+        cache: Cache,
+        /// What of it.
+        kind: Stored,
+        /// How each is written.
+        form: Form,
+        /// [`Part::next`] of the part before; nothing for the first.
+        #[serde(default)]
+        after: Option<u64>,
+        /// Most entries in the part; at most [`PART_LIMIT`] are given.
+        limit: u32,
+    },
+}
+
+/// Most entries of a cache in one answer.
+pub(crate) const PART_LIMIT: u32 = 1_000;
+
+/// What of a cache or of the kernel's tables.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum What {
+    /// Flows, then expectations.
+    #[default]
+    All,
+    /// Flows only.
+    Flows,
+    /// Expectations only.
+    Expectations,
+}
+
+/// One cache or both.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Caches {
+    /// What the kernel has told.
+    Internal,
+    /// What the peers have told.
+    External,
+    /// Either.
+    Both,
+}
+
+/// A cache.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Cache {
+    /// What the kernel has told.
+    Internal,
+    /// What the peers have told.
+    External,
+}
+
+/// What is in a cache.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Stored {
+    /// Flows.
+    Flows,
+    /// Expectations.
+    Expectations,
+}
+
+/// How an entry of a cache is written.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Form {
+    /// A line as `conntrack` writes it.
+    Text,
+    /// An object as `lockstep conntrack list --json` writes it.
+    Json,
+}
+
+/// What was asked for has been done.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct Done {
+    /// What has happened, in a sentence.
+    pub summary: String,
+    /// How many of what, by name.
+    pub counts: std::collections::BTreeMap<String, u64>,
+}
+
+/// A part of a cache.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct Part {
+    /// The entries, each a string ([`Form::Text`]) or an object ([`Form::Json`]).
+    pub entries: Vec<serde_json::Value>,
+    /// To be asked with for the rest; `None` when there is none. A cache that changes meanwhile may
+    /// show what is new or not, and everything else once.
+    pub next: Option<u64>,
+}
+
+impl Request {
+    /// How long the answer may take. What has to do with every flow takes as long as it takes: a
+    /// million of them some ten seconds.
+    pub(crate) fn patience(&self) -> Duration {
+        match self {
+            Self::ReplicationCommit { .. }
+            | Self::ReplicationReread {}
+            | Self::ReplicationKernelFlush { .. } => Duration::from_mins(10),
+            Self::Ping {}
+            | Self::Status {}
+            | Self::Journal { .. }
+            | Self::Routes {}
+            | Self::Replication {}
+            | Self::ReplicationFlush { .. }
+            | Self::ReplicationResync {}
+            | Self::ReplicationBulk {}
+            | Self::ReplicationPurge {}
+            | Self::ReplicationDump { .. } => Duration::from_secs(10),
+        }
+    }
 }
 
 /// Who listens.

@@ -13,8 +13,10 @@ use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
-use super::assemble::Sources;
-use super::protocol::{self, Answer, Pong, REQUEST_LIMIT, Request};
+use super::assemble::{PATIENCE, Sources};
+use super::entries;
+use super::protocol::{self, Answer, PART_LIMIT, Pong, REQUEST_LIMIT, Request};
+use crate::messages::{Asked, Command};
 
 /// Most clients at the same time; more are told so.
 pub(crate) const CONNECTIONS: usize = 32;
@@ -99,13 +101,53 @@ async fn answer(request: Request, sources: &Sources) -> Answer {
             let network = sources.network().await;
             Answer::from_result(network.context("no answer from the network thread"))
         }
-        Request::Replication {} if sources.replicator.is_none() => {
+        Request::Replication {}
+        | Request::ReplicationCommit { .. }
+        | Request::ReplicationFlush { .. }
+        | Request::ReplicationResync {}
+        | Request::ReplicationBulk {}
+        | Request::ReplicationReread {}
+        | Request::ReplicationPurge {}
+        | Request::ReplicationKernelFlush { .. }
+        | Request::ReplicationDump { .. }
+            if sources.replicator.is_none() =>
+        {
             Answer::Error("replication is not configured".to_owned())
         }
         Request::Replication {} => {
             let replication = sources.replication().await;
             Answer::from_result(replication.context("no answer from the replicator thread"))
         }
+        Request::ReplicationDump { cache, kind, form, after, limit } => {
+            let limit = limit.clamp(1, PART_LIMIT) as usize;
+            let entries = sources.entries(Asked { cache, kind, after, limit }).await;
+            let entries = entries.context("no answer from the replicator thread");
+            Answer::from_result(entries.and_then(|entries| entries::part(&entries, form)))
+        }
+        Request::ReplicationCommit { what } => {
+            command(&request, Command::Commit(what), sources).await
+        }
+        Request::ReplicationFlush { which } => {
+            command(&request, Command::Flush(which), sources).await
+        }
+        Request::ReplicationResync {} => command(&request, Command::Resync, sources).await,
+        Request::ReplicationBulk {} => command(&request, Command::Bulk, sources).await,
+        Request::ReplicationReread {} => command(&request, Command::Reread, sources).await,
+        Request::ReplicationPurge {} => command(&request, Command::Purge, sources).await,
+        Request::ReplicationKernelFlush { what } => {
+            command(&request, Command::KernelFlush(what), sources).await
+        }
+    }
+}
+
+async fn command(request: &Request, command: Command, sources: &Sources) -> Answer {
+    let patience = request.patience().saturating_sub(PATIENCE);
+    match sources.command(command, patience).await {
+        Some(Ok(done)) => Answer::from_result(Ok(done)),
+        Some(Err(reason)) => Answer::Error(reason),
+        None => Answer::Error(
+            "no answer from the replicator thread; what was asked for may still happen".to_owned(),
+        ),
     }
 }
 
