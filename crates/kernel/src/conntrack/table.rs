@@ -29,6 +29,8 @@ pub struct TableSocket {
     next_sequence: u32,
     /// A dump was begun and its end not read.
     dumping: bool,
+    dump_sequence: u32,
+    dump_interrupted: bool,
     answers: Vec<u8>,
 }
 
@@ -88,6 +90,8 @@ impl TableSocket {
             receiver: Receiver::new(),
             next_sequence: 1,
             dumping: false,
+            dump_sequence: 0,
+            dump_interrupted: false,
             answers: Vec::new(),
         })
     }
@@ -153,12 +157,55 @@ impl TableSocket {
 
     /// Begins to read the table.
     pub fn dump(&mut self, family: Family) -> Result<Dump<'_>, TableError> {
+        self.begin_dump(family)?;
+        Ok(Dump { table: self })
+    }
+
+    /// Begins to read the table, for whoever goes on with [`TableSocket::read_part`] whenever there
+    /// is time. Every other request on this socket skips the rest of the reading.
+    pub fn begin_dump(&mut self, family: Family) -> Result<(), TableError> {
         let sequence = self.take_sequences(1);
         let mut request = Vec::new();
         dump(&mut request, family, sequence);
         self.send("read", &request)?;
         self.dumping = true;
-        Ok(Dump { table: self, sequence, interrupted: false })
+        self.dump_sequence = sequence;
+        self.dump_interrupted = false;
+        Ok(())
+    }
+
+    /// See [`Dump::read`].
+    pub fn read_part(&mut self, buffer: &mut Vec<u8>) -> Result<bool, TableError> {
+        buffer.clear();
+        if !self.dumping {
+            return Ok(false);
+        }
+        self.receive_dump(buffer)?;
+        for message in Messages::new(buffer) {
+            let message = message?;
+            if message.header().sequence != self.dump_sequence {
+                continue;
+            }
+            self.dump_interrupted |= message.interrupted();
+            match message.kind()? {
+                Kind::Done(0) => self.dumping = false,
+                Kind::Done(errno) => {
+                    self.dumping = false;
+                    return Err(TableError::refused(Answer { errno, text: None }));
+                }
+                Kind::Answer(answer) => {
+                    self.dumping = false;
+                    return Err(TableError::refused(answer));
+                }
+                _ => {}
+            }
+        }
+        Ok(true)
+    }
+
+    /// See [`Dump::interrupted`].
+    pub fn dump_interrupted(&self) -> bool {
+        self.dump_interrupted
     }
 
     fn take_sequences(&mut self, count: usize) -> u32 {
@@ -246,8 +293,6 @@ impl TableError {
 #[derive(Debug)]
 pub struct Dump<'a> {
     table: &'a mut TableSocket,
-    sequence: u32,
-    interrupted: bool,
 }
 
 impl Dump<'_> {
@@ -257,36 +302,12 @@ impl Dump<'_> {
     /// A flow that changes while the table is read may be told twice or, when the kernel resizes
     /// its table meanwhile, not at all.
     pub fn read(&mut self, buffer: &mut Vec<u8>) -> Result<bool, TableError> {
-        buffer.clear();
-        if !self.table.dumping {
-            return Ok(false);
-        }
-        self.table.receive_dump(buffer)?;
-        for message in Messages::new(buffer) {
-            let message = message?;
-            if message.header().sequence != self.sequence {
-                continue;
-            }
-            self.interrupted |= message.interrupted();
-            match message.kind()? {
-                Kind::Done(0) => self.table.dumping = false,
-                Kind::Done(errno) => {
-                    self.table.dumping = false;
-                    return Err(TableError::refused(Answer { errno, text: None }));
-                }
-                Kind::Answer(answer) => {
-                    self.table.dumping = false;
-                    return Err(TableError::refused(answer));
-                }
-                _ => {}
-            }
-        }
-        Ok(true)
+        self.table.read_part(buffer)
     }
 
     /// Whether the kernel said that what has been read so far may be inconsistent; whoever needs
     /// the whole reads again.
     pub fn interrupted(&self) -> bool {
-        self.interrupted
+        self.table.dump_interrupted
     }
 }
