@@ -174,6 +174,11 @@ impl<'a> Attribute<'a> {
         Ok(u32::from_be_bytes(self.array()?))
     }
 
+    /// The bytes of a text, up to its final zero byte.
+    pub(crate) fn text(self) -> &'a [u8] {
+        self.value.split(|byte| *byte == 0).next().unwrap_or_default()
+    }
+
     pub(crate) fn be64(self) -> Result<u64, DecodeError> {
         Ok(u64::from_be_bytes(self.array()?))
     }

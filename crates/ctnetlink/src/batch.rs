@@ -3,7 +3,10 @@
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::message::flags;
-use crate::{Flow, Header, Key, encode};
+use crate::{
+    Expectation, ExpectationKey, Flow, Header, Key, create_expectation, delete_expectation, encode,
+    update_expectation,
+};
 
 /// Requests that are sent together; the kernel carries them out in order, and goes on after one
 /// that fails.
@@ -61,6 +64,30 @@ impl Batch {
     #[must_use = "a full batch takes nothing"]
     pub fn delete(&mut self, key: &Key, id: Option<u32>) -> bool {
         self.add(|buffer| encode::delete(buffer, key, id, 0))
+    }
+
+    /// Adds [`set_timeout`](crate::set_timeout).
+    #[must_use = "a full batch takes nothing"]
+    pub fn set_timeout(&mut self, key: &Key, timeout_s: u32) -> bool {
+        self.add(|buffer| encode::set_timeout(buffer, key, timeout_s, 0))
+    }
+
+    /// Adds [`create_expectation`].
+    #[must_use = "a full batch takes nothing"]
+    pub fn create_expectation(&mut self, expectation: &Expectation) -> bool {
+        self.add(|buffer| create_expectation(buffer, expectation, 0))
+    }
+
+    /// Adds [`update_expectation`].
+    #[must_use = "a full batch takes nothing"]
+    pub fn update_expectation(&mut self, expectation: &Expectation) -> bool {
+        self.add(|buffer| update_expectation(buffer, expectation, 0))
+    }
+
+    /// Adds [`delete_expectation`].
+    #[must_use = "a full batch takes nothing"]
+    pub fn delete_expectation(&mut self, key: &ExpectationKey, id: Option<u32>) -> bool {
+        self.add(|buffer| delete_expectation(buffer, key, id, 0))
     }
 
     fn add(&mut self, encode: impl FnOnce(&mut Vec<u8>)) -> bool {

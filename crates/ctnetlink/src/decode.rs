@@ -141,7 +141,7 @@ fn counters(attributes: Attributes<'_>) -> Result<Counters, DecodeError> {
 }
 
 /// A tuple, and its zone when that applies to its direction alone.
-fn tuple(attributes: Attributes<'_>) -> Result<(Tuple, Option<u16>), DecodeError> {
+pub(crate) fn tuple(attributes: Attributes<'_>) -> Result<(Tuple, Option<u16>), DecodeError> {
     let mut hosts = None;
     let mut transport = None;
     let mut zone = None;
@@ -275,8 +275,7 @@ fn helper(attributes: Attributes<'_>) -> Result<Option<HelperName>, DecodeError>
     for attribute in attributes {
         let attribute = attribute?;
         if attribute.kind == kind::help::NAME {
-            let text = attribute.value.split(|byte| *byte == 0).next().unwrap_or_default();
-            name = HelperName::new(text);
+            name = HelperName::new(attribute.text());
         }
     }
     Ok(name)

@@ -57,12 +57,7 @@ impl Flow {
 
 /// Appends a request for all flows of a family; the answer is a dump.
 pub fn dump(buffer: &mut Vec<u8>, family: Family, sequence: u32) {
-    let family = match family {
-        Family::Any => AF_UNSPEC,
-        Family::Ipv4 => AF_INET,
-        Family::Ipv6 => AF_INET6,
-    };
-    message(buffer, CT_GET, flags::DUMP, family, sequence, |_| {});
+    message(buffer, CT_GET, flags::DUMP, address_family(family), sequence, |_| {});
 }
 
 /// Appends a request for one flow; the answer is of [`Kind::Entry`](crate::Kind::Entry), or
@@ -131,10 +126,19 @@ pub fn update(buffer: &mut Vec<u8>, flow: &Flow, sequence: u32) {
     });
 }
 
+/// Appends a new timeout for an existing flow and changes nothing else of it; `ENOENT` when there
+/// is none.
+pub fn set_timeout(buffer: &mut Vec<u8>, key: &Key, timeout_s: u32, sequence: u32) {
+    message(buffer, CT_NEW, 0, family_of(&key.orig), sequence, |writer| {
+        write_key(writer, key);
+        writer.be32(kind::TIMEOUT, timeout_s);
+    });
+}
+
 /// The status bits that are not the kernel's own.
 const SETTABLE: u32 = Status::SEEN_REPLY | Status::ASSURED | Status::FIXED_TIMEOUT;
 
-fn message(
+pub(crate) fn message(
     buffer: &mut Vec<u8>,
     message_type: u16,
     extra_flags: u16,
@@ -157,7 +161,15 @@ fn message(
     buffer[start..start + 4].copy_from_slice(&length.to_ne_bytes());
 }
 
-fn family_of(tuple: &Tuple) -> u8 {
+pub(crate) fn address_family(family: Family) -> u8 {
+    match family {
+        Family::Any => AF_UNSPEC,
+        Family::Ipv4 => AF_INET,
+        Family::Ipv6 => AF_INET6,
+    }
+}
+
+pub(crate) fn family_of(tuple: &Tuple) -> u8 {
     match tuple.source {
         IpAddr::V4(_) => AF_INET,
         IpAddr::V6(_) => AF_INET6,
@@ -196,7 +208,7 @@ fn write_tuples(writer: &mut Writer<'_>, flow: &Flow, reply: &Tuple) {
     }
 }
 
-fn write_tuple(writer: &mut Writer<'_>, tuple: &Tuple, zone: Option<u16>) {
+pub(crate) fn write_tuple(writer: &mut Writer<'_>, tuple: &Tuple, zone: Option<u16>) {
     writer.nest(kind::tuple::IP, |writer| {
         write_address(writer, tuple.source, kind::ip::V4_SRC, kind::ip::V6_SRC);
         write_address(writer, tuple.destination, kind::ip::V4_DST, kind::ip::V6_DST);
@@ -313,10 +325,12 @@ fn write_tcp_state(writer: &mut Writer<'_>, tcp: TcpState) {
     use kind::protoinfo;
     writer.u8(protoinfo::TCP_STATE, tcp.state);
     let agreed = if tcp.window_scale.is_some() { TcpState::WINDOW_SCALE } else { 0 };
+    // What is not known stays as it is in a flow that exists.
+    let mask = if tcp.flags.is_some() { CARRIED_TCP_FLAGS } else { agreed } | TcpState::BE_LIBERAL;
     let known = tcp.flags.unwrap_or([agreed; 2]);
     let [orig, reply] = known.map(|flags| flags & CARRIED_TCP_FLAGS | TcpState::BE_LIBERAL);
-    writer.fixed(protoinfo::TCP_FLAGS_ORIG, [orig, SET_TCP_FLAGS]);
-    writer.fixed(protoinfo::TCP_FLAGS_REPLY, [reply, SET_TCP_FLAGS]);
+    writer.fixed(protoinfo::TCP_FLAGS_ORIG, [orig, mask]);
+    writer.fixed(protoinfo::TCP_FLAGS_REPLY, [reply, mask]);
     if let Some([orig, reply]) = tcp.window_scale {
         writer.u8(protoinfo::TCP_WSCALE_ORIG, orig);
         writer.u8(protoinfo::TCP_WSCALE_REPLY, reply);
@@ -326,5 +340,3 @@ fn write_tcp_state(writer: &mut Writer<'_>, tcp: TcpState) {
 /// The flags that hold without the sequence numbers seen.
 const CARRIED_TCP_FLAGS: u8 =
     TcpState::WINDOW_SCALE | TcpState::SACK_PERMITTED | TcpState::CLOSE_INIT;
-/// Which flags a request sets or clears.
-const SET_TCP_FLAGS: u8 = CARRIED_TCP_FLAGS | TcpState::BE_LIBERAL;

@@ -1,5 +1,17 @@
 //! What a helper expects: a connection that belongs to one already tracked.
 
+mod codec;
+mod show;
+
+pub(crate) use codec::expectation as decode;
+pub use codec::{
+    ExpectationKey, create_expectation, delete_expectation, dump_expectations, get_expectation,
+    update_expectation,
+};
+pub use show::{
+    expectation_event_line, expectation_event_value, expectation_line, expectation_value,
+};
+
 use crate::flow::{HelperName, Tuple};
 
 /// An expected connection, as the kernel tells it (`IPCTNL_MSG_EXP_*`).

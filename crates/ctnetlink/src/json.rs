@@ -63,9 +63,10 @@ struct Value {
     port_id: Option<u32>,
 }
 
+/// A tuple as JSON.
 #[derive(Default, Serialize)]
 #[serde(rename_all = "kebab-case")]
-struct Direction {
+pub(crate) struct Direction {
     #[serde(skip_serializing_if = "Option::is_none")]
     source: Option<IpAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -87,7 +88,7 @@ struct Direction {
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
-fn is_zero(zone: &u16) -> bool {
+pub(crate) fn is_zero(zone: &u16) -> bool {
     *zone == 0
 }
 
@@ -131,7 +132,7 @@ impl Value {
 }
 
 impl Direction {
-    fn of(tuple: &Tuple) -> Self {
+    pub(crate) fn of(tuple: &Tuple) -> Self {
         let hosts = Self {
             source: Some(tuple.source),
             destination: Some(tuple.destination),

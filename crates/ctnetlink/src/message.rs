@@ -3,7 +3,7 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::attribute::Attributes;
-use crate::{Details, Flow, decode};
+use crate::{Details, Expectation, Flow, decode, expectation};
 
 /// Why bytes from a netlink socket have no meaning here.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
@@ -33,6 +33,9 @@ pub enum DecodeError {
     /// The message does not describe a flow.
     #[error("message type {0:#06x} does not describe a flow")]
     NotAFlow(u16),
+    /// The message does not describe an expectation.
+    #[error("message type {0:#06x} does not describe an expectation")]
+    NotAnExpectation(u16),
 }
 
 /// The netlink header (`struct nlmsghdr`), in the machine's byte order.
@@ -89,6 +92,15 @@ pub(crate) const CT_NEW: u16 = SUBSYSTEM << 8;
 pub(crate) const CT_GET: u16 = SUBSYSTEM << 8 | 1;
 /// `IPCTNL_MSG_CT_DELETE`.
 pub(crate) const CT_DELETE: u16 = SUBSYSTEM << 8 | 2;
+
+/// `NFNL_SUBSYS_CTNETLINK_EXP`.
+const EXPECTATIONS: u16 = 2;
+/// `IPCTNL_MSG_EXP_NEW` with its subsystem.
+pub(crate) const EXP_NEW: u16 = EXPECTATIONS << 8;
+/// `IPCTNL_MSG_EXP_GET`.
+pub(crate) const EXP_GET: u16 = EXPECTATIONS << 8 | 1;
+/// `IPCTNL_MSG_EXP_DELETE`.
+pub(crate) const EXP_DELETE: u16 = EXPECTATIONS << 8 | 2;
 
 const NLMSG_NOOP: u16 = 1;
 pub(crate) const NLMSG_ERROR: u16 = 2;
@@ -159,6 +171,15 @@ pub enum Kind<'a> {
     Destroy,
     /// One entry of a dump, or the answer to [`get`](crate::get).
     Entry,
+    /// Event: something new is expected.
+    ExpectationNew,
+    /// Event: an expectation has changed.
+    ExpectationUpdate,
+    /// Event: an expectation has gone, be it fulfilled or given up.
+    ExpectationDestroy,
+    /// One entry of a dump of expectations, or the answer to
+    /// [`get_expectation`](crate::get_expectation).
+    ExpectationEntry,
     /// The answer to a request; the message's sequence number says to which.
     Answer(Answer<'a>),
     /// The end of a dump; the kernel's error number, 0 when all is told.
@@ -202,6 +223,10 @@ impl<'a> Message<'a> {
             CT_NEW if carries(flags::CREATE | flags::EXCLUSIVE) => Kind::New,
             CT_NEW => Kind::Update,
             CT_DELETE => Kind::Destroy,
+            EXP_NEW if carries(flags::MULTI) => Kind::ExpectationEntry,
+            EXP_NEW if carries(flags::CREATE | flags::EXCLUSIVE) => Kind::ExpectationNew,
+            EXP_NEW => Kind::ExpectationUpdate,
+            EXP_DELETE => Kind::ExpectationDestroy,
             NLMSG_ERROR => Kind::Answer(Answer { errno: self.errno()?, text: self.answer_text() }),
             // A kernel that has nothing to say leaves the number out.
             NLMSG_DONE => Kind::Done(self.errno().unwrap_or(0)),
@@ -221,10 +246,23 @@ impl<'a> Message<'a> {
         decode::details(self.attributes()?)
     }
 
+    /// The expectation that the message is about.
+    pub fn expectation(&self) -> Result<Expectation, DecodeError> {
+        if !matches!(self.header.message_type, EXP_NEW | EXP_DELETE) {
+            return Err(DecodeError::NotAnExpectation(self.header.message_type));
+        }
+        expectation::decode(self.content()?)
+    }
+
+    /// The attributes, when they are a flow's.
     fn attributes(&self) -> Result<Attributes<'a>, DecodeError> {
         if !matches!(self.header.message_type, CT_NEW | CT_DELETE) {
             return Err(DecodeError::NotAFlow(self.header.message_type));
         }
+        self.content()
+    }
+
+    fn content(&self) -> Result<Attributes<'a>, DecodeError> {
         let bytes = self.payload.get(size_of::<Netfilter>()..).ok_or(DecodeError::Truncated)?;
         Ok(Attributes::new(bytes))
     }

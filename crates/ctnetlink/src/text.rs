@@ -80,9 +80,14 @@ fn body(flow: &Flow, details: &Details) -> String {
 }
 
 fn put_tuple(line: &mut String, tuple: &Tuple) {
-    const GRE: u8 = 47;
     put(line, "src", tuple.source);
     put(line, "dst", tuple.destination);
+    put_l4(line, tuple);
+}
+
+/// The ports, keys or query of a tuple.
+pub(crate) fn put_l4(line: &mut String, tuple: &Tuple) {
+    const GRE: u8 = 47;
     match tuple.l4 {
         L4::None => {}
         L4::Ports { source, destination } if tuple.protocol == GRE => {
@@ -101,21 +106,22 @@ fn put_tuple(line: &mut String, tuple: &Tuple) {
     }
 }
 
-fn put(line: &mut String, name: &str, value: impl Display) {
+pub(crate) fn put(line: &mut String, name: &str, value: impl Display) {
     append(line, format_args!("{name}={value} "));
 }
 
-fn append(line: &mut String, text: fmt::Arguments<'_>) {
+pub(crate) fn append(line: &mut String, text: fmt::Arguments<'_>) {
     line.write_fmt(text).expect("writing into memory cannot fail");
 }
 
 /// `new`, `update` or `destroy`, when that is what it is.
 pub(crate) fn event_name(kind: &Kind<'_>) -> Option<&'static str> {
     match kind {
-        Kind::New => Some("new"),
-        Kind::Update => Some("update"),
-        Kind::Destroy => Some("destroy"),
+        Kind::New | Kind::ExpectationNew => Some("new"),
+        Kind::Update | Kind::ExpectationUpdate => Some("update"),
+        Kind::Destroy | Kind::ExpectationDestroy => Some("destroy"),
         Kind::Entry
+        | Kind::ExpectationEntry
         | Kind::Answer(_)
         | Kind::Done(_)
         | Kind::Overrun
