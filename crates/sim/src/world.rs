@@ -52,6 +52,17 @@ pub struct Outcome {
     pub steps: u64,
 }
 
+impl Outcome {
+    /// Adds what another run has seen.
+    pub fn add(&mut self, other: &Self) {
+        self.takeovers += other.takeovers;
+        self.faults += other.faults;
+        self.lost += other.lost;
+        self.flows += other.flows;
+        self.steps += other.steps;
+    }
+}
+
 /// Something on the agenda.
 enum What {
     Deliver { to: usize, packet: Packet },
