@@ -4,7 +4,7 @@
 
 use std::io;
 use std::mem;
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use socket2::SockAddr;
@@ -187,6 +187,31 @@ impl Receiver {
 }
 
 impl Message<'_> {
+    /// The address of the sender of a message over IPv4 or IPv6.
+    pub fn source(&self) -> Option<IpAddr> {
+        match libc::c_int::from(self.arrival.source.sin6_family) {
+            libc::AF_INET6 => Some(IpAddr::V6(self.source_v6())),
+            // An IPv4 address follows the port where an IPv6 one has its flow label.
+            libc::AF_INET => {
+                let octets = self.arrival.source.sin6_flowinfo.to_ne_bytes();
+                Some(IpAddr::V4(Ipv4Addr::from(octets)))
+            }
+            _ => None,
+        }
+    }
+
+    /// The address a message was sent to, if the socket asks for it (`IP_PKTINFO`,
+    /// `IPV6_RECVPKTINFO`).
+    pub fn destination(&self) -> Option<IpAddr> {
+        if let Some(address) = self.destination_v6() {
+            return Some(IpAddr::V6(address));
+        }
+        // Interface, address to answer from, address in the packet's header.
+        let info = self.control(libc::IPPROTO_IP, libc::IP_PKTINFO)?;
+        let octets = info.get(8..)?.first_chunk::<4>()?;
+        Some(IpAddr::V4(Ipv4Addr::from(*octets)))
+    }
+
     /// The address of the sender of a message over IPv6; unspecified over anything else.
     pub fn source_v6(&self) -> Ipv6Addr {
         match libc::c_int::from(self.arrival.source.sin6_family) {
@@ -322,6 +347,22 @@ mod tests {
         assert_eq!(message.source_v6(), Ipv6Addr::LOCALHOST);
         assert_eq!(message.destination_v6(), Some(Ipv6Addr::LOCALHOST));
         assert_eq!(message.hop_limit_v6(), Some(77));
+    }
+
+    #[test]
+    fn endpoints_come_beside_a_message_over_ipv4() {
+        let home = SockAddr::from(std::net::SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+        let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP)).unwrap();
+        socket.bind(&home).unwrap();
+        crate::option::set(&socket, libc::IPPROTO_IP, libc::IP_PKTINFO, 1).unwrap();
+        let to = socket.local_addr().unwrap();
+        send(socket.as_fd(), [Outgoing { bytes: b"x", to: Some(&to) }]).unwrap();
+
+        let mut receiver = Receiver::new(4);
+        receiver.receive(socket.as_fd(), SLOTS).unwrap();
+        let message = receiver.messages().next().unwrap();
+        let home = Some(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        assert_eq!((message.source(), message.destination()), (home, home));
     }
 
     fn enable_packet_information(socket: &Socket) -> io::Result<()> {

@@ -3,6 +3,7 @@
 pub mod batch;
 pub mod datagram;
 pub mod identity;
+pub mod interface;
 pub mod memory;
 pub mod netlink;
 pub mod option;
