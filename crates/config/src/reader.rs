@@ -182,6 +182,10 @@ impl<'a> Value<'a> {
         self.node.is_str()
     }
 
+    pub(crate) fn is_array(&self) -> bool {
+        self.node.is_array()
+    }
+
     /// The string, when the value is one; it is not reported when it is not.
     pub(crate) fn as_string(&self) -> Option<&'a str> {
         self.node.as_str()

@@ -1,15 +1,17 @@
-//! `[replication]`: what is spoken with the peer, over which links, about which flows.
+//! `[replication]`: what is spoken with the peers, over which links, about which flows.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
-use lockstep_replicator::{Config, Filter, Link, Mode, PeerProtocol};
+use lockstep_replicator::{Config, Expectations, Mode, PeerProtocol, Standby};
 
 use crate::group::Names;
 use crate::problem::Problem;
 use crate::reader::{Table, Value};
-use crate::schema::{REPLICATION, REPLICATION_FILTER, REPLICATION_LINK};
+use crate::schema::REPLICATION;
 use crate::words;
+
+mod filter;
+mod link;
 
 /// Most entries of a queue or cache that can be asked for.
 const MAX_ENTRIES: u32 = 100_000_000;
@@ -17,6 +19,14 @@ const MAX_ENTRIES: u32 = 100_000_000;
 const BUFFER: (u32, u32) = (4096, i32::MAX as u32);
 /// Longest time before the kernel's replicated flows are removed.
 const MAX_PURGE_TIMEOUT: Duration = Duration::from_hours(24);
+/// Shortest and longest timeout of committed flows: the kernel counts seconds.
+const COMMIT_TIMEOUT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_hours(720));
+/// Shortest and longest time between two tellings of a flow, and of its life without them.
+const REFRESH: (Duration, Duration) = (Duration::from_secs(1), Duration::from_hours(24));
+/// Most helpers that can be named.
+const MAX_HELPERS: usize = 64;
+/// Longest name of a helper in bytes (`NF_CT_HELPER_NAME_LEN` without the closing zero).
+const HELPER_NAME_LENGTH: usize = 15;
 
 pub(crate) fn read(root: &Table<'_>, groups: &Names) -> Option<Config> {
     let value = root.get("replication")?;
@@ -26,9 +36,13 @@ pub(crate) fn read(root: &Table<'_>, groups: &Names) -> Option<Config> {
         .require("protocol", "write `protocol = \"conntrackd\"`")
         .and_then(|value| value.word("peer protocol", &[("conntrackd", PeerProtocol::Conntrackd)]));
     let usual = Config::new("", Vec::new());
-    let mode = table.or("mode", usual.mode, |value| value.word("mode", &[("ftfw", Mode::Ftfw)]));
-    let links = links(&table);
-    let filter = filter(&table);
+    let modes = [("ftfw", Mode::Ftfw), ("notrack", Mode::Notrack), ("alarm", Mode::Alarm)];
+    let mode = table.or("mode", usual.mode, |value| value.word("mode", &modes));
+    let ways = [("cache", Standby::Cache), ("kernel", Standby::Kernel)];
+    let standby = table.or("standby", usual.standby, |value| value.word("way to stand by", &ways));
+    let links = link::read(&table);
+    let filter = filter::read(&table);
+    let expectations = table.or("expectations", usual.expectations.clone(), expectations);
     let ack_window =
         table.or("ack-window", usual.ack_window, |value| value.integer(1..=MAX_ENTRIES));
     let resend_queue = table.or("resend-queue", usual.resend_queue, entries);
@@ -36,30 +50,55 @@ pub(crate) fn read(root: &Table<'_>, groups: &Names) -> Option<Config> {
     let purge_timeout = table.or("purge-timeout", usual.purge_timeout, |value| {
         value.duration(Duration::ZERO..=MAX_PURGE_TIMEOUT)
     });
+    let commit_timeout = table
+        .optional("commit-timeout", |value| value.duration(COMMIT_TIMEOUT.0..=COMMIT_TIMEOUT.1));
+    let refresh_interval = table.or("refresh-interval", usual.refresh_interval, refresh);
+    let cache_timeout = table.or("cache-timeout", usual.cache_timeout, refresh);
     let event_buffer = table.or("event-buffer", usual.event_buffer, buffer);
-    if let (Some(window), Some(queue)) = (ack_window, resend_queue)
-        && (queue as u128) < u128::from(window)
+    let event_buffer_limit = match event_buffer {
+        Some(buffer_now) => {
+            table.or("event-buffer-limit", usual.event_buffer_limit.max(buffer_now), buffer)
+        }
+        None => table.optional("event-buffer-limit", buffer).and(None),
+    };
+
+    window_fits_the_queue(&table, ack_window, resend_queue);
+    if let (Some(buffer_now), Some(limit)) = (event_buffer, event_buffer_limit)
+        && limit < buffer_now
+        && let Some(value) = table.get("event-buffer-limit")
     {
-        let place = table
-            .get("resend-queue")
-            .or(table.get("ack-window"))
-            .map_or(table.span(), |value| value.span());
-        let problem = Problem::error("the resend queue is shorter than the acknowledgement window");
-        let label = format!("{queue} messages are kept, {window} can wait to be acknowledged");
-        table.report().push(problem.label(label).at(place));
+        let problem = Problem::error("the event buffer's limit is below the buffer itself")
+            .label(format!("{limit} bytes, and it begins with {buffer_now}"));
+        table.report().push(problem.at(value.span()));
     }
+    if let Some(mode) = mode {
+        fits_the_mode(&table, mode);
+        outlives_its_refresh(&table, mode, refresh_interval, cache_timeout);
+    }
+    if let (Some(Standby::Kernel), Some(value)) = (standby, table.get("commit-timeout")) {
+        let problem = Problem::warning("`commit-timeout` with `standby = \"kernel\"`")
+            .label("has no effect: there is nothing to commit")
+            .help("leave it out, or write `standby = \"cache\"`");
+        table.report().push(problem.at(value.span()));
+    }
+
     Some(Config {
         group: group?,
         protocol: protocol?,
         mode: mode?,
+        standby: standby?,
         links: links?,
         filter: filter?,
+        expectations: expectations?,
         ack_window: ack_window?,
         resend_queue: resend_queue?,
         cache_limit: cache_limit?,
         purge_timeout: purge_timeout?,
+        commit_timeout: commit_timeout?,
+        refresh_interval: refresh_interval?,
+        cache_timeout: cache_timeout?,
         event_buffer: event_buffer?,
-        ..usual
+        event_buffer_limit: event_buffer_limit?,
     })
 }
 
@@ -71,65 +110,101 @@ fn buffer(value: &Value<'_>) -> Option<usize> {
     value.integer(BUFFER.0..=BUFFER.1).map(|bytes| bytes as usize)
 }
 
-fn links(table: &Table<'_>) -> Option<Vec<Link>> {
-    let value =
-        table.require("link", "write `[[replication.link]]` with `interface` and `multicast`")?;
-    let tables = table.elements("link", "link", &REPLICATION_LINK);
-    if tables.is_empty() {
-        let problem = Problem::absence("replication has no link").label("must be at least one");
+fn refresh(value: &Value<'_>) -> Option<Duration> {
+    value.duration(REFRESH.0..=REFRESH.1)
+}
+
+fn window_fits_the_queue(table: &Table<'_>, window: Option<u32>, queue: Option<usize>) {
+    let (Some(window), Some(queue)) = (window, queue) else { return };
+    if queue as u128 >= u128::from(window) {
+        return;
+    }
+    let place = table
+        .get("resend-queue")
+        .or(table.get("ack-window"))
+        .map_or(table.span(), |value| value.span());
+    let problem = Problem::error("the resend queue is shorter than the acknowledgement window");
+    let label = format!("{queue} messages are kept, {window} can wait to be acknowledged");
+    table.report().push(problem.label(label).at(place));
+}
+
+/// Warns of what has no effect in this mode.
+fn fits_the_mode(table: &Table<'_>, mode: Mode) {
+    let of_others: &[(&str, &str)] = match mode {
+        Mode::Ftfw => &[("refresh-interval", "alarm"), ("cache-timeout", "alarm")],
+        Mode::Notrack => &[
+            ("ack-window", "ftfw"),
+            ("resend-queue", "ftfw"),
+            ("refresh-interval", "alarm"),
+            ("cache-timeout", "alarm"),
+        ],
+        Mode::Alarm => &[("ack-window", "ftfw"), ("resend-queue", "ftfw")],
+    };
+    for (key, other) in of_others {
+        if let Some(value) = table.get(key) {
+            let problem = Problem::warning(format!("`{key}` is a setting of `mode = \"{other}\"`"))
+                .label("has no effect in this mode");
+            table.report().push(problem.at(value.span()));
+        }
+    }
+}
+
+/// Every flow is told again within the refresh interval; one that is dropped before that comes and
+/// goes.
+fn outlives_its_refresh(
+    table: &Table<'_>,
+    mode: Mode,
+    refresh: Option<Duration>,
+    timeout: Option<Duration>,
+) {
+    let (Mode::Alarm, Some(refresh), Some(timeout)) = (mode, refresh, timeout) else { return };
+    if timeout > refresh {
+        return;
+    }
+    let place = table
+        .get("cache-timeout")
+        .or(table.get("refresh-interval"))
+        .map_or(table.span(), |value| value.span());
+    let (refresh, timeout) = (words::show_duration(refresh), words::show_duration(timeout));
+    let problem = Problem::error("flows are dropped before they are told again")
+        .label(format!("dropped after {timeout}, told every {refresh}"))
+        .help("make `cache-timeout` three times the peers' `refresh-interval`");
+    table.report().push(problem.at(place));
+}
+
+/// All, none, or those of some helpers.
+fn expectations(value: &Value<'_>) -> Option<Expectations> {
+    if value.is_string() {
+        return value.refuse("true, false or an array", "write `expectations = [\"ftp\"]`");
+    }
+    if !value.is_array() {
+        let all = value.boolean()?;
+        return Some(if all { Expectations::All } else { Expectations::Off });
+    }
+    let mut whole = true;
+    let helpers = value.list("the helpers", |element| {
+        let name = element.parse(helper);
+        whole &= name.is_some();
+        name
+    })?;
+    let helpers = each_once(helpers);
+    if whole && (helpers.is_empty() || helpers.len() > MAX_HELPERS) {
+        let problem = Problem::error(format!("expectations of {} helpers", helpers.len()))
+            .label(format!("must be 1 to {MAX_HELPERS}"))
+            .help("write `expectations = false` for none, `true` for those of every helper");
         return value.reject(problem);
     }
-    if let Some(second) = tables.get(1) {
-        let problem = Problem::warning("only the first link is used").label("has no effect yet");
-        table.report().push(problem.at(second.span()));
+    whole.then_some(Expectations::Of(helpers))
+}
+
+fn helper(text: &str) -> Result<String, Problem> {
+    let odd = |c: char| c.is_whitespace() || c.is_control();
+    if text.is_empty() || text.len() > HELPER_NAME_LENGTH || text.contains(odd) {
+        return Err(Problem::error(format!("\"{text}\" cannot be a helper"))
+            .label(format!("must be 1 to {HELPER_NAME_LENGTH} bytes without blanks"))
+            .help("as `conntrack -L` shows it: \"ftp\", \"sip\", \"tftp\""));
     }
-    let links: Vec<_> = tables.iter().map(link).collect();
-    links.into_iter().collect()
-}
-
-fn link(table: &Table<'_>) -> Option<Link> {
-    let interface = table
-        .require("interface", "write `interface = \"eth0\"`: the link to the peer")
-        .and_then(|value| value.parse(words::interface));
-    let multicast = table
-        .require("multicast", "write `multicast = \"225.0.0.50\"`: the group both routers join")
-        .and_then(|value| value.parse(multicast));
-    let port = table.or("port", Link::PORT, |value| value.integer(1..=u16::MAX));
-    let checksum = table.or("checksum", true, Value::boolean);
-    let send_buffer = table.optional("send-buffer", buffer);
-    let receive_buffer = table.optional("receive-buffer", buffer);
-    let mut link = Link::multicast(interface?, multicast?);
-    link.port = port?;
-    link.checksum = checksum?;
-    link.send_buffer = send_buffer?;
-    link.receive_buffer = receive_buffer?;
-    Some(link)
-}
-
-fn multicast(text: &str) -> Result<IpAddr, Problem> {
-    let address = words::ip_address(text)?;
-    if address.is_multicast() {
-        return Ok(address);
-    }
-    Err(Problem::error(format!("{text} is not a multicast group"))
-        .label("must be in 224.0.0.0/4 or ff00::/8")
-        .help("conntrackd's usual group is 225.0.0.50"))
-}
-
-fn filter(table: &Table<'_>) -> Option<Filter> {
-    let Some(value) = table.get("filter") else { return Some(Filter::default()) };
-    let table = value.table(&REPLICATION_FILTER, "the filter")?;
-    let protocols = table.or("protocols", Vec::new(), |value| {
-        value.list("the protocols", |word| ip_protocol(&word))
-    });
-    let ignore = table.or("ignore-addresses", Vec::new(), |value| {
-        value.list("the addresses", |word| word.parse(words::network))
-    });
-    Some(Filter {
-        protocols: each_once(protocols?),
-        ignore_addresses: each_once(ignore?),
-        ..Filter::default()
-    })
+    Ok(text.to_owned())
 }
 
 fn each_once<T: PartialEq>(values: Vec<T>) -> Vec<T> {
@@ -140,13 +215,4 @@ fn each_once<T: PartialEq>(values: Vec<T>) -> Vec<T> {
         }
     }
     kept
-}
-
-/// An IP protocol by name or number.
-fn ip_protocol(value: &Value<'_>) -> Option<u8> {
-    if value.as_integer().is_some() {
-        value.integer(0..=255)
-    } else {
-        value.word("protocol", words::IP_PROTOCOLS)
-    }
 }

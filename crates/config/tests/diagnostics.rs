@@ -76,6 +76,10 @@ said_of! {
     "no_group": following_a_group_needs_one;
     "replication": every_setting_of_replication_is_checked;
     "replication_without_links": replication_needs_a_link;
+    "replication_links": links_have_one_transport_and_each_its_place;
+    "replication_peers": peers_are_other_routers_of_the_same_family_each_once;
+    "replication_peer_counts": settings_of_replication_that_do_not_go_together_are_told;
+    "conntrackd_words": conntrackd_s_words_are_told_in_ours;
     "tables": names_of_tables_must_exist_and_agree_with_the_host;
     "routes": a_route_that_the_kernel_would_refuse_is_told;
     "rules": a_rule_that_the_kernel_would_refuse_is_told;

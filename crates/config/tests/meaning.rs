@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use lockstep_config::{Announce, Checked, Config, Scheduling, Secret, Surroundings, parse};
 use lockstep_failover::{Process, Subject, Track};
+use lockstep_replicator::{Expectations, Filter, Link, Mode, Standby, Transport as Carried};
 use lockstep_routes::{Condition, Fwmark, TableId, VirtualLink, When};
 use lockstep_vrrp::{
     Authentication, ChecksumDialect, Family, KeyId, Password, Priority, TrailerKey, TrailerMode,
@@ -205,6 +206,83 @@ fn the_only_group_need_not_be_named() {
     assert_eq!((replication.links[0].port, replication.links[0].checksum), (3780, true));
     assert_eq!(config.declared.routes[0].condition, follows(When::Backup, "lan"));
     assert!(config.failover.groups[0].replicated);
+}
+
+#[test]
+fn every_setting_of_replication_reaches_the_replicator() {
+    let config = read(&format!(
+        "{LAN}[replication]\nprotocol = \"conntrackd\"\nmode = \"alarm\"\nstandby = \"kernel\"\n\
+         expectations = [\"ftp\", \"sip\"]\ncache-limit = 5000\npurge-timeout = \"0s\"\n\
+         refresh-interval = \"15s\"\ncache-timeout = \"45s\"\n\
+         event-buffer = 1048576\nevent-buffer-limit = 4194304\n\
+         [[replication.link]]\ninterface = \"eth8\"\nlocal = \"fd00::2\"\npeers = [\"fd00::3\"]\nport = 3781\n\
+         [[replication.link]]\ninterface = \"eth9\"\nlocal = \"10.9.9.2\"\npeers = [\"10.9.9.3\"]\n\
+         transport = \"udp\"\nchecksum = false\nsend-buffer = 65536\nreceive-buffer = 131072\n\
+         [replication.filter]\nprotocols = [\"tcp\", 41]\nignore-protocols = [\"icmp\"]\n\
+         addresses = [\"10.0.0.0/8\"]\nignore-addresses = [\"10.1.1.9\"]\n\
+         tcp-states = [\"established\", \"FIN_WAIT\", \"closed\"]\ninclude-local = true\n"
+    ));
+    let replication = config.replication.unwrap();
+    let mut expected = lockstep_replicator::Config::new("lan", Vec::new());
+    expected.mode = Mode::Alarm;
+    expected.standby = Standby::Kernel;
+    expected.expectations = Expectations::Of(vec!["ftp".to_owned(), "sip".to_owned()]);
+    expected.cache_limit = 5_000;
+    expected.purge_timeout = Duration::ZERO;
+    expected.refresh_interval = Duration::from_secs(15);
+    expected.cache_timeout = Duration::from_secs(45);
+    expected.event_buffer = 1 << 20;
+    expected.event_buffer_limit = 4 << 20;
+    let udp = |local: &str, peer: &str| Carried::Udp {
+        local: local.parse().unwrap(),
+        peers: vec![peer.parse().unwrap()],
+    };
+    let mut first = Link::new("eth8", udp("fd00::2", "fd00::3"));
+    first.port = 3781;
+    let mut second = Link::new("eth9", udp("10.9.9.2", "10.9.9.3"));
+    second.checksum = false;
+    second.send_buffer = Some(65_536);
+    second.receive_buffer = Some(131_072);
+    expected.links = vec![first, second];
+    expected.filter = Filter {
+        protocols: vec![6, 41],
+        ignore_protocols: vec![1],
+        addresses: vec!["10.0.0.0/8".parse().unwrap()],
+        ignore_addresses: vec!["10.1.1.9/32".parse().unwrap()],
+        tcp_states: vec![3, 4, 8],
+        include_local: true,
+    };
+    assert_eq!(replication, expected);
+}
+
+#[test]
+fn links_are_udp_unless_they_are_told_otherwise() {
+    let replication = |link: &str| {
+        let text =
+            format!("{LAN}[replication]\nprotocol = \"conntrackd\"\nlink = [{{ {link} }}]\n");
+        read(&text).replication.unwrap()
+    };
+    let (local, peers) = ("10.9.9.2".parse().unwrap(), vec!["10.9.9.3".parse().unwrap()]);
+    let ends = "interface = \"eth9\", local = \"10.9.9.2\", peers = [\"10.9.9.3\"]";
+    let udp = Carried::Udp { local, peers: peers.clone() };
+    assert_eq!(replication(ends).links[0].transport, udp);
+    let tcp = replication(&format!("{ends}, transport = \"tcp\""));
+    assert_eq!(tcp.links[0].transport, Carried::Tcp { local, peers });
+    assert_eq!(tcp.expectations, Expectations::All);
+    assert_eq!(tcp.standby, Standby::default());
+}
+
+#[test]
+fn a_buffer_above_the_usual_limit_raises_it() {
+    let config = read(&format!(
+        "{LAN}[replication]\nprotocol = \"conntrackd\"\nevent-buffer = 100000000\n\
+         commit-timeout = \"3m\"\nexpectations = false\n\
+         link = [{{ interface = \"eth9\", multicast = \"225.0.0.50\" }}]\n"
+    ));
+    let replication = config.replication.unwrap();
+    assert_eq!(replication.event_buffer_limit, 100_000_000);
+    assert_eq!(replication.commit_timeout, Some(Duration::from_mins(3)));
+    assert_eq!(replication.expectations, Expectations::Off);
 }
 
 #[test]
