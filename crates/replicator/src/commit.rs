@@ -11,6 +11,7 @@ use std::time::Instant;
 use lockstep_ctnetlink::{Flow, ProtocolState, Status};
 
 use crate::external::Told;
+use crate::key::Key;
 use crate::replicator::Replicator;
 use crate::table::Slot;
 use crate::timeout;
@@ -154,7 +155,7 @@ impl Commit {
         // The table reuses places behind the walk, and changes those that it has been past.
         while let Some(told) = replicator.external().meanwhile().get(self.meanwhile_next).copied() {
             self.meanwhile_next += 1;
-            let planned = match (table.find(&told.orig, told.zone), told.ended) {
+            let planned = match (table.find(&told.key), told.ended) {
                 (Some(slot), _) => self.plan(replicator, slot, now),
                 (None, Some(heard_s)) => plan_deletion(replicator, &told, heard_s),
                 (None, None) => None,
@@ -254,14 +255,14 @@ impl Commit {
         flow.id = None;
         be_liberal(&mut flow);
         let internal = &replicator.internal().table;
-        let local = internal.find(&flow.orig, flow.zone).and_then(|slot| internal.get(slot));
+        let local = internal.find(&Key::of(&flow)).and_then(|slot| internal.get(slot));
         let action = match local.filter(|local| local.stage.is_alive()) {
             None => Action::Create,
             Some(local) if local.changed_s > remote.heard_s => {
                 self.report.unchanged += 1;
                 return None;
             }
-            Some(local) if *local.stored.reply() == flow.reply => {
+            Some(local) if local.stored.reply() == flow.reply => {
                 flow.status = update_status(local.stored.status(), flow.status);
                 Action::Update
             }
@@ -296,13 +297,14 @@ impl Purge {
 /// A flow that ended during the commit leaves the kernel, unless the kernel has newer.
 fn plan_deletion(replicator: &Replicator, told: &Told, heard_s: u32) -> Option<Planned> {
     let internal = &replicator.internal().table;
-    let local = internal.find(&told.orig, told.zone).and_then(|slot| internal.get(slot));
+    let local = internal.find(&told.key).and_then(|slot| internal.get(slot));
     if local.is_some_and(|local| local.stage.is_alive() && local.changed_s > heard_s) {
         return None;
     }
-    let mut flow = Flow::new(told.orig, told.orig.inverse());
-    flow.zone = told.zone;
-    flow.zone_direction = told.zone_direction;
+    let orig = told.key.orig();
+    let mut flow = Flow::new(orig, orig.inverse());
+    flow.zone = told.key.zone;
+    flow.zone_direction = told.key.direction();
     Some(Planned { action: Action::Delete, flow, attempts: 0 })
 }
 
@@ -311,14 +313,12 @@ fn depth(replicator: &Replicator, slot: Slot) -> u8 {
     let table = &replicator.external().table;
     let mut depth = 0;
     let mut at = table.get(slot);
-    while let Some((zone, master)) =
-        at.and_then(|entry| Some((entry.stored.key().1, entry.stored.master()?)))
-    {
+    while let Some(master) = at.and_then(|entry| entry.stored.master_key()) {
         depth += 1;
         if depth == MAX_DEPTH {
             break;
         }
-        at = table.find(master, zone).and_then(|slot| table.get(slot));
+        at = table.find(&master).and_then(|slot| table.get(slot));
     }
     depth
 }

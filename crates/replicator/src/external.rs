@@ -1,7 +1,13 @@
-//! The external cache: what the peer has told.
+//! The external cache: what the peers have told.
+//!
+//! An entry knows which peer told it last. Only that peer can end it, and only that peer's full
+//! copy can leave it unconfirmed: a router that gave the active role away may still tell the end of
+//! a flow that lives on at another.
 
-use lockstep_ctnetlink::{Flow, L4, ProtocolState, Tuple, ZoneDirection};
+use lockstep_ctnetlink::Flow;
 
+use crate::complete::is_complete_on_the_wire;
+use crate::key::Key;
 use crate::statistics::Counters;
 use crate::stored::Stored;
 use crate::table::{Entry, Slot, Table};
@@ -12,28 +18,28 @@ const MAX_MEANWHILE: usize = 262_144;
 
 pub(crate) struct External {
     pub(crate) table: Table<Remote>,
-    /// Grows with every resync; an entry carries the value of its last confirmation.
-    generation: u32,
-    /// What the peer has told since the commit under way began; `None` when there is none.
+    /// By peer: grows with every resync; an entry carries the value of its last confirmation.
+    generations: Vec<u32>,
+    /// What the peers have told since the commit under way began; `None` when there is none.
     meanwhile: Option<Vec<Told>>,
 }
 
-/// The peer has spoken of a flow while a commit was under way. What it said is in the table.
+/// A peer has spoken of a flow while a commit was under way. What it said is in the table.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Told {
-    pub(crate) orig: Tuple,
-    pub(crate) zone: u16,
-    pub(crate) zone_direction: ZoneDirection,
+    pub(crate) key: Key,
     /// For a flow that has ended: seconds since the start when the peer had spoken of it before.
     pub(crate) ended: Option<u32>,
 }
 
-/// A flow of the peer's kernel.
+/// A flow of a peer's kernel.
 pub(crate) struct Remote {
     pub(crate) stored: Stored,
     /// Seconds since the start when the peer last spoke of it.
     pub(crate) heard_s: u32,
-    generation: u32,
+    generation: u16,
+    /// Who last spoke of it.
+    pub(crate) peer: u8,
 }
 
 impl Entry for Remote {
@@ -42,15 +48,36 @@ impl Entry for Remote {
     }
 }
 
+/// What a message has done to the cache.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Applied {
+    /// The entry is new or has changed.
+    Put(Slot),
+    /// The entry is gone.
+    Ended(Key),
+    /// The cache is as it was.
+    Nothing,
+}
+
 impl External {
     pub(crate) fn new(limit: usize, secret: u64) -> Self {
-        Self { table: Table::new(limit, secret), generation: 0, meanwhile: None }
+        Self { table: Table::new(limit, secret), generations: Vec::new(), meanwhile: None }
     }
 
-    /// A resync begins: what is not spoken of from now on is not confirmed.
-    pub(crate) fn begin_generation(&mut self) -> u32 {
-        self.generation = self.generation.wrapping_add(1);
-        self.generation
+    /// A resync with this peer begins: what it does not speak of from now on is not confirmed.
+    pub(crate) fn begin_generation(&mut self, peer: u8) -> u32 {
+        let needed = usize::from(peer) + 1;
+        if self.generations.len() < needed {
+            self.generations.resize(needed, 0);
+        }
+        let generation = &mut self.generations[usize::from(peer)];
+        *generation = generation.wrapping_add(1);
+        *generation
+    }
+
+    /// What entries that the peer has confirmed carry.
+    fn generation(&self, peer: u8) -> u16 {
+        self.generations.get(usize::from(peer)).copied().unwrap_or(0) as u16
     }
 
     /// A commit begins, or begins again: what is told from now on comes after it.
@@ -67,55 +94,65 @@ impl External {
         self.meanwhile.as_deref().unwrap_or_default()
     }
 
-    fn note(&mut self, flow: &Flow, ended: Option<u32>, counters: &mut Counters) {
+    fn note(&mut self, key: Key, ended: Option<u32>, counters: &mut Counters) {
         let Some(meanwhile) = &mut self.meanwhile else { return };
         if meanwhile.len() >= MAX_MEANWHILE {
             counters.commit_too_late += 1;
             return;
         }
-        let Flow { orig, zone, zone_direction, .. } = *flow;
-        meanwhile.push(Told { orig, zone, zone_direction, ended });
+        meanwhile.push(Told { key, ended });
     }
 
+    /// The peer speaks of a flow.
     pub(crate) fn apply(
         &mut self,
+        peer: u8,
         change: Change,
         flow: &Flow,
         now_s: u32,
         counters: &mut Counters,
-    ) {
-        if !is_complete(flow) {
+    ) -> Applied {
+        if !is_complete_on_the_wire(flow) {
             counters.external_incomplete += 1;
-            return;
+            return Applied::Nothing;
         }
-        let found = self.table.find(&flow.orig, flow.zone);
-        match (change, found) {
-            (Change::Delete, Some(slot)) => {
-                let heard_s = self.table.remove(slot).map(|entry| entry.heard_s);
-                counters.external_destroyed += 1;
-                self.note(flow, heard_s, counters);
-            }
-            (Change::Delete, None) => {}
+        let key = Key::of(flow);
+        match (change, self.table.find(&key)) {
+            (Change::Delete, Some(slot)) => self.end(peer, slot, key, counters),
+            (Change::Delete, None) => Applied::Nothing,
             (Change::New | Change::Update, Some(slot)) => {
-                self.change(change, slot, flow, now_s);
+                self.change(peer, change, slot, flow, now_s);
                 counters.external_updated += 1;
-                self.note(flow, None, counters);
+                self.note(key, None, counters);
+                Applied::Put(slot)
             }
             (Change::New | Change::Update, None) => {
-                let generation = self.generation;
-                let entry = Remote { stored: Stored::from(flow), heard_s: now_s, generation };
-                if self.table.insert(entry).is_err() {
+                let generation = self.generation(peer);
+                let entry = Remote { stored: Stored::from(flow), heard_s: now_s, generation, peer };
+                let Ok(slot) = self.table.insert(entry) else {
                     counters.external_full += 1;
-                    return;
-                }
+                    return Applied::Nothing;
+                };
                 counters.external_created += 1;
-                self.note(flow, None, counters);
+                self.note(key, None, counters);
+                Applied::Put(slot)
             }
         }
     }
 
-    fn change(&mut self, change: Change, slot: Slot, flow: &Flow, now_s: u32) {
-        let generation = self.generation;
+    fn end(&mut self, peer: u8, slot: Slot, key: Key, counters: &mut Counters) -> Applied {
+        if self.table.get(slot).is_some_and(|entry| entry.peer != peer) {
+            counters.external_foreign_destroyed += 1;
+            return Applied::Nothing;
+        }
+        let heard_s = self.table.remove(slot).map(|entry| entry.heard_s);
+        counters.external_destroyed += 1;
+        self.note(key, heard_s, counters);
+        Applied::Ended(key)
+    }
+
+    fn change(&mut self, peer: u8, change: Change, slot: Slot, flow: &Flow, now_s: u32) {
+        let generation = self.generation(peer);
         let Some(entry) = self.table.get_mut(slot) else { return };
         if change == Change::New {
             entry.stored = Stored::from(flow);
@@ -124,41 +161,47 @@ impl External {
         }
         entry.heard_s = now_s;
         entry.generation = generation;
+        entry.peer = peer;
     }
 
-    /// Entries confirmed in the current generation.
-    pub(crate) fn confirmed(&self) -> usize {
-        self.table.iter().filter(|entry| entry.generation == self.generation).count()
+    /// The peer's entries that it has confirmed in its current generation.
+    pub(crate) fn confirmed(&self, peer: u8) -> usize {
+        let generation = self.generation(peer);
+        let confirmed = |entry: &&Remote| entry.peer == peer && entry.generation == generation;
+        self.table.iter().filter(confirmed).count()
     }
 
-    /// Drops what the current generation has not confirmed; returns how many.
-    pub(crate) fn sweep(&mut self) -> usize {
-        let mut swept = 0;
-        for slot in 0..self.table.slots() {
-            if self.table.get(slot).is_some_and(|entry| entry.generation != self.generation) {
+    /// Drops the peer's entries that its current generation has not confirmed; returns how many.
+    pub(crate) fn sweep(&mut self, peer: u8) -> usize {
+        let generation = self.generation(peer);
+        self.drop_where(0..self.table.slots(), |entry| {
+            entry.peer == peer && entry.generation != generation
+        })
+    }
+
+    /// Drops, among the next `steps` slots from `cursor` on, the entries of which nobody has
+    /// spoken since `since_s`. The cursor goes round. Returns how many.
+    pub(crate) fn drop_unheard(&mut self, cursor: &mut Slot, steps: Slot, since_s: u32) -> usize {
+        let slots = self.table.slots();
+        if *cursor >= slots {
+            *cursor = 0;
+        }
+        let walk = *cursor..slots.min(cursor.saturating_add(steps));
+        *cursor = walk.end;
+        self.drop_where(walk, |entry| entry.heard_s < since_s)
+    }
+
+    fn drop_where(&mut self, walk: std::ops::Range<Slot>, gone: impl Fn(&Remote) -> bool) -> usize {
+        let mut dropped = 0;
+        for slot in walk {
+            if self.table.get(slot).is_some_and(&gone) {
                 self.table.remove(slot);
-                swept += 1;
+                dropped += 1;
             }
         }
-        swept
+        dropped
     }
 }
 
-/// Whether the flow has all that the kernel needs to tell it from others. conntrackd sends no
-/// GRE keys and no UDP-Lite ports, and arbitrary bytes for the ports of a DCCP flow without state.
-fn is_complete(flow: &Flow) -> bool {
-    const ICMP: u8 = 1;
-    const TCP: u8 = 6;
-    const UDP: u8 = 17;
-    const DCCP: u8 = 33;
-    const GRE: u8 = 47;
-    const ICMPV6: u8 = 58;
-    const SCTP: u8 = 132;
-    const UDP_LITE: u8 = 136;
-    match flow.orig.protocol {
-        TCP | UDP | SCTP | GRE | UDP_LITE => matches!(flow.orig.l4, L4::Ports { .. }),
-        DCCP => flow.protocol_state != ProtocolState::None,
-        ICMP | ICMPV6 => matches!(flow.orig.l4, L4::Icmp { .. }),
-        _ => true,
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use lockstep_ctnetlink::{Flow, Tuple};
+use lockstep_ctnetlink::Flow;
 
+use crate::complete::is_complete;
+use crate::key::Key;
 use crate::statistics::Counters;
 use crate::stored::Stored;
 use crate::table::{Entry, Slot, Table};
@@ -16,10 +18,10 @@ const MAX_TOMBSTONES: usize = 262_144;
 pub(crate) struct Internal {
     pub(crate) table: Table<Local>,
     /// Counts readings of the kernel's table; what a reading did not touch is gone.
-    reading: u32,
+    reading: u8,
     under_way: bool,
     /// Flows that ended during a reading, which may still stand in the part yet to be seen.
-    tombstones: BTreeSet<(Tuple, u16)>,
+    tombstones: BTreeSet<Key>,
     dead: usize,
 }
 
@@ -36,7 +38,7 @@ pub(crate) struct Local {
     /// In the table when this router left the active role, or put there by a commit after which
     /// the role did not come: to be purged.
     pub(crate) ours: bool,
-    reading: u32,
+    reading: u8,
 }
 
 /// What is to be said of an entry when its turn comes.
@@ -111,9 +113,9 @@ impl Internal {
         counters: &mut Counters,
     ) -> Learned {
         if self.under_way {
-            self.tombstones.remove(&(flow.orig, flow.zone));
+            self.tombstones.remove(&Key::of(flow));
         }
-        let Some(slot) = self.table.find(&flow.orig, flow.zone) else {
+        let Some(slot) = self.table.find(&Key::of(flow)) else {
             return self.create(flow, own, own, now_s, counters);
         };
         let reading = self.reading;
@@ -150,6 +152,10 @@ impl Internal {
         now_s: u32,
         counters: &mut Counters,
     ) -> Learned {
+        if !is_complete(flow) {
+            counters.internal_incomplete += 1;
+            return Learned::Nothing;
+        }
         let entry = Local {
             stored: Stored::from(flow),
             stage: Stage::New,
@@ -170,9 +176,9 @@ impl Internal {
     /// The kernel has removed a flow.
     pub(crate) fn destroy(&mut self, flow: &Flow, own: bool, counters: &mut Counters) -> Learned {
         if self.under_way && self.tombstones.len() < MAX_TOMBSTONES {
-            self.tombstones.insert((flow.orig, flow.zone));
+            self.tombstones.insert(Key::of(flow));
         }
-        match self.table.find(&flow.orig, flow.zone) {
+        match self.table.find(&Key::of(flow)) {
             Some(slot) => self.bury(slot, own, counters),
             None => Learned::Nothing,
         }
@@ -218,10 +224,10 @@ impl Internal {
         now_s: u32,
         counters: &mut Counters,
     ) -> Learned {
-        if self.tombstones.contains(&(flow.orig, flow.zone)) {
+        if self.tombstones.contains(&Key::of(flow)) {
             return Learned::Nothing;
         }
-        let Some(slot) = self.table.find(&flow.orig, flow.zone) else {
+        let Some(slot) = self.table.find(&Key::of(flow)) else {
             // Found, not seen to change: it may be what an earlier life of this router left, and
             // must not outrank what the peer tells of it.
             return self.create(flow, false, committed, 0, counters);
@@ -233,12 +239,9 @@ impl Internal {
         if entry.stored.is_another_than(flow) {
             entry.ours = committed;
         }
-        let mut newer = entry.stored.clone();
-        newer.merge(flow);
+        let changed = entry.stored.merge(flow);
         let revived = !entry.stage.is_alive();
-        let same = !revived && newer.says_the_same(&entry.stored);
-        entry.stored = newer;
-        if same {
+        if !changed && !revived {
             return Learned::Nothing;
         }
         entry.stage = if revived { Stage::New } else { Stage::Updated };

@@ -11,6 +11,7 @@
 //! ```
 
 mod commit;
+mod complete;
 mod config;
 mod early;
 mod event;
@@ -18,6 +19,7 @@ mod external;
 mod filter;
 mod ftfw;
 mod internal;
+mod key;
 mod replicator;
 mod resync;
 mod statistics;

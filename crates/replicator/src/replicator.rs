@@ -16,6 +16,7 @@ use crate::external::External;
 use crate::filter::Selection;
 use crate::ftfw::{Content, Conversation};
 use crate::internal::{Internal, Learned};
+use crate::key::Key;
 use crate::resync::{Cause, Resync};
 use crate::statistics::Counters;
 use crate::wire::{Change, Malformed, Message, Messages, decode_flow};
@@ -244,7 +245,7 @@ impl Replicator {
             Content::Flow(change) => {
                 let flow = decode_flow(body).map_err(|_| Malformed::BadPayload)?;
                 let now_s = self.seconds(now);
-                self.external.apply(change, &flow, now_s, &mut self.counters);
+                self.external.apply(0, change, &flow, now_s, &mut self.counters);
             }
             Content::Expectation => self.counters.expectations_ignored += 1,
             Content::Ack(..) | Content::Nack(..) | Content::Resync | Content::Alive => {}
@@ -329,7 +330,7 @@ impl Replicator {
         }
         let now_s = self.seconds(now);
         let committed =
-            self.committing && self.external.table.find(&flow.orig, flow.zone).is_some();
+            self.committing && self.external.table.find(&Key::of(flow)).is_some();
         let learned = self.internal.read(flow, committed, now_s, &mut self.counters);
         if !self.copy_after_dump {
             self.tell(learned);
@@ -457,7 +458,7 @@ impl Replicator {
         }
         if due(self.sweep_at, now) {
             self.sweep_at = None;
-            self.counters.external_swept += self.external.sweep() as u64;
+            self.counters.external_swept += self.external.sweep(0) as u64;
         }
         if due(self.purge_at, now) {
             self.purge_at = None;
@@ -505,7 +506,7 @@ impl Replicator {
             Resync::Wanted { at, cause, attempts } => {
                 let may_ask = self.peer_present() && self.conversation.established();
                 if may_ask && at.is_none_or(|at| now >= at) {
-                    let generation = self.external.begin_generation();
+                    let generation = self.external.begin_generation(0);
                     self.conversation.ask_for_everything(generation, &mut self.counters);
                     self.sweep_at = None;
                     self.resync = Resync::Asked {
@@ -536,11 +537,11 @@ impl Replicator {
         self.counters.resyncs_completed += 1;
         // A router that has just booted has nothing to say, and what it told before is still the
         // best that is known of its connections: it is kept as long as a purge would take.
-        let confirmed = self.external.confirmed();
+        let confirmed = self.external.confirmed(0);
         if cause == Cause::Restarted && confirmed == 0 && self.external.table.len() > 0 {
             self.sweep_at = Some(now + self.config.purge_timeout);
         } else {
-            self.counters.external_swept += self.external.sweep() as u64;
+            self.counters.external_swept += self.external.sweep(0) as u64;
         }
         self.push(Event::ResyncCompleted { flows: confirmed });
     }

@@ -28,6 +28,8 @@ counters! {
     internal_destroyed = "internal-destroyed",
     /// Flows the internal cache had no room for.
     internal_full = "internal-full",
+    /// Flows of the kernel without what tells them apart.
+    internal_incomplete = "internal-incomplete",
     /// Kernel events and dumped flows that the filter leaves out.
     internal_filtered = "internal-filtered",
     /// Flows that entered the external cache.
@@ -36,6 +38,8 @@ counters! {
     external_updated = "external-updated",
     /// Flows that left the external cache because the peer said so.
     external_destroyed = "external-destroyed",
+    /// Ends of flows told by a peer that another one has spoken of since; they are ignored.
+    external_foreign_destroyed = "external-foreign-destroyed",
     /// Flows the external cache had no room for.
     external_full = "external-full",
     /// Received flows that lack what the kernel needs to tell them apart, so that they could never

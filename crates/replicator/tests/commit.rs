@@ -297,7 +297,7 @@ fn a_flow_that_cannot_be_told_apart_is_never_committed() {
     world.event(A, Change::New, &gre, false);
     world.run_s(1);
     assert_eq!(world.nodes[B].external_len(), 0);
-    assert_eq!(world.nodes[B].counters().external_incomplete, 1);
+    assert_eq!(world.nodes[A].counters().internal_incomplete, 1);
     assert_eq!(plan(&mut world), []);
 }
 

@@ -1,0 +1,117 @@
+use std::net::{IpAddr, Ipv4Addr};
+
+use lockstep_ctnetlink::{L4, Tuple};
+
+use super::*;
+
+fn flow(number: u16) -> Flow {
+    let orig = Tuple {
+        source: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
+        destination: IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1)),
+        protocol: 6,
+        l4: L4::Ports { source: number, destination: 80 },
+    };
+    Flow::new(orig, orig.inverse())
+}
+
+struct Cache {
+    external: External,
+    counters: Counters,
+}
+
+impl Cache {
+    fn new() -> Self {
+        Self { external: External::new(100, 1), counters: Counters::default() }
+    }
+
+    fn tell(&mut self, peer: u8, change: Change, number: u16, now_s: u32) -> Applied {
+        self.external.apply(peer, change, &flow(number), now_s, &mut self.counters)
+    }
+
+    fn has(&self, number: u16) -> bool {
+        self.external.table.find(&Key::of(&flow(number))).is_some()
+    }
+}
+
+#[test]
+fn a_flow_ends_when_the_peer_that_told_it_last_says_so() {
+    let mut cache = Cache::new();
+    cache.tell(0, Change::New, 1, 0);
+    assert_eq!(cache.tell(1, Change::Delete, 1, 0), Applied::Nothing);
+    assert!(cache.has(1));
+    cache.tell(1, Change::Update, 1, 0);
+    assert_eq!(cache.tell(0, Change::Delete, 1, 0), Applied::Nothing);
+    assert_eq!(cache.counters.external_foreign_destroyed, 2);
+    assert_eq!(cache.tell(1, Change::Delete, 1, 0), Applied::Ended(Key::of(&flow(1))));
+    assert!(!cache.has(1));
+    assert_eq!(cache.counters.external_destroyed, 1);
+}
+
+#[test]
+fn a_resync_sweeps_what_its_own_peer_has_not_confirmed() {
+    let mut cache = Cache::new();
+    cache.tell(0, Change::New, 1, 0);
+    cache.tell(0, Change::New, 2, 0);
+    cache.tell(1, Change::New, 3, 0);
+    cache.tell(0, Change::New, 4, 0);
+    cache.external.begin_generation(0);
+    cache.tell(0, Change::Update, 1, 0);
+    cache.tell(1, Change::Update, 4, 0);
+    assert_eq!(cache.external.confirmed(0), 1);
+    assert_eq!(cache.external.sweep(0), 1);
+    assert!(cache.has(1) && !cache.has(2) && cache.has(3) && cache.has(4));
+    cache.external.begin_generation(1);
+    assert_eq!((cache.external.sweep(1), cache.external.sweep(0)), (2, 0));
+    assert!(cache.has(1));
+}
+
+#[test]
+fn what_nobody_speaks_of_is_dropped_piece_by_piece() {
+    let mut cache = Cache::new();
+    for number in 0..10 {
+        cache.tell(0, Change::New, number, u32::from(number));
+    }
+    let mut cursor = 0;
+    assert_eq!(cache.external.drop_unheard(&mut cursor, 4, 6), 4);
+    assert_eq!(cache.external.drop_unheard(&mut cursor, 4, 6), 2);
+    assert_eq!(cache.external.drop_unheard(&mut cursor, 4, 6), 0);
+    assert_eq!(cache.external.drop_unheard(&mut cursor, 4, 9), 0, "round again, from the first");
+    assert_eq!(cache.external.table.len(), 4);
+}
+
+#[test]
+fn an_incomplete_flow_is_counted_and_not_kept() {
+    let mut cache = Cache::new();
+    let mut gre = flow(1);
+    gre.orig.protocol = 47;
+    gre.reply.protocol = 47;
+    gre.orig.l4 = L4::None;
+    let applied = cache.external.apply(0, Change::New, &gre, 0, &mut cache.counters);
+    assert_eq!((applied, cache.external.table.len()), (Applied::Nothing, 0));
+    assert_eq!(cache.counters.external_incomplete, 1);
+}
+
+#[test]
+fn the_same_tuple_in_two_zones_ends_in_one() {
+    let mut cache = Cache::new();
+    let mut zoned = flow(1);
+    zoned.zone = 7;
+    cache.tell(0, Change::New, 1, 0);
+    cache.external.apply(0, Change::New, &zoned, 0, &mut cache.counters);
+    assert_eq!(cache.external.table.len(), 2);
+    cache.external.apply(0, Change::Delete, &zoned, 0, &mut cache.counters);
+    assert!(cache.has(1));
+    assert_eq!(cache.external.table.len(), 1);
+}
+
+#[test]
+fn a_flow_told_anew_keeps_nothing_of_the_one_before() {
+    let mut cache = Cache::new();
+    let mut labelled = flow(1);
+    labelled.labels = Some([1, 2, 3, 4]);
+    labelled.mark = Some(9);
+    cache.external.apply(0, Change::New, &labelled, 0, &mut cache.counters);
+    let Applied::Put(slot) = cache.tell(0, Change::New, 1, 0) else { panic!("it is kept") };
+    let known = cache.external.table.get(slot).map(|entry| entry.stored.flow()).unwrap();
+    assert_eq!((known.labels, known.mark), (None, None));
+}
