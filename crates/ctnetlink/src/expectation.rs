@@ -23,9 +23,10 @@ pub struct Expectation {
     pub tuple: Tuple,
     /// The bits of `tuple` that count. Ports of 0xffff are exact.
     pub mask: Tuple,
-    /// Zone of the master.
+    /// Zone of the master. The kernel heeds it in requests and never tells it: what is decoded has
+    /// 0, and whoever needs the zone looks for the master.
     pub zone: u16,
-    /// Seconds until it is given up.
+    /// Seconds until it is given up. The kernel begins with what the helper's policy says.
     pub timeout_s: Option<u32>,
     /// `NF_CT_EXPECT_*`.
     pub flags: u32,

@@ -2,9 +2,10 @@
 
 mod common;
 
-use common::{RECORDED, any_flow, recorded};
+use common::{RECORDED, any_expectation, any_flow, recorded};
 use lockstep_ctnetlink::{
-    DecodeError, Header, Messages, create, event_line, event_value, list_line, list_value,
+    DecodeError, Header, Messages, create, create_expectation, event_line, event_value,
+    expectation_line, expectation_value, list_line, list_value,
 };
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
@@ -15,6 +16,14 @@ fn digest(bytes: &[u8]) -> usize {
     for message in Messages::new(bytes) {
         let Ok(message) = message else { continue };
         let kind = message.kind();
+        if let Ok(expectation) = message.expectation() {
+            assert!(!expectation_line(&expectation).is_empty());
+            serde_json::to_string(&expectation_value(&expectation)).expect("JSON");
+            let mut request = Vec::new();
+            create_expectation(&mut request, &expectation, 1);
+            assert!(Messages::new(&request).all(|message| message.is_ok()));
+            understood += 1;
+        }
         let (Ok(flow), Ok(details)) = (message.flow(), message.details()) else { continue };
         assert!(!list_line(&flow, &details).is_empty());
         serde_json::to_string(&list_value(&flow, &details)).expect("JSON");
@@ -46,10 +55,11 @@ proptest! {
     #[test]
     fn random_attributes_behind_a_good_header_do_no_harm(
         content in prop::collection::vec(any::<u8>(), 0..300),
+        message_type in select(vec![0x100_u16, 0x200]),
     ) {
         let length = (content.len() + 20) as u32;
         let mut bytes = length.to_ne_bytes().to_vec();
-        bytes.extend(0x100_u16.to_ne_bytes());
+        bytes.extend(message_type.to_ne_bytes());
         bytes.resize(20, 0);
         bytes.extend(content);
         digest(&bytes);
@@ -83,7 +93,25 @@ proptest! {
     }
 
     #[test]
-    fn nests_in_nests_do_no_harm(depth in 1..200_usize, kind in 0..30_u16) {
+    fn changed_requests_for_expectations_do_no_harm(
+        expectation in any_expectation(),
+        changes in prop::collection::vec((any::<Index>(), any::<u8>()), 0..6),
+    ) {
+        let mut bytes = Vec::new();
+        create_expectation(&mut bytes, &expectation, 1);
+        for (index, value) in changes {
+            let index = index.index(bytes.len());
+            bytes[index] = value;
+        }
+        digest(&bytes);
+    }
+
+    #[test]
+    fn nests_in_nests_do_no_harm(
+        depth in 1..200_usize,
+        kind in 0..30_u16,
+        message_type in select(vec![0x100_u16, 0x200]),
+    ) {
         let mut content = Vec::new();
         for _ in 0..depth {
             let length = (content.len() + 4) as u16;
@@ -93,7 +121,7 @@ proptest! {
             content = outer;
         }
         let mut bytes = ((content.len() + 20) as u32).to_ne_bytes().to_vec();
-        bytes.extend(0x100_u16.to_ne_bytes());
+        bytes.extend(message_type.to_ne_bytes());
         bytes.resize(20, 0);
         bytes.extend(content);
         prop_assert_eq!(digest(&bytes), 0);

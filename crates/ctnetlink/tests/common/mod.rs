@@ -5,15 +5,15 @@
 use std::net::IpAddr;
 
 use lockstep_ctnetlink::{
-    Flow, HelperName, L4, Message, Messages, ProtocolState, SequenceAdjustment, Status, Synproxy,
-    TcpState, Tuple, ZoneDirection,
+    Expectation, ExpectedTranslation, Flow, FunctionName, HelperName, L4, Message, Messages,
+    ProtocolState, SequenceAdjustment, Status, Synproxy, TcpState, Tuple, ZoneDirection,
 };
 use proptest::array::{uniform2, uniform4};
 use proptest::option;
 use proptest::prelude::*;
 
 /// Recorded messages, by the name of their file.
-pub(crate) const RECORDED: [(&str, &str); 13] = [
+pub(crate) const RECORDED: [(&str, &str); 15] = [
     ("answer-refused-with-text", include_str!("../vectors/answer-refused-with-text.hex")),
     (
         "answer-refused-with-text-capped",
@@ -36,6 +36,8 @@ pub(crate) const RECORDED: [(&str, &str); 13] = [
         "event-update-tcp-real-established",
         include_str!("../vectors/event-update-tcp-real-established.hex"),
     ),
+    ("expectation-destroy-ipv6", include_str!("../vectors/expectation-destroy-ipv6.hex")),
+    ("expectation-new-ftp-nat", include_str!("../vectors/expectation-new-ftp-nat.hex")),
 ];
 
 /// The bytes of a recorded message.
@@ -178,4 +180,38 @@ fn any_state(protocol: u8) -> BoxedStrategy<ProtocolState> {
             .boxed(),
         _ => Just(ProtocolState::None).boxed(),
     }
+}
+
+/// Expectations as a kernel could describe them; the master is of the same family.
+pub(crate) fn any_expectation() -> impl Strategy<Value = Expectation> {
+    let tuples = any::<bool>().prop_flat_map(|v6| {
+        let translation = option::of((any_tuple(v6), 0..2_u32));
+        (any_tuple(v6), any_tuple(v6), any_tuple(v6), translation)
+    });
+    let rest = (
+        (
+            any::<u16>(),
+            option::of(any::<u32>()),
+            any::<u32>(),
+            any::<u32>(),
+            option::of(any::<u32>()),
+        ),
+        option::of("[!-~]{1,15}").prop_map(|name| HelperName::new(name?.as_bytes())),
+        option::of("[!-~]{1,27}").prop_map(|name| FunctionName::new(name?.as_bytes())),
+    );
+    (tuples, rest).prop_map(|((master, tuple, mask, translation), (numbers, helper, function))| {
+        let (zone, timeout_s, flags, class, id) = numbers;
+        Expectation {
+            zone,
+            timeout_s,
+            flags,
+            class,
+            translation: translation
+                .map(|(tuple, direction)| ExpectedTranslation { tuple, direction }),
+            helper,
+            function,
+            id,
+            ..Expectation::new(master, tuple, mask)
+        }
+    })
 }

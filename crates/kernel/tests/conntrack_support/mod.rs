@@ -229,17 +229,22 @@ pub(crate) fn connection(time: Duration) -> (TcpStream, TcpStream) {
 
 /// Waits until somebody in this namespace listens to groups of netfilter.
 pub(crate) fn wait_for_listener() {
+    wait_for_listeners(1);
+}
+
+/// Waits until `count` sockets in this namespace listen to groups of netfilter.
+pub(crate) fn wait_for_listeners(count: usize) {
     const NETFILTER: &str = "12";
     let deadline = Instant::now() + Duration::from_secs(10);
     loop {
         // One socket to a line: address, protocol, port, groups.
         let sockets = fs::read_to_string("/proc/thread-self/net/netlink").unwrap();
-        let listens = sockets.lines().any(|line| {
+        let listens = |line: &&str| {
             let mut fields = line.split_whitespace().skip(1);
             let protocol = fields.next() == Some(NETFILTER);
             protocol && fields.nth(1).is_some_and(|groups| groups != "00000000")
-        });
-        if listens {
+        };
+        if sockets.lines().filter(listens).count() >= count {
             return;
         }
         assert!(Instant::now() < deadline, "{sockets}");
