@@ -97,7 +97,7 @@ impl Replicator {
             started: now,
             max_datagram: start.max_datagram,
             role: Role::Backup,
-            selection: Selection::new(config.filter.clone()),
+            selection: Selection::new(&config.filter),
             internal: Internal::new(config.cache_limit, start.secret),
             external: External::new(config.cache_limit, start.secret.rotate_left(32)),
             conversation: Conversation::new(
