@@ -8,6 +8,7 @@
 
 mod commit;
 mod events;
+mod execute;
 mod table;
 mod tracking;
 

@@ -28,9 +28,12 @@ mod table;
 mod timeout;
 pub mod wire;
 
-pub use commit::{Action, Commit, CommitReport, Planned, Purge, Retry};
+pub use commit::{
+    Action, COMMIT_LIMIT, Commit, CommitReport, Planned, Progress, Purge, Retry,
+};
 pub use config::{Config, Expectations, Filter, Link, Mode, PeerProtocol, Standby, Transport};
 pub use event::{Event, Origin, PeerState, Role, Start, SyncState, Transmit};
 pub use replicator::{KernelEvent, PEER_SILENT, Replicator};
 pub use statistics::Counters;
+pub use timeout::{PARKED_S, is_parked};
 pub use wire::Change;

@@ -165,7 +165,7 @@ fn a_flow_that_exists_unexpectedly_is_looked_at_and_compared() {
         report.starts_with("2 flows committed, 1 of them with another translation"),
         "{report}"
     );
-    assert!(report.contains("1 refused: protocol 6 10.0.0.0 to 198.51.100.1"), "{report}");
+    assert!(report.contains("1 refused (1 EEXIST): protocol 6 10.0.0.0 to 198.51.100.1"), "{report}");
     assert!(report.contains("another flow has its translated addresses"), "{report}");
 }
 

@@ -39,15 +39,16 @@ impl Kernel {
                 (Action::Create | Action::Replace, false) if self.reply_taken(&planned.flow) => {
                     Some((EEXIST, "file exists"))
                 }
-                (Action::Update | Action::Delete, false) => Some((ENOENT, "no such entry")),
-                (Action::Create | Action::Replace, _) | (Action::Update | Action::Delete, true) => {
-                    None
+                (Action::Update | Action::Delete | Action::SetTimeout, false) => {
+                    Some((ENOENT, "no such entry"))
                 }
+                (Action::Create | Action::Replace, _)
+                | (Action::Update | Action::Delete | Action::SetTimeout, true) => None,
             };
             let Some((errno, reason)) = refusal else {
                 let change = match planned.action {
                     Action::Create | Action::Replace => Change::New,
-                    Action::Update => Change::Update,
+                    Action::Update | Action::SetTimeout => Change::Update,
                     Action::Delete => Change::Delete,
                 };
                 changes.push(KernelChange { change, flow: planned.flow.clone(), own: true });

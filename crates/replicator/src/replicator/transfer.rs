@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::Replicator;
 use crate::commit::{Commit, CommitReport, Purge};
+use crate::config::Config;
 use crate::event::Role;
 
 /// Time before a purge that was not finished goes on.
@@ -54,6 +55,11 @@ impl Replicator {
         if self.role == Role::Backup {
             self.purge_at = Some(now + PURGE_AGAIN);
         }
+    }
+
+    /// The settings.
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
     }
 
     pub(super) fn call_off_purge(&mut self) {

@@ -1,0 +1,205 @@
+//! What is asked of the kernel for one flow, and what follows from its refusals.
+
+use lockstep_ctnetlink::{Flow, Key, ProtocolState, Status, ZoneDirection};
+
+use super::report::named;
+use super::{CommitReport, EAGAIN, EBUSY, EEXIST, EINVAL, ENOBUFS, ENOENT, ENOMEM, EOPNOTSUPP};
+use crate::table::Slot;
+
+/// Most attempts for one flow.
+const MAX_ATTEMPTS: u8 = 5;
+
+/// What to do with one flow.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Planned {
+    /// What.
+    pub action: Action,
+    /// The flow as it is to be in the kernel, with its timeout.
+    pub flow: Flow,
+    attempts: u8,
+    /// Where the cache has it; `None` for a flow that has left the cache.
+    pub(crate) slot: Option<Slot>,
+}
+
+/// What is asked of the kernel for one flow.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Action {
+    /// Create it; it must not exist.
+    Create,
+    /// Bring the existing flow up to date. Translation, helper and master stay as they are.
+    Update,
+    /// Delete the existing flow of the same tuple, then create this one: another translation.
+    Replace,
+    /// Delete it: it has ended.
+    Delete,
+    /// Give the existing flow this timeout and nothing else: packets may be changing the rest.
+    SetTimeout,
+}
+
+/// What follows from a refusal.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Retry {
+    /// Try this instead.
+    With(Planned),
+    /// Ask the kernel for the flow of the same original tuple and zone, or if there is none for
+    /// the one that has [`Planned::reply_key`], and give it to the `compare` beside `refused`.
+    Look(Planned),
+    /// Nothing more can be done; the refusal has been counted, unless there was nothing to do.
+    GiveUp,
+}
+
+/// What a refusal means.
+pub(crate) enum Refusal {
+    /// Try that.
+    Retry(Retry),
+    /// There was nothing to do.
+    Needless,
+    /// It may be accepted later.
+    Later,
+    /// It will not be.
+    Final,
+}
+
+/// What follows from looking at what the kernel has.
+pub(crate) enum Compared {
+    /// Do this.
+    Do(Planned),
+    /// The kernel has the same already.
+    Same,
+    /// Another flow has one of its tuples; says which.
+    Clash(String),
+}
+
+impl Planned {
+    pub(crate) fn new(action: Action, flow: Flow, slot: Option<Slot>) -> Self {
+        Self { action, flow, attempts: 0, slot }
+    }
+
+    /// By what a flow that has the planned one's reply tuple is found.
+    pub fn reply_key(&self) -> Key {
+        let Flow { reply, zone, zone_direction, .. } = self.flow;
+        // The zone of a direction goes with its tuple.
+        let (zone, zone_direction) = match zone_direction {
+            ZoneDirection::Both => (zone, ZoneDirection::Both),
+            ZoneDirection::Orig => (0, ZoneDirection::Both),
+            ZoneDirection::Reply => (zone, ZoneDirection::Orig),
+        };
+        Key { orig: reply, zone, zone_direction }
+    }
+
+    /// What a refusal with `errno` means. What is given up for the next attempt is counted.
+    pub(crate) fn refused(mut self, errno: i32, report: &mut CommitReport) -> (Self, Refusal) {
+        self.attempts += 1;
+        match (self.action, errno) {
+            // It has ended here as well.
+            (Action::Delete | Action::SetTimeout, ENOENT) => return (self, Refusal::Needless),
+            (_, ENOMEM | ENOBUFS | EAGAIN) => return (self, Refusal::Later),
+            _ => {}
+        }
+        if self.attempts >= MAX_ATTEMPTS {
+            return (self, Refusal::Final);
+        }
+        let retry = match (self.action, errno) {
+            (Action::Create | Action::Replace, EEXIST) => Retry::Look(self.clone()),
+            (Action::Update, ENOENT) => self.again(Action::Create),
+            // What it has seen of the flow is more than was said: that has to be said again.
+            (Action::Update, EBUSY) if self.attempts == 1 => Retry::Look(self.clone()),
+            (Action::Update, EBUSY | EOPNOTSUPP | EINVAL) => self.again(Action::Replace),
+            // A helper this kernel does not have, or a master that is gone: the flow alone is
+            // worth more than nothing.
+            (Action::Create | Action::Replace, EOPNOTSUPP) if self.flow.helper.is_some() => {
+                report.without_helper += 1;
+                self.flow.helper = None;
+                self.again(Action::Create)
+            }
+            (Action::Create | Action::Replace, ENOENT | EOPNOTSUPP)
+                if self.flow.master.is_some() =>
+            {
+                report.without_master += 1;
+                self.flow.master = None;
+                self.again(Action::Create)
+            }
+            _ => return (self, Refusal::Final),
+        };
+        (self, Refusal::Retry(retry))
+    }
+
+    /// Decides between what is planned and what the kernel has under its original tuple, or else
+    /// under its reply tuple.
+    pub(crate) fn compare(mut self, existing: Option<&Flow>) -> Compared {
+        let Some(existing) = existing else {
+            return Compared::Clash("another flow has its translated addresses".to_owned());
+        };
+        if existing.orig != self.flow.orig {
+            return Compared::Clash(format!("the kernel has {} instead", named(existing)));
+        }
+        if existing.reply != self.flow.reply {
+            self.action = Action::Replace;
+            return Compared::Do(self);
+        }
+        if says_as_much(existing, &self.flow) {
+            return Compared::Same;
+        }
+        self.action = Action::Update;
+        self.flow.status = update_status(existing.status, self.flow.status);
+        Compared::Do(self)
+    }
+
+    fn again(&self, action: Action) -> Retry {
+        Retry::With(Self { action, ..self.clone() })
+    }
+}
+
+/// Whether an update with `wanted` would change nothing but shorten the flow's life.
+fn says_as_much(existing: &Flow, wanted: &Flow) -> bool {
+    let said = wanted.status.0 & (Status::SEEN_REPLY | Status::ASSURED);
+    existing.status.contains(said)
+        && existing.timeout_s >= wanted.timeout_s
+        && wanted.mark.is_none_or(|mark| existing.mark.unwrap_or(0) == mark)
+        && same_state(existing.protocol_state, wanted.protocol_state)
+        && wanted.labels.is_none_or(|labels| existing.labels.unwrap_or_default() == labels)
+        && (wanted.sequence_adjustment.is_none()
+            || existing.sequence_adjustment == wanted.sequence_adjustment)
+        && (wanted.synproxy.is_none() || existing.synproxy == wanted.synproxy)
+}
+
+fn same_state(existing: ProtocolState, wanted: ProtocolState) -> bool {
+    match (existing, wanted) {
+        (_, ProtocolState::None) => true,
+        // The flags are ours to set, and the scale is not told by every peer.
+        (ProtocolState::Tcp(existing), ProtocolState::Tcp(wanted)) => {
+            existing.state == wanted.state
+                && wanted.window_scale.is_none_or(|scale| existing.window_scale == Some(scale))
+        }
+        (existing, wanted) => existing == wanted,
+    }
+}
+
+/// The bits a flow may be created with. The kernel sets the translation bits itself, and takes
+/// EXPECTED from the master.
+pub(crate) fn create_status(status: Status) -> Status {
+    const KEPT: u32 = Status::SEEN_REPLY
+        | Status::ASSURED
+        | Status::SRC_NAT
+        | Status::DST_NAT
+        | Status::SRC_NAT_DONE
+        | Status::DST_NAT_DONE
+        | Status::SEQ_ADJUST
+        | Status::FIXED_TIMEOUT;
+    Status(status.0 & KEPT | Status::CONFIRMED)
+}
+
+/// The bits for an existing flow: the kernel refuses to take any of these away.
+pub(crate) fn update_status(existing: Status, wanted: Status) -> Status {
+    Status(existing.0 | wanted.0 & (Status::SEEN_REPLY | Status::ASSURED))
+}
+
+/// Without the window data of the old master the tracker would take the next packets for invalid.
+/// TCP only: the same bytes mean other things for other protocols.
+pub(crate) fn be_liberal(flow: &mut Flow) {
+    const BE_LIBERAL: u8 = 0x08;
+    if let ProtocolState::Tcp(tcp) = &mut flow.protocol_state {
+        let [orig, reply] = tcp.flags.unwrap_or_default();
+        tcp.flags = Some([orig | BE_LIBERAL, reply | BE_LIBERAL]);
+    }
+}
