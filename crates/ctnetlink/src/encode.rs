@@ -113,11 +113,13 @@ pub fn create(buffer: &mut Vec<u8>, flow: &Flow, sequence: u32) {
 ///
 /// Changed are: timeout, status, mark, labels, the protocol's state, sequence adjustment and
 /// SYNPROXY. The kernel answers `EBUSY` when it has seen more of the flow than `status` says
-/// (replies, assurance) or when the two disagree on whether the flow was expected.
+/// (replies, assurance) or when the two disagree on whether the flow was expected. A fixed timeout
+/// is left out, because naming one would be refused (`EPERM`).
 pub fn update(buffer: &mut Vec<u8>, flow: &Flow, sequence: u32) {
     message(buffer, CT_NEW, 0, family_of(&flow.orig), sequence, |writer| {
         write_tuples(writer, flow, &flow.reply);
-        if let Some(timeout_s) = flow.timeout_s {
+        let fixed = flow.status.contains(Status::FIXED_TIMEOUT);
+        if let Some(timeout_s) = flow.timeout_s.filter(|_| !fixed) {
             writer.be32(kind::TIMEOUT, timeout_s);
         }
         let status = flow.status.0 & (SETTABLE | Status::EXPECTED) | Status::CONFIRMED;
@@ -127,7 +129,7 @@ pub fn update(buffer: &mut Vec<u8>, flow: &Flow, sequence: u32) {
 }
 
 /// Appends a new timeout for an existing flow and changes nothing else of it; `ENOENT` when there
-/// is none.
+/// is none, `EPERM` when its timeout is fixed ([`Status::FIXED_TIMEOUT`]).
 pub fn set_timeout(buffer: &mut Vec<u8>, key: &Key, timeout_s: u32, sequence: u32) {
     message(buffer, CT_NEW, 0, family_of(&key.orig), sequence, |writer| {
         write_key(writer, key);
