@@ -22,7 +22,7 @@ use lockstep_kernel::conntrack::{EventSocket, Events, TableSocket};
 use lockstep_kernel::network::Network;
 use lockstep_kernel::replication::{LinkError, LinkSocket};
 use lockstep_replicator::{
-    Change, Config, Event, KernelEvent, Link, Origin, Replicator, Role, Start,
+    Change, Config, Event, KernelEvent, Link, LinkState, Origin, Replicator, Role, Start,
 };
 use tokio::sync::mpsc;
 use tokio::task::yield_now;
@@ -368,9 +368,16 @@ impl Actor {
         while let Some(event) = self.replicator.poll_event() {
             match event {
                 Event::PeerAppeared { address } => info!(%address, "replication peer heard"),
-                Event::PeerRestarted => info!("replication peer has restarted"),
-                Event::PeerSilent => warn!("replication peer has fallen silent"),
-                Event::ResyncCompleted { flows } => info!(flows, "the peer's flows have arrived"),
+                Event::PeerRestarted { address } => info!(%address, "replication peer has restarted"),
+                Event::PeerSilent { address } => {
+                    warn!(%address, "replication peer has fallen silent");
+                }
+                Event::LinkChanged { from, to, .. } => {
+                    info!(from, to, "the replication peer is spoken to on another link");
+                }
+                Event::ResyncCompleted { address, flows } => {
+                    info!(%address, flows, "the peer's flows have arrived");
+                }
                 Event::PurgeDue => debug!("the flows of before are to be removed"),
                 Event::Sync(sync) => {
                     debug!(in_sync = sync.in_sync, reason = sync.reason, "synchronisation");
@@ -412,7 +419,8 @@ impl Actor {
 
     fn look_after_mtu(&mut self) {
         if let Some(bytes) = self.link.as_ref().and_then(|link| link.max_datagram().ok()) {
-            self.replicator.set_max_datagram(bytes);
+            let up = LinkState::Up { max_datagram: bytes };
+            self.replicator.link_changed(0, up, Instant::now());
         }
     }
 

@@ -33,6 +33,34 @@ pub struct Start {
     pub max_datagram: usize,
 }
 
+/// What is known of a link.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum LinkState {
+    /// It can be used.
+    Up {
+        /// Largest datagram payload, or piece of a stream: MTU − 28 for UDP over IPv4.
+        max_datagram: usize,
+    },
+    /// It cannot.
+    Down {
+        /// Why, for people.
+        reason: String,
+    },
+}
+
+/// A link, for `status`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct LinkView {
+    /// Whether it can be used and, if not, why.
+    pub state: LinkState,
+    /// Whether a peer is spoken to on it.
+    pub active: bool,
+    /// Datagrams (pieces of streams) handed out for it, and their bytes.
+    pub sent: (u64, u64),
+    /// Datagrams (pieces of streams) of peers that came in by it, and their bytes.
+    pub received: (u64, u64),
+}
+
 /// Where a datagram came from.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Origin {
@@ -71,11 +99,28 @@ pub enum Event {
         address: IpAddr,
     },
     /// The peer says that it has started again.
-    PeerRestarted,
+    PeerRestarted {
+        /// Its address.
+        address: IpAddr,
+    },
     /// The peer has said nothing for [`crate::PEER_SILENT`].
-    PeerSilent,
-    /// The peer's flows have arrived and the external cache holds nothing else.
+    PeerSilent {
+        /// Its address.
+        address: IpAddr,
+    },
+    /// The peer is spoken to on another link from now on.
+    LinkChanged {
+        /// Its address on that link, as far as it is known.
+        address: Option<IpAddr>,
+        /// The link before.
+        from: usize,
+        /// The link now.
+        to: usize,
+    },
+    /// The peer's flows have arrived and the external cache holds nothing else of it.
     ResyncCompleted {
+        /// Its address.
+        address: IpAddr,
         /// How many.
         flows: usize,
     },
@@ -94,23 +139,59 @@ pub struct SyncState {
     pub reason: String,
 }
 
-impl SyncState {
-    pub(crate) fn never_heard() -> Self {
-        Self { in_sync: false, reason: "no peer has been heard".to_owned() }
-    }
+/// How far one router is behind another.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Lag {
+    /// Messages that have not arrived.
+    pub messages: u64,
+    /// Since when the oldest of them has been missing.
+    pub time: Duration,
 }
 
-/// The peer, for `status`.
+/// Where the copy of everything a peer has stands.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum CopyState {
+    /// Not wanted: this router is the active one.
+    Unneeded,
+    /// The peer has not been asked for it yet.
+    Wanted,
+    /// Something of it was lost; it is asked for again.
+    WantedAgain,
+    /// It is arriving.
+    Arriving,
+    /// It has arrived.
+    Arrived,
+}
+
+/// A peer, for `status`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct PeerState {
-    /// Its address.
+    /// Its address, on the link on which it is spoken to if it is known there.
     pub address: IpAddr,
-    /// Time since it was last heard.
+    /// That link, as an index of [`crate::Config::links`].
+    pub link: usize,
+    /// Whether it is spoken to alone, and not by way of the group.
+    pub unicast: bool,
+    /// Whether it has ever been heard.
+    pub ever_heard: bool,
+    /// Time since it was last heard, or since the start.
     pub heard: Duration,
     /// Whether that is too long.
     pub silent: bool,
+    /// Whether both routers know each other, so that flows pass.
+    pub established: bool,
     /// Messages it has not acknowledged.
     pub unacknowledged: usize,
     /// Messages waiting to be sent to it.
     pub waiting: usize,
+    /// Where the copy of its flows stands.
+    pub copy: CopyState,
+    /// How far we are behind it.
+    pub behind: Lag,
+    /// How far it is behind us.
+    pub peer_behind: Lag,
+    /// Its messages that were missing when a later one came, most of them repeated since.
+    pub lost: u64,
+    /// What is suspected when it does not behave as a peer with the same settings does; for people.
+    pub suspicion: Option<String>,
 }

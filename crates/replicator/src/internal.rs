@@ -9,7 +9,7 @@ use crate::key::Key;
 use crate::statistics::Counters;
 use crate::stored::Stored;
 use crate::table::{Entry, Slot, Table};
-use crate::wire::Change;
+use crate::wire::{self, Change, Flags, Unsendable};
 
 /// Most flows whose end is remembered while the kernel's table is being read. Beyond it the
 /// reading has to be repeated.
@@ -25,14 +25,19 @@ pub(crate) struct Internal {
     dead: usize,
 }
 
-/// A flow of our kernel, and what the peer knows of it.
+/// Something in the internal caches of which peers are told.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Object {
+    /// A flow.
+    Flow(Slot),
+}
+
+/// A flow of our kernel, and how many conversations are about it.
 pub(crate) struct Local {
     pub(crate) stored: Stored,
     pub(crate) stage: Stage,
-    /// Waiting in the transmit queue; what is sent is what the entry says then.
-    pub(crate) queued: bool,
-    /// The number under which it was sent and not yet acknowledged; 0 when there is none.
-    pub(crate) sent: u64,
+    /// Conversations in which it waits to be sent or acknowledged.
+    held: u8,
     /// Seconds since the start at the last change.
     pub(crate) changed_s: u32,
     /// In the table when this router left the active role, or put there by a commit after which
@@ -159,8 +164,7 @@ impl Internal {
         let entry = Local {
             stored: Stored::from(flow),
             stage: Stage::New,
-            queued: false,
-            sent: 0,
+            held: 0,
             changed_s: now_s,
             ours,
             reading: self.reading,
@@ -199,13 +203,69 @@ impl Internal {
         Learned::Tell(slot)
     }
 
-    /// Gives the slot of a dead entry back, once no queue refers to it.
-    pub(crate) fn release(&mut self, slot: Slot) {
+    /// A conversation refers to the object from now on.
+    pub(crate) fn hold(&mut self, object: Object) {
+        let Object::Flow(slot) = object;
+        if let Some(entry) = self.table.get_mut(slot) {
+            entry.held += 1;
+        }
+    }
+
+    /// A conversation refers to the object no more.
+    pub(crate) fn let_go(&mut self, object: Object) {
+        let Object::Flow(slot) = object;
+        if let Some(entry) = self.table.get_mut(slot) {
+            entry.held = entry.held.saturating_sub(1);
+        }
+        self.release(object);
+    }
+
+    /// Gives the slot of a dead entry back, once no conversation refers to it.
+    pub(crate) fn release(&mut self, object: Object) {
+        let Object::Flow(slot) = object;
         let Some(entry) = self.table.get(slot) else { return };
-        if !entry.stage.is_alive() && !entry.queued && entry.sent == 0 {
+        if !entry.stage.is_alive() && entry.held == 0 {
             self.table.remove(slot);
             self.dead -= 1;
         }
+    }
+
+    /// What there is to say about the object now; `None` when nothing is.
+    pub(crate) fn change(&self, object: Object) -> Option<Change> {
+        let Object::Flow(slot) = object;
+        self.table.get(slot)?.stage.change()
+    }
+
+    /// Appends a message about the object as it is now.
+    pub(crate) fn write(
+        &self,
+        object: Object,
+        flags: Flags,
+        number: u32,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Unsendable> {
+        let Object::Flow(slot) = object;
+        let Some(entry) = self.table.get(slot) else { return Err(Unsendable::Gone) };
+        let Some(change) = entry.stage.change() else { return Err(Unsendable::Gone) };
+        wire::encode_flow_message(change, flags, number, &entry.stored.flow(), out)
+    }
+
+    /// The first object at or after `cursor` that lives, and the cursor behind it: a walk over all
+    /// of them.
+    pub(crate) fn next_alive(&self, cursor: &mut u64) -> Option<Object> {
+        while *cursor < u64::from(self.table.slots()) {
+            let slot = *cursor as Slot;
+            *cursor += 1;
+            if self.table.get(slot).is_some_and(|entry| entry.stage.is_alive()) {
+                return Some(Object::Flow(slot));
+            }
+        }
+        None
+    }
+
+    /// Steps of a walk over everything.
+    pub(crate) fn steps(&self) -> u64 {
+        u64::from(self.table.slots())
     }
 
     /// The kernel's table is about to be read.
@@ -286,7 +346,7 @@ impl Internal {
         }
     }
 
-    /// Forgets everything.
+    /// Forgets everything; no conversation may refer to anything any more.
     pub(crate) fn clear(&mut self) {
         self.table.clear();
         self.dead = 0;

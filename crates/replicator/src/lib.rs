@@ -13,11 +13,11 @@
 mod commit;
 mod complete;
 mod config;
+mod conversation;
 mod early;
 mod event;
 mod external;
 mod filter;
-mod ftfw;
 mod internal;
 mod key;
 mod replicator;
@@ -32,7 +32,9 @@ pub use commit::{
     Action, COMMIT_LIMIT, Commit, CommitReport, Planned, Progress, Purge, Retry,
 };
 pub use config::{Config, Expectations, Filter, Link, Mode, PeerProtocol, Standby, Transport};
-pub use event::{Event, Origin, PeerState, Role, Start, SyncState, Transmit};
+pub use event::{
+    CopyState, Event, Lag, LinkState, LinkView, Origin, PeerState, Role, Start, SyncState, Transmit,
+};
 pub use replicator::{KernelEvent, PEER_SILENT, Replicator};
 pub use statistics::Counters;
 pub use timeout::{PARKED_S, is_parked};

@@ -59,8 +59,13 @@ counters! {
     bytes_received = "bytes-received",
     /// Messages in those.
     messages_received = "messages-received",
-    /// Datagrams from an address that is not the peer's.
+    /// Datagrams from an address that is no peer's, or to the group from a router that is spoken to
+    /// alone.
     datagrams_foreign = "datagrams-foreign",
+    /// Routers for which there was no place among the peers.
+    peers_refused = "peers-refused",
+    /// Changes of the link on which a peer is spoken to.
+    link_changes = "link-changes",
     /// Expectation messages, which are acknowledged and not kept.
     expectations_ignored = "expectations-ignored",
     /// Messages or rests of datagrams that were not taken: the sum of the next five.

@@ -129,7 +129,7 @@ fn a_restarted_backup_is_complete_again_and_says_when() {
             assert!(waited < 2000, "seed {seed}: {}", world.nodes[B].sync_state().reason);
         }
         world.assert_replicated(A);
-        assert!(world.events[A].contains(&Event::PeerRestarted));
+        assert!(world.events[A].contains(&Event::PeerRestarted { address: World::address(B) }));
     }
 }
 

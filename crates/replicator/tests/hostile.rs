@@ -17,7 +17,7 @@ use lockstep_replicator::wire::{
     Flags, Malformed, Messages, PayloadError, Unsendable, decode_flow, encode_flow,
     encode_flow_message,
 };
-use lockstep_replicator::{Change, Origin};
+use lockstep_replicator::{Change, LinkState, Origin};
 use proptest::prelude::*;
 
 /// A world whose node A has heard its peer.
@@ -117,7 +117,8 @@ fn a_long_helper_name_does_not_cost_the_flow() {
 #[test]
 fn a_message_larger_than_a_datagram_is_counted_and_does_not_block_others() {
     let mut world = world();
-    world.nodes[A].set_max_datagram(64);
+    let now = world.now;
+    world.nodes[A].link_changed(0, LinkState::Up { max_datagram: 64 }, now);
     world.create(A, 1);
     assert_eq!(world.nodes[A].counters().too_large, 1);
     world.run_s(3);

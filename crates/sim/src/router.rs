@@ -249,8 +249,9 @@ impl Router {
                 }
                 ReplicatorEvent::PurgeDue => daemon.purge(&mut self.kernel, effects),
                 ReplicatorEvent::PeerAppeared { .. }
-                | ReplicatorEvent::PeerRestarted
-                | ReplicatorEvent::PeerSilent
+                | ReplicatorEvent::PeerRestarted { .. }
+                | ReplicatorEvent::PeerSilent { .. }
+                | ReplicatorEvent::LinkChanged { .. }
                 | ReplicatorEvent::ResyncCompleted { .. } => {}
             }
         }

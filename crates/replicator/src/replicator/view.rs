@@ -1,26 +1,14 @@
 //! What can be seen of a replicator.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
 
 use lockstep_ctnetlink::Flow;
 
 use super::Replicator;
-use crate::event::PeerState;
+use crate::conversation::Conversation;
 use crate::statistics::Counters;
 
 impl Replicator {
-    /// The peer, if one has ever been heard.
-    pub fn peer(&self, now: Instant) -> Option<PeerState> {
-        self.peer.as_ref().map(|peer| PeerState {
-            address: peer.address,
-            heard: now.saturating_duration_since(peer.heard_at),
-            silent: peer.silent,
-            unacknowledged: self.conversation.unacknowledged(),
-            waiting: self.conversation.waiting_to_send(),
-        })
-    }
-
     /// Flows in the internal cache.
     pub fn internal_len(&self) -> usize {
         self.internal.len()
@@ -55,11 +43,14 @@ impl Replicator {
     /// The counters and the lengths of caches and queues, by name.
     pub fn statistics(&self) -> BTreeMap<&'static str, u64> {
         let mut all = self.counters.by_name();
+        let sum = |one: fn(&Conversation) -> usize| {
+            self.peers.iter().map(|peer| one(&peer.conversation) as u64).sum()
+        };
         all.extend([
             ("internal-flows", self.internal.len() as u64),
             ("external-flows", self.external.table.len() as u64),
-            ("resend-queue-length", self.conversation.unacknowledged() as u64),
-            ("transmit-queue-length", self.conversation.waiting_to_send() as u64),
+            ("resend-queue-length", sum(Conversation::unacknowledged)),
+            ("transmit-queue-length", sum(Conversation::waiting_to_send)),
         ]);
         all
     }

@@ -54,6 +54,9 @@ pub enum Unsendable {
     /// Source and destination of different families.
     #[error("addresses of both families")]
     MixedFamilies,
+    /// There is nothing to say about it any more.
+    #[error("it is gone")]
+    Gone,
 }
 
 /// Reads the attributes of a flow message, in whatever order they come.

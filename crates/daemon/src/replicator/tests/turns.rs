@@ -41,7 +41,8 @@ fn what_is_left_in_line_is_sent_although_nothing_happens() {
         let peer = "10.99.0.2".parse().unwrap();
         actor.replicator.handle_datagram(Origin::group(0, peer), &ALIVE, later);
         actor.replicator.handle_timeout(later + Duration::from_millis(100));
-        actor.replicator.set_max_datagram(20);
+        let up = LinkState::Up { max_datagram: 20 };
+        actor.replicator.link_changed(0, up, later);
         let mut turns = 0;
         loop {
             actor.transmit();

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::places::Place;
 use super::{ALIVE_INTERVAL, ANSWER_INTERVAL, COPY_IN_FLIGHT, Control, Conversation, Copy, Sent};
 use crate::internal::Internal;
 use crate::statistics::Counters;
@@ -32,6 +33,11 @@ impl Conversation {
             self.answered_at = Some(now);
             self.say_something(counters);
         }
+    }
+
+    /// Says something as soon as an answer to a greeting may be given.
+    pub(crate) fn answer_soon(&mut self) {
+        self.answer_wanted = true;
     }
 
     pub(super) fn say_something(&mut self, counters: &mut Counters) {
@@ -66,7 +72,7 @@ impl Conversation {
             let too_long = written && start > 0;
             datagram.truncate(start);
             if too_long {
-                self.put_back(item, internal);
+                self.put_back(item);
                 break;
             }
             if written {
@@ -74,12 +80,13 @@ impl Conversation {
             } else {
                 counters.unsendable += 1;
             }
-            if let Sent::Flow(slot) = item {
-                internal.release(slot);
+            if let Sent::Object(object) = item {
+                internal.let_go(object);
             }
         }
         if messages > 0 {
             self.last_sent = Some(now);
+            self.milestones.pass(self.next, self.resend.first(), now);
         }
         messages
     }
@@ -94,9 +101,9 @@ impl Conversation {
         loop {
             let open = open && self.resend.len() < self.flow_window();
             let control = self.controls.front().map(|(ticket, _)| *ticket);
-            let flow = self.flows.front().filter(|_| open).map(|(ticket, _)| *ticket);
-            match (control, flow) {
-                (Some(control), Some(flow)) if flow < control => {}
+            let object = self.objects.front().filter(|_| open).map(|(ticket, _)| *ticket);
+            match (control, object) {
+                (Some(control), Some(object)) if is_before(object, control) => {}
                 (None, Some(_)) => {}
                 (None, None) => {
                     if open && self.step_copy(internal, counters) {
@@ -108,13 +115,12 @@ impl Conversation {
                     return self.controls.pop_front().map(|(_, control)| Sent::Control(control));
                 }
             }
-            let (_, slot) = self.flows.pop_front()?;
-            let Some(entry) = internal.table.get_mut(slot) else { continue };
-            entry.queued = false;
-            if entry.stage.change().is_some() {
-                return Some(Sent::Flow(slot));
+            let (_, object) = self.objects.pop_front()?;
+            self.places.set(object, Place::Nowhere);
+            if internal.change(object).is_some() {
+                return Some(Sent::Object(object));
             }
-            internal.release(slot);
+            internal.let_go(object);
         }
     }
 
@@ -124,22 +130,22 @@ impl Conversation {
         if self.copy.is_none() && self.copy_wanted {
             self.copy_wanted = false;
             let answers = std::mem::take(&mut self.waiting);
-            self.copy = Some(Copy { next: 0, began: self.next, answers });
+            self.copy = Some(Copy { cursor: 0, began: self.next, answers });
         }
         let window = self.copy_window();
         let Some(copy) = &mut self.copy else { return false };
         if self.resend.len() >= window {
             return false;
         }
-        while copy.next < internal.table.slots() {
-            let slot = copy.next;
-            copy.next += 1;
-            let due = internal
-                .table
-                .get(slot)
-                .is_some_and(|entry| entry.stage.is_alive() && entry.sent < copy.began);
-            if due {
-                self.queue_flow(slot, internal);
+        let began = copy.began;
+        while let Some(object) = self.copy.as_mut().and_then(|c| internal.next_alive(&mut c.cursor))
+        {
+            let told = match self.places.get(object) {
+                Place::Sent(low) => self.resend.expand31(low) >= began,
+                Place::InLine | Place::Nowhere => false,
+            };
+            if !told {
+                self.queue(object, internal);
                 return true;
             }
         }
@@ -171,11 +177,8 @@ impl Conversation {
         }
         let number = self.next as u32;
         match item {
-            Sent::Flow(slot) => {
-                let Some(entry) = internal.table.get(slot) else { return false };
-                let Some(change) = entry.stage.change() else { return false };
-                let flow = entry.stored.flow();
-                return wire::encode_flow_message(change, Flags(flags), number, &flow, out).is_ok();
+            Sent::Object(object) => {
+                return internal.write(object, Flags(flags), number, out).is_ok();
             }
             Sent::Control(Control::Alive) => {
                 wire::encode_control(Flags(flags | Flags::ALIVE), number, out);
@@ -201,27 +204,23 @@ impl Conversation {
         if item == Sent::Control(Control::Alive) {
             return;
         }
-        if let Sent::Flow(slot) = item
-            && let Some(entry) = internal.table.get_mut(slot)
-        {
-            entry.sent = number;
+        if let Sent::Object(object) = item {
+            self.places.set(object, Place::Sent(number as u32));
         }
-        self.resend.insert(number, item);
-        if self.resend.len() > self.resend_limit {
+        self.resend.put(number, item);
+        while self.resend.len() > self.resend_limit || self.resend.span() > self.span_limit() {
             self.drop_oldest(internal, counters);
         }
     }
 
     /// Unlike conntrackd, what falls out of the queue is made up for by a full copy.
     pub(super) fn drop_oldest(&mut self, internal: &mut Internal, counters: &mut Counters) {
-        let Some((_, oldest)) = self.resend.pop_first() else { return };
+        let Some(oldest) = self.resend.pop_first() else { return };
         counters.resend_overflow += 1;
         match oldest {
-            Sent::Flow(slot) => {
-                if let Some(entry) = internal.table.get_mut(slot) {
-                    entry.sent = 0;
-                }
-                internal.release(slot);
+            Sent::Object(object) => {
+                self.places.set(object, Place::Nowhere);
+                internal.let_go(object);
                 self.copy_wanted = true;
             }
             Sent::Control(Control::Nack(first, _)) => {
@@ -236,15 +235,43 @@ impl Conversation {
         }
     }
 
-    pub(super) fn put_back(&mut self, item: Sent, internal: &mut Internal) {
+    /// Most numbers between the oldest and the newest message that are kept.
+    fn span_limit(&self) -> usize {
+        self.resend_limit.saturating_mul(2).max(LEAST_SPAN)
+    }
+
+    pub(super) fn put_back(&mut self, item: Sent) {
+        // Before everything that waits already.
         match item {
-            Sent::Flow(slot) => {
-                if let Some(entry) = internal.table.get_mut(slot) {
-                    entry.queued = true;
-                }
-                self.flows.push_front((0, slot));
+            Sent::Object(object) => {
+                self.places.set(object, Place::InLine);
+                let first = self.first_ticket();
+                self.objects.push_front((first, object));
             }
-            Sent::Control(control) => self.controls.push_front((0, control)),
+            Sent::Control(control) => {
+                let first = self.first_ticket();
+                self.controls.push_front((first, control));
+            }
         }
     }
+
+    fn first_ticket(&self) -> u32 {
+        let control = self.controls.front().map(|(ticket, _)| *ticket);
+        let object = self.objects.front().map(|(ticket, _)| *ticket);
+        let first = match (control, object) {
+            (Some(control), Some(object)) if is_before(object, control) => object,
+            (Some(control), _) => control,
+            (None, Some(object)) => object,
+            (None, None) => self.ticket,
+        };
+        first.wrapping_sub(1)
+    }
 }
+
+/// Whether ticket `a` was drawn before `b`.
+fn is_before(a: u32, b: u32) -> bool {
+    (a.wrapping_sub(b) as i32) < 0
+}
+
+/// A resend queue of this many numbers is never too long.
+const LEAST_SPAN: usize = 16_384;

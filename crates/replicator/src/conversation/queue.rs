@@ -2,37 +2,33 @@
 
 use std::time::Instant;
 
-use super::{Control, Conversation, MAX_CONTROLS, Sent};
-use crate::internal::Internal;
+use super::places::Place;
+use super::{Control, Conversation, Gap, MAX_CONTROLS, Sent};
+use crate::internal::{Internal, Object};
 use crate::statistics::Counters;
-use crate::table::Slot;
 
 /// Most messages of one provocation.
 const PROVOCATION: u32 = 1024;
 
 impl Conversation {
-    /// Puts a flow in line, unless it is already there; a number under which it is waiting for
+    /// Puts an object in line, unless it is already there; a number under which it is waiting for
     /// acknowledgement is forgotten, because the newer message replaces the older one.
-    pub(crate) fn queue_flow(&mut self, slot: Slot, internal: &mut Internal) {
-        let Some(entry) = internal.table.get_mut(slot) else { return };
-        if entry.sent != 0 {
-            self.resend.remove(&entry.sent);
-            entry.sent = 0;
+    pub(crate) fn queue(&mut self, object: Object, internal: &mut Internal) {
+        match self.places.get(object) {
+            Place::InLine => return,
+            Place::Sent(low) => drop(self.resend.take(self.resend.expand31(low))),
+            Place::Nowhere => internal.hold(object),
         }
-        if !entry.queued {
-            entry.queued = true;
-            self.ticket += 1;
-            self.flows.push_back((self.ticket, slot));
-        }
+        self.line_up(object);
     }
 
-    /// Drops what is waiting about a flow of which nothing is to be said any more.
-    pub(crate) fn forget_flow(&mut self, slot: Slot, internal: &mut Internal) {
-        if let Some(entry) = internal.table.get_mut(slot).filter(|entry| entry.sent != 0) {
-            self.resend.remove(&entry.sent);
-            entry.sent = 0;
+    /// Drops what is waiting about an object of which nothing is to be said any more.
+    pub(crate) fn forget(&mut self, object: Object, internal: &mut Internal) {
+        if let Place::Sent(low) = self.places.get(object) {
+            self.resend.take(self.resend.expand31(low));
+            self.places.set(object, Place::Nowhere);
+            internal.let_go(object);
         }
-        internal.release(slot);
     }
 
     /// Asks the peer for everything it has.
@@ -58,19 +54,15 @@ impl Conversation {
 
     /// The peer has been silent for so long that nothing is kept for it.
     pub(crate) fn peer_is_gone(&mut self, internal: &mut Internal) {
-        let flows = std::mem::take(&mut self.flows).into_iter().map(|(_, slot)| slot);
-        let sent = std::mem::take(&mut self.resend).into_values();
-        let sent = sent.filter_map(|sent| match sent {
-            Sent::Flow(slot) => Some(slot),
-            Sent::Control(_) => None,
-        });
-        for slot in flows.chain(sent).collect::<Vec<_>>() {
-            if let Some(entry) = internal.table.get_mut(slot) {
-                entry.queued = false;
-                entry.sent = 0;
-            }
-            internal.release(slot);
+        while let Some((_, object)) = self.objects.pop_front() {
+            internal.let_go(object);
         }
+        while let Some(sent) = self.resend.pop_first() {
+            if let Sent::Object(object) = sent {
+                internal.let_go(object);
+            }
+        }
+        self.places.clear();
         self.controls.clear();
         self.copy = None;
         self.copy_wanted = false;
@@ -89,17 +81,30 @@ impl Conversation {
         self.rearm();
     }
 
-    pub(super) fn queue_again(&mut self, slot: Slot, internal: &mut Internal) {
-        if let Some(entry) = internal.table.get_mut(slot) {
-            entry.sent = 0;
+    /// Puts an object that this conversation holds at the end of the line.
+    pub(super) fn line_up(&mut self, object: Object) {
+        self.places.set(object, Place::InLine);
+        self.ticket = self.ticket.wrapping_add(1);
+        self.objects.push_back((self.ticket, object));
+    }
+
+    /// Empties the resend queue; the objects in it are said again under new numbers, and the
+    /// control messages too if `controls`.
+    pub(super) fn repeat(&mut self, controls: bool) {
+        while let Some(sent) = self.resend.pop_first() {
+            match sent {
+                Sent::Object(object) => self.line_up(object),
+                Sent::Control(control) if controls => self.enqueue(control),
+                Sent::Control(_) => {}
+            }
         }
-        self.queue_flow(slot, internal);
     }
 
     /// Asks for the missing messages.
     pub(super) fn ask_again(&mut self, from: u32, to: u32, counters: &mut Counters, now: Instant) {
         if self.push(Control::Nack(from, to), counters) {
-            self.open_nacks.push_back((from, now));
+            let messages = to.wrapping_sub(from).saturating_add(1);
+            self.open_nacks.push_back(Gap { first: from, messages, since: now });
         } else {
             self.doubt = true;
         }
@@ -107,7 +112,7 @@ impl Conversation {
 
     /// What begins with this number is asked for no more.
     pub(super) fn close_gap(&mut self, from: u32) {
-        if let Some(index) = self.open_nacks.iter().position(|(first, _)| *first == from) {
+        if let Some(index) = self.open_nacks.iter().position(|gap| gap.first == from) {
             self.open_nacks.remove(index);
         }
     }
@@ -128,7 +133,7 @@ impl Conversation {
     }
 
     pub(super) fn enqueue(&mut self, control: Control) {
-        self.ticket += 1;
+        self.ticket = self.ticket.wrapping_add(1);
         self.controls.push_back((self.ticket, control));
     }
 }

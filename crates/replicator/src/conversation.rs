@@ -1,0 +1,236 @@
+//! The conversation with one peer: conntrackd's FTFW mode, one direction sending, one receiving.
+//!
+//! ```text
+//!            hello_back heard                     hello heard
+//!   Say ────────────────────────▶ Done    peer: ─────────────▶ greeting ──▶ (no hello) ──▶ known
+//! ```
+//!
+//! Every message is numbered, also acknowledgements. What was sent and not acknowledged waits in
+//! the resend queue: flows by reference, so that a repetition carries the newest state, and control
+//! messages. A gap in the peer's numbers is asked for again at once.
+//!
+//! Two rules go beyond conntrackd and cost it nothing:
+//!
+//! - *Flows wait until both hellos are over.* A message that carries HELLO is taken without a look
+//!   at its number, so one lost beside it would be acknowledged and never repeated.
+//! - *An acknowledgement of a request comes after its answer.* conntrackd sends in the order of its
+//!   queue, hence its acknowledgement of a RESYNC (a NACK) follows the flows that answer it. We
+//!   promise the same, although our full copy is paced: the number of a RESYNC is left out of
+//!   acknowledgements until the copy has been sent.
+
+mod milestones;
+mod places;
+mod queue;
+mod receive;
+mod ring;
+mod send;
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use crate::event::Lag;
+use crate::internal::Object;
+use crate::wire::Change;
+
+use milestones::Milestones;
+use places::Places;
+use ring::Ring;
+
+/// Longest time without sending anything; conntrackd's is the same and fixed.
+pub(crate) const ALIVE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Most control messages waiting to be sent; more are dropped and counted.
+const MAX_CONTROLS: usize = 2048;
+
+/// Most requests for everything that are remembered to be acknowledged after their answer.
+const MAX_ANSWERS: usize = 8;
+
+/// A full copy pauses while this many messages are unacknowledged: about 400 KB on the wire, which
+/// fits the receive buffers that conntrackd's documentation asks for.
+const COPY_IN_FLIGHT: usize = 2048;
+
+/// How long a greeting may be under way.
+const LATE_GREETING: Duration = Duration::from_secs(2);
+
+/// Least time between two answers to greetings.
+const ANSWER_INTERVAL: Duration = Duration::from_millis(100);
+
+pub(crate) struct Conversation {
+    /// Our greeting has been answered.
+    greeted: bool,
+    /// The peer's last message carried a greeting: it may not know us yet.
+    peer_greets: bool,
+    /// First and last number of the peer's greetings, and when the last one came.
+    greetings: Option<(u32, u32, Instant)>,
+    say_back: bool,
+    answer_wanted: bool,
+    answered_at: Option<Instant>,
+    /// Number of the next message; its low half is on the wire, so ranges never wrap in here.
+    next: u64,
+    /// The peer's last accepted number.
+    last: Option<u32>,
+    /// Its first number that is not acknowledged yet.
+    ack_from: Option<u32>,
+    window: u32,
+    ack_window: u32,
+    controls: VecDeque<(u32, Control)>,
+    objects: VecDeque<(u32, Object)>,
+    /// Orders the two queues against each other; wraps.
+    ticket: u32,
+    /// Where each object stands in this conversation.
+    places: Places,
+    resend: Ring,
+    resend_limit: usize,
+    copy: Option<Copy>,
+    copy_wanted: bool,
+    /// Numbers of requests whose answer has not begun.
+    waiting: Vec<u32>,
+    last_sent: Option<Instant>,
+    /// When which number was sent, roughly.
+    milestones: Milestones,
+    /// Requests to resend that have not been acknowledged, the oldest first.
+    open_nacks: VecDeque<Gap>,
+    /// The resync that has been asked for and not acknowledged.
+    open_resync: Option<u32>,
+    /// Something was lost that no repetition will bring.
+    doubt: bool,
+}
+
+/// Messages of the peer that did not arrive.
+#[derive(Clone, Copy, Debug)]
+struct Gap {
+    first: u32,
+    messages: u32,
+    since: Instant,
+}
+
+/// A full copy being sent.
+struct Copy {
+    cursor: u64,
+    /// Our number when it began: what was sent since need not be sent again.
+    began: u64,
+    answers: Vec<u32>,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Control {
+    Ack(u32, u32),
+    Nack(u32, u32),
+    /// Carries the generation it was asked for.
+    Resync(u32),
+    Alive,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Sent {
+    Object(Object),
+    Control(Control),
+}
+
+/// What a message means, after its header has been checked.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Content {
+    Flow(Change),
+    Expectation,
+    Ack(u32, u32),
+    Nack(u32, u32),
+    Resync,
+    Alive,
+}
+
+/// What the conversation made of a message.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Received {
+    /// What to do with it; `None` for a late or repeated message.
+    pub(crate) content: Option<Content>,
+    /// The peer has started since its last message.
+    pub(crate) restarted: bool,
+}
+
+impl Conversation {
+    pub(crate) fn new(first: u32, ack_window: u32, resend_limit: usize) -> Self {
+        let ack_window = ack_window.max(1);
+        Self {
+            greeted: false,
+            peer_greets: false,
+            greetings: None,
+            say_back: false,
+            answer_wanted: false,
+            answered_at: None,
+            next: u64::from(first) + (1 << 32),
+            last: None,
+            ack_from: None,
+            window: ack_window,
+            ack_window,
+            controls: VecDeque::new(),
+            objects: VecDeque::new(),
+            ticket: 0,
+            places: Places::default(),
+            resend: Ring::default(),
+            resend_limit: resend_limit.max(1),
+            copy: None,
+            copy_wanted: false,
+            waiting: Vec::new(),
+            last_sent: None,
+            milestones: Milestones::default(),
+            open_nacks: VecDeque::new(),
+            open_resync: None,
+            doubt: false,
+        }
+    }
+
+    /// Whether both sides know each other, so that flows may be sent and losses are noticed.
+    pub(crate) fn established(&self) -> bool {
+        self.greeted && !self.peer_greets && self.last.is_some()
+    }
+
+    pub(crate) fn unacknowledged(&self) -> usize {
+        self.resend.len()
+    }
+
+    pub(crate) fn waiting_to_send(&self) -> usize {
+        self.objects.len() + self.controls.len()
+    }
+
+    pub(crate) fn gaps(&self) -> usize {
+        self.open_nacks.len()
+    }
+
+    /// Since when the oldest gap is open.
+    pub(crate) fn oldest_gap(&self) -> Option<Instant> {
+        self.open_nacks.front().map(|nack| nack.since)
+    }
+
+    /// The peer's messages that have been asked for again and have not arrived.
+    pub(crate) fn missing(&self) -> u64 {
+        self.open_nacks.iter().map(|nack| u64::from(nack.messages)).sum()
+    }
+
+    /// How far the peer is behind us.
+    pub(crate) fn lag(&self, now: Instant) -> Lag {
+        let copying = self.copy.is_some() || self.copy_wanted;
+        let messages = self.objects.len() + self.resend.len() + usize::from(copying);
+        let oldest = self.resend.first().and_then(|number| self.milestones.sent_at(number));
+        let time = oldest.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+        Lag { messages: messages as u64, time }
+    }
+
+    /// Whether the resync asked for as `generation` is still to be acknowledged.
+    pub(crate) fn resync_open(&self, generation: u32) -> bool {
+        self.open_resync == Some(generation)
+    }
+
+    /// Whether a loss could not be repaired since this was last asked.
+    pub(crate) fn take_doubt(&mut self) -> bool {
+        std::mem::take(&mut self.doubt)
+    }
+
+    /// Whether the peer owes us an acknowledgement that something waits for.
+    pub(crate) fn waits_for_peer(&self) -> bool {
+        let copy_due = self.copy.is_some() || self.copy_wanted || !self.objects.is_empty();
+        !self.open_nacks.is_empty()
+            || self.open_resync.is_some()
+            || !self.greeted
+            || (copy_due && (self.peer_greets || self.resend.len() >= self.copy_window()))
+    }
+}

@@ -1,0 +1,178 @@
+//! One peer, as far as it concerns nobody else.
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use crate::config::Config;
+use crate::conversation::Conversation;
+use crate::early::Early;
+use crate::internal::{Internal, Object};
+use crate::resync::{Cause, Resync};
+use crate::statistics::Counters;
+
+use super::PEER_SILENT;
+
+/// Most peers at a time.
+pub(super) const MAX_PEERS: usize = 8;
+
+/// Most links that are used; further ones of the configuration are not.
+pub(super) const MAX_LINKS: usize = 4;
+
+/// Time between demands for an acknowledgement that something waits for: the first and the next.
+const PROVOKE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(500));
+
+/// A gap in the peer's messages that is open for longer is more than the loss of a datagram.
+const GAP_PATIENCE: Duration = Duration::from_secs(1);
+
+/// A router we speak with, or greet.
+pub(super) struct Peer {
+    /// By which the external cache knows it; less than [`MAX_PEERS`].
+    pub(super) index: u8,
+    pub(super) reach: Reach,
+    /// Where it is, by link; nowhere as long as nobody in the group has been heard.
+    pub(super) addresses: [Option<IpAddr>; MAX_LINKS],
+    /// The link on which it is spoken to.
+    pub(super) link: usize,
+    /// When it was made a peer.
+    pub(super) since: Instant,
+    pub(super) heard_at: Option<Instant>,
+    /// Not heard, or not for long.
+    pub(super) silent: bool,
+    pub(super) conversation: Conversation,
+    pub(super) early: Early,
+    pub(super) resync: Resync,
+    /// When entries that an empty peer did not confirm are dropped.
+    pub(super) sweep_at: Option<Instant>,
+    provoke_at: Option<Instant>,
+    /// Since when nothing but late messages has come.
+    pub(super) stuck_since: Option<Instant>,
+    /// Messages have been missing for longer than it takes to repeat them.
+    pub(super) gap_stays: bool,
+    /// Its greeting has been heard before.
+    pub(super) greeted_before: bool,
+    pub(super) lost: u64,
+}
+
+/// How a peer is spoken to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Reach {
+    /// By way of the group, of which it is the only other member.
+    Group,
+    /// Alone. Until it has answered so, it may not know how.
+    Alone { answered: bool },
+    /// Alone, because the configuration says so. Nobody else is heard.
+    Configured,
+}
+
+impl Peer {
+    pub(super) fn new(index: u8, reach: Reach, config: &Config, first: u32, now: Instant) -> Self {
+        Self {
+            index,
+            reach,
+            addresses: [None; MAX_LINKS],
+            link: 0,
+            since: now,
+            heard_at: None,
+            silent: true,
+            conversation: Conversation::new(first, config.ack_window, config.resend_queue),
+            early: Early::default(),
+            resync: Resync::wanted(Cause::Appeared),
+            sweep_at: None,
+            provoke_at: None,
+            stuck_since: None,
+            gap_stays: false,
+            greeted_before: false,
+            lost: 0,
+        }
+    }
+
+    /// Its address on the link in use, or on another when it is not known there.
+    pub(super) fn address(&self) -> Option<IpAddr> {
+        let known = || self.addresses.iter().copied().flatten().next();
+        self.addresses.get(self.link).copied().flatten().or_else(known)
+    }
+
+    /// Whether it is there to be told something.
+    pub(super) fn present(&self) -> bool {
+        !self.silent
+    }
+
+    /// Begins anew, as with another router, with numbers that go on.
+    pub(super) fn start_over(&mut self, internal: &mut Internal) {
+        self.conversation.new_peer(internal);
+        self.early.clear();
+        self.stuck_since = None;
+        self.gap_stays = false;
+    }
+
+    /// The object has something to be told.
+    pub(super) fn tell(&mut self, object: Object, internal: &mut Internal) {
+        if self.present() {
+            self.conversation.queue(object, internal);
+        } else {
+            // Nobody listens; whoever comes gets a full copy.
+            self.conversation.forget(object, internal);
+        }
+    }
+
+    // ---- time ----
+
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        let silent = self.heard_at.filter(|_| !self.silent).map(|at| at + PEER_SILENT);
+        [
+            self.conversation.next_deadline(),
+            silent,
+            self.resync.next_deadline().filter(|_| self.present()),
+            self.early.next_deadline(),
+            self.sweep_at,
+            self.provoke_at,
+            self.gap_counts_at().filter(|_| !self.gap_stays),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// Whether it has just become silent.
+    pub(super) fn falls_silent(&mut self, now: Instant) -> bool {
+        let falls = !self.silent
+            && self.heard_at.is_none_or(|at| now.saturating_duration_since(at) >= PEER_SILENT);
+        self.silent |= falls;
+        falls
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Instant, counters: &mut Counters) {
+        if due(self.provoke_at, now) {
+            self.provoke_at = Some(now + PROVOKE.1);
+            self.conversation.provoke(counters);
+        }
+        if let Resync::Asked { cause, attempts, .. } = self.resync
+            && due(self.resync.next_deadline(), now)
+        {
+            self.resync = Resync::Wanted { at: None, cause, attempts };
+        }
+    }
+
+    pub(super) fn settle(&mut self, now: Instant) {
+        self.plan_provocation(now);
+        self.gap_stays = due(self.gap_counts_at(), now);
+    }
+
+    pub(super) fn plan_provocation(&mut self, now: Instant) {
+        let waits = self.present() && self.conversation.waits_for_peer();
+        self.provoke_at = match self.provoke_at {
+            _ if !waits => None,
+            None => Some(now + PROVOKE.0),
+            at => at,
+        };
+    }
+
+    /// When the oldest gap stops being a matter of course.
+    fn gap_counts_at(&self) -> Option<Instant> {
+        self.conversation.oldest_gap().map(|since| since + GAP_PATIENCE)
+    }
+}
+
+pub(super) fn due(at: Option<Instant>, now: Instant) -> bool {
+    at.is_some_and(|at| now >= at)
+}

@@ -1,0 +1,309 @@
+//! Who is a peer, and how it is spoken to.
+//!
+//! With addresses in the configuration its routers are the peers and nobody else is heard. In a
+//! group whoever speaks is heard: the first router is the peer, and everything goes to the group,
+//! as conntrackd does it. conntrackd's numbers allow for one listener only. So a further router is
+//! greeted alone, and once it has answered alone every peer is: each has a conversation of its own
+//! then, and what it says to the group shows only that it is there and does not know us yet. A
+//! router that cannot answer alone (conntrackd) waits until the first peer has fallen silent.
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use super::Replicator;
+use super::peer::{MAX_PEERS, Peer, Reach};
+use crate::event::{Event, Origin, Role};
+use crate::resync::{Cause, Resync};
+use crate::wire::Messages;
+
+/// A router that never answered is given up after this long, when it is not heard any more.
+const UNANSWERED: Duration = Duration::from_secs(10);
+
+/// A router heard by way of the group is given up when it has been silent for this long.
+const FORGOTTEN: Duration = Duration::from_mins(5);
+
+/// On another link a peer is known again by a number that goes on from its last one, or comes a
+/// little before: less and more than this.
+const GOES_ON: (i32, i32) = (-1_000, 100_000);
+
+/// Whose a datagram is.
+pub(super) enum Whose {
+    /// Of the peer at this place.
+    Peer(usize),
+    /// Nobody's yet, and none that makes sense.
+    Nonsense,
+    /// Nobody's to whom we listen.
+    Stranger,
+}
+
+impl Replicator {
+    /// The peers to begin with.
+    pub(super) fn first_peers(&mut self, now: Instant) {
+        for addresses in self.links.configured() {
+            let Some(mut peer) = self.new_peer(Reach::Configured, now) else { break };
+            peer.addresses = addresses;
+            peer.link = addresses.iter().position(Option::is_some).unwrap_or(0);
+            self.peers.push(peer);
+        }
+        if self.peers.is_empty() {
+            self.greet_the_group(now);
+        }
+    }
+
+    fn new_peer(&mut self, reach: Reach, now: Instant) -> Option<Peer> {
+        let taken = |index: &u8| self.peers.iter().any(|peer| peer.index == *index);
+        let Some(index) = (0..MAX_PEERS as u8).find(|index| !taken(index)) else {
+            self.counters.peers_refused += 1;
+            return None;
+        };
+        let mut peer = Peer::new(index, reach, &self.config, self.first_sequence, now);
+        if self.role == Role::Active {
+            peer.resync = Resync::Unneeded;
+        }
+        Some(peer)
+    }
+
+    fn greet_the_group(&mut self, now: Instant) {
+        if let Some(mut peer) = self.new_peer(Reach::Group, now) {
+            peer.link =
+                (0..).take(self.peers.len() + 4).find(|l| self.links.is_up(*l)).unwrap_or(0);
+            self.peers.push(peer);
+        }
+    }
+
+    /// Whose a datagram is; may make its sender a peer.
+    pub(super) fn recognise(&mut self, origin: Origin, datagram: &[u8], now: Instant) -> Whose {
+        let source = origin.source.to_canonical();
+        let Some(open) = self.links.is_open(origin.link) else { return Whose::Stranger };
+        let known = |peer: &Peer| peer.addresses[origin.link] == Some(source);
+        let place = self.peers.iter().position(known);
+        if !open {
+            let Some(place) = place else { return Whose::Stranger };
+            self.heard(place, now);
+            return Whose::Peer(place);
+        }
+        let Some(first) = Messages::of(datagram).next().and_then(Result::ok) else {
+            return match place {
+                Some(place) => Whose::Peer(place),
+                None if self.nobody_heard() => Whose::Nonsense,
+                None => Whose::Stranger,
+            };
+        };
+        let place = match (place, origin.to_group) {
+            (Some(place), true) => self.known_to_group(place, now),
+            (Some(place), false) => Some(self.known_alone(place, now)),
+            (None, true) => self.unknown_to_group(origin.link, source, first.sequence, now),
+            (None, false) => self.unknown_alone(origin.link, source, now),
+        };
+        let Some(place) = place else { return Whose::Stranger };
+        self.heard(place, now);
+        Whose::Peer(place)
+    }
+
+    fn nobody_heard(&self) -> bool {
+        self.peers.iter().all(|peer| peer.heard_at.is_none())
+    }
+
+    /// The peer that is spoken to by way of the group.
+    fn group_peer(&self) -> Option<usize> {
+        self.peers.iter().position(|peer| peer.reach == Reach::Group)
+    }
+
+    fn known_to_group(&mut self, place: usize, now: Instant) -> Option<usize> {
+        let Reach::Alone { answered } = self.peers[place].reach else { return Some(place) };
+        self.peers[place].conversation.answer_soon();
+        if !answered
+            && let Some(group) = self.group_peer().filter(|group| self.peers[*group].silent)
+        {
+            // It takes the place of the one that is gone.
+            self.remove(group);
+            let place = if group < place { place - 1 } else { place };
+            self.peers[place].reach = Reach::Group;
+            self.start_over(place);
+            return Some(place);
+        }
+        let peer = &mut self.peers[place];
+        if peer.silent && answered {
+            // It may have started again, and does not know us.
+            peer.heard_at = Some(now);
+        }
+        None
+    }
+
+    fn known_alone(&mut self, place: usize, now: Instant) -> usize {
+        match self.peers[place].reach {
+            Reach::Group => self.speak_alone(place),
+            Reach::Alone { answered: false } => {
+                self.peers[place].reach = Reach::Alone { answered: true };
+                self.split_group(place, now);
+            }
+            Reach::Alone { answered: true } | Reach::Configured => {}
+        }
+        place
+    }
+
+    /// There is more than one peer now: nobody is spoken to by way of the group any more.
+    fn split_group(&mut self, but: usize, now: Instant) {
+        let Some(group) = self.group_peer().filter(|group| *group != but) else { return };
+        if self.peers[group].address().is_some() {
+            self.speak_alone(group);
+            self.settle(now);
+        }
+    }
+
+    fn speak_alone(&mut self, place: usize) {
+        self.peers[place].reach = Reach::Alone { answered: true };
+        self.start_over(place);
+    }
+
+    fn start_over(&mut self, place: usize) {
+        let peer = &mut self.peers[place];
+        peer.start_over(&mut self.internal);
+        if peer.present() {
+            self.greet(place);
+        }
+    }
+
+    fn unknown_to_group(
+        &mut self,
+        link: usize,
+        source: IpAddr,
+        number: u32,
+        now: Instant,
+    ) -> Option<usize> {
+        if let Some(place) = self.group_peer() {
+            let peer = &mut self.peers[place];
+            let nobody = peer.address().is_none();
+            let elsewhere = peer.addresses[link].is_none();
+            let goes_on = peer.conversation.last().is_some_and(|last| {
+                let distance = number.wrapping_sub(last) as i32;
+                (GOES_ON.0..GOES_ON.1).contains(&distance)
+            });
+            if nobody || (elsewhere && goes_on) {
+                peer.addresses[link] = Some(source);
+                return Some(place);
+            }
+            if peer.silent {
+                peer.addresses = Default::default();
+                peer.addresses[link] = Some(source);
+                self.start_over(place);
+                return Some(place);
+            }
+        }
+        self.add_alone(link, source, false, now);
+        None
+    }
+
+    fn unknown_alone(&mut self, link: usize, source: IpAddr, now: Instant) -> Option<usize> {
+        if let Some(place) =
+            self.group_peer().filter(|place| self.peers[*place].address().is_none())
+        {
+            self.peers[place].addresses[link] = Some(source);
+            self.peers[place].link = link;
+            self.speak_alone(place);
+            return Some(place);
+        }
+        let place = self.add_alone(link, source, true, now)?;
+        self.split_group(place, now);
+        Some(place)
+    }
+
+    fn add_alone(
+        &mut self,
+        link: usize,
+        source: IpAddr,
+        answered: bool,
+        now: Instant,
+    ) -> Option<usize> {
+        let mut peer = self.new_peer(Reach::Alone { answered }, now)?;
+        peer.addresses[link] = Some(source);
+        peer.link = link;
+        self.peers.push(peer);
+        Some(self.peers.len() - 1)
+    }
+
+    fn heard(&mut self, place: usize, now: Instant) {
+        let peer = &mut self.peers[place];
+        peer.heard_at = Some(now);
+        if std::mem::take(&mut peer.silent) {
+            self.counters.peer_appeared += 1;
+            if let Some(address) = peer.address() {
+                self.push(Event::PeerAppeared { address });
+            }
+            self.greet(place);
+        }
+    }
+
+    /// The peer is new, or may have missed something.
+    fn greet(&mut self, place: usize) {
+        self.want_resync(place, Cause::Appeared);
+        if self.role == Role::Active {
+            self.peers[place].conversation.want_copy();
+        }
+    }
+
+    pub(super) fn restarted(&mut self, place: usize) {
+        self.counters.peer_restarted += 1;
+        let peer = &mut self.peers[place];
+        // The very first greeting comes with the peer's appearance.
+        if std::mem::replace(&mut peer.greeted_before, true)
+            && let Some(address) = peer.address()
+        {
+            self.push(Event::PeerRestarted { address });
+        }
+        self.want_resync(place, Cause::Restarted);
+        if self.role == Role::Active {
+            self.peers[place].conversation.want_copy();
+        }
+    }
+
+    pub(super) fn look_for_silence(&mut self, now: Instant) {
+        for place in 0..self.peers.len() {
+            if self.peers[place].falls_silent(now) {
+                self.counters.peer_silent += 1;
+                let peer = &mut self.peers[place];
+                peer.conversation.peer_is_gone(&mut self.internal);
+                if let Some(address) = peer.address() {
+                    self.push(Event::PeerSilent { address });
+                }
+                self.want_resync(place, Cause::Appeared);
+            }
+        }
+        while let Some(place) = self.peers.iter().position(|peer| due_to_go(peer, now)) {
+            self.remove(place);
+        }
+        if self.peers.is_empty() {
+            self.greet_the_group(now);
+        }
+    }
+
+    /// When a peer may be given up.
+    pub(super) fn forgetting_at(&self) -> Option<Instant> {
+        self.peers.iter().filter_map(going_at).min()
+    }
+
+    /// What it has told stays until another peer's flows are complete, being the only copy.
+    fn remove(&mut self, place: usize) {
+        let mut peer = self.peers.remove(place);
+        peer.conversation.peer_is_gone(&mut self.internal);
+        let others = self.peers.iter().any(|peer| peer.resync == Resync::Complete);
+        if others && self.role == Role::Backup {
+            self.external.begin_generation(peer.index);
+            self.counters.external_swept += self.external.sweep(peer.index) as u64;
+        }
+    }
+}
+
+fn going_at(peer: &Peer) -> Option<Instant> {
+    let since = peer.heard_at.unwrap_or(peer.since);
+    match peer.reach {
+        _ if !peer.silent => None,
+        Reach::Alone { answered: false } => Some(since + UNANSWERED),
+        Reach::Alone { answered: true } => Some(since + FORGOTTEN),
+        Reach::Group | Reach::Configured => None,
+    }
+}
+
+fn due_to_go(peer: &Peer, now: Instant) -> bool {
+    going_at(peer).is_some_and(|at| now >= at)
+}

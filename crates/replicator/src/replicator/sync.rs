@@ -1,0 +1,125 @@
+//! In sync, or not, and why.
+
+use std::net::IpAddr;
+use std::time::Instant;
+
+use super::Replicator;
+use super::peer::Peer;
+use crate::event::{CopyState, Lag, PeerState, Role, SyncState};
+use crate::resync::Resync;
+
+use super::peer::Reach;
+
+/// The reason in short: what is said of it is made up only when it changes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Standing {
+    NeverHeard,
+    Silent(IpAddr),
+    NotAsked(IpAddr),
+    AskedAgain(IpAddr),
+    Arriving(IpAddr),
+    Missing(IpAddr),
+    Arrived(IpAddr),
+    Active,
+}
+
+impl Standing {
+    fn say(self) -> SyncState {
+        let (in_sync, reason) = match self {
+            Self::NeverHeard => (false, "no peer has been heard".to_owned()),
+            Self::Silent(address) => (false, format!("the peer {address} has fallen silent")),
+            Self::NotAsked(address) => {
+                (false, format!("the peer {address} has not been asked for its flows yet"))
+            }
+            Self::AskedAgain(address) => {
+                (false, format!("flows of the peer {address} were lost and are asked for again"))
+            }
+            Self::Arriving(address) => {
+                (false, format!("flows are arriving from the peer {address}"))
+            }
+            Self::Missing(address) => {
+                (false, format!("messages of the peer {address} are missing"))
+            }
+            Self::Arrived(address) => {
+                (true, format!("all flows of the peer {address} have arrived"))
+            }
+            Self::Active => (true, "this router is the active one".to_owned()),
+        };
+        SyncState { in_sync, reason }
+    }
+}
+
+impl Replicator {
+    /// Whether this router holds every flow the peers have told, and why (not). What was lost on
+    /// the way and is being repeated counts only after a second.
+    pub fn sync_state(&self) -> SyncState {
+        self.standing().say()
+    }
+
+    pub(super) fn standing(&self) -> Standing {
+        if self.role == Role::Active {
+            return Standing::Active;
+        }
+        let present = || self.peers.iter().filter(|peer| peer.present());
+        let worst = present().filter_map(lacks).next();
+        let complete = || present().find_map(Peer::address).map(Standing::Arrived);
+        let silent = || {
+            let heard = self.peers.iter().find(|peer| peer.heard_at.is_some());
+            heard.and_then(Peer::address).map(Standing::Silent)
+        };
+        worst.or_else(complete).or_else(silent).unwrap_or(Standing::NeverHeard)
+    }
+
+    /// The peers that have been heard or are in the configuration.
+    pub fn peers(&self, now: Instant) -> Vec<PeerState> {
+        self.peers.iter().filter_map(|peer| state(peer, now)).collect()
+    }
+
+    /// The first of [`Replicator::peers`] that has been heard.
+    pub fn peer(&self, now: Instant) -> Option<PeerState> {
+        let heard = self.peers.iter().filter(|peer| peer.heard_at.is_some());
+        heard.filter_map(|peer| state(peer, now)).next()
+    }
+}
+
+fn lacks(peer: &Peer) -> Option<Standing> {
+    let address = peer.address()?;
+    match peer.resync {
+        Resync::Wanted { at: None, .. } | Resync::Unneeded => Some(Standing::NotAsked(address)),
+        Resync::Wanted { at: Some(_), .. } => Some(Standing::AskedAgain(address)),
+        Resync::Asked { .. } => Some(Standing::Arriving(address)),
+        Resync::Complete if peer.gap_stays => Some(Standing::Missing(address)),
+        Resync::Complete => None,
+    }
+}
+
+fn state(peer: &Peer, now: Instant) -> Option<PeerState> {
+    let conversation = &peer.conversation;
+    let gap_since = conversation.oldest_gap();
+    Some(PeerState {
+        address: peer.address()?,
+        link: peer.link,
+        unicast: peer.reach != Reach::Group,
+        ever_heard: peer.heard_at.is_some(),
+        heard: now.saturating_duration_since(peer.heard_at.unwrap_or(peer.since)),
+        silent: peer.silent,
+        established: conversation.established(),
+        unacknowledged: conversation.unacknowledged(),
+        waiting: conversation.waiting_to_send(),
+        copy: match peer.resync {
+            Resync::Unneeded => CopyState::Unneeded,
+            Resync::Wanted { at: None, .. } => CopyState::Wanted,
+            Resync::Wanted { at: Some(_), .. } => CopyState::WantedAgain,
+            Resync::Asked { .. } => CopyState::Arriving,
+            Resync::Complete => CopyState::Arrived,
+        },
+        behind: Lag {
+            messages: conversation.missing(),
+            time: gap_since
+                .map_or_else(Default::default, |since| now.saturating_duration_since(since)),
+        },
+        peer_behind: conversation.lag(now),
+        lost: peer.lost,
+        suspicion: None,
+    })
+}
