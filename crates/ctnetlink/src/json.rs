@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use serde::Serialize;
 
 use crate::text::{event_name, protocol_name, state_name};
-use crate::{Details, Flow, Kind, L4, Status, Tuple, ZoneDirection};
+use crate::{Details, Flow, Kind, L4, ProtocolState, Status, Synproxy, Tuple, ZoneDirection};
 
 /// A flow as JSON: what is not known is left out.
 pub fn list_value(flow: &Flow, details: &Details) -> impl Serialize {
@@ -53,6 +53,15 @@ struct Value {
     /// The numbers of the bits that are set.
     #[serde(skip_serializing_if = "Option::is_none")]
     labels: Option<Vec<usize>>,
+    /// Of the original and the reply direction; so are the next two.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    window_scale: Option<[u8; 2]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    verification_tags: Option<[u32; 2]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sequence_adjustment: Option<[Adjustment; 2]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    synproxy: Option<Offsets>,
     #[serde(skip_serializing_if = "Option::is_none")]
     master: Option<Direction>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -61,6 +70,22 @@ struct Value {
     r#use: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     port_id: Option<u32>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Adjustment {
+    correction_position: u32,
+    offset_before: u32,
+    offset_after: u32,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Offsets {
+    initial_sequence: u32,
+    initial_timestamp: u32,
+    timestamp_offset: u32,
 }
 
 /// A tuple as JSON.
@@ -123,6 +148,31 @@ impl Value {
             labels: flow.labels.map(|words| {
                 (0..128).filter(|bit| words[bit / 32] >> (bit % 32) & 1 == 1).collect()
             }),
+            window_scale: match flow.protocol_state {
+                ProtocolState::Tcp(tcp) => tcp.window_scale,
+                ProtocolState::None | ProtocolState::Sctp { .. } | ProtocolState::Dccp { .. } => {
+                    None
+                }
+            },
+            verification_tags: match flow.protocol_state {
+                ProtocolState::Sctp { vtag_orig, vtag_reply, .. } => Some([vtag_orig, vtag_reply]),
+                ProtocolState::None | ProtocolState::Tcp(_) | ProtocolState::Dccp { .. } => None,
+            },
+            sequence_adjustment: flow.sequence_adjustment.map(|both| {
+                both.map(|adjustment| Adjustment {
+                    correction_position: adjustment.correction_position,
+                    offset_before: adjustment.offset_before,
+                    offset_after: adjustment.offset_after,
+                })
+            }),
+            // The kernel tells zeros of every flow that was made over netlink.
+            synproxy: flow.synproxy.filter(|offsets| *offsets != Synproxy::default()).map(
+                |offsets| Offsets {
+                    initial_sequence: offsets.isn,
+                    initial_timestamp: offsets.its,
+                    timestamp_offset: offsets.tsoff,
+                },
+            ),
             master: flow.master.as_ref().map(Direction::of),
             id: flow.id,
             r#use: details.use_count,

@@ -3,7 +3,10 @@
 mod common;
 
 use common::{only, recorded};
-use lockstep_ctnetlink::{Messages, event_line, event_value, list_line, list_value};
+use lockstep_ctnetlink::{
+    Details, Flow, Messages, ProtocolState, SequenceAdjustment, Synproxy, event_line, event_value,
+    list_line, list_value,
+};
 use serde_json::json;
 
 #[test]
@@ -80,4 +83,23 @@ fn json_of_an_event_says_what_happened_and_who_asked() {
     assert_eq!(value["state"], json!("SYN_SENT"));
     let value = serde_json::to_value(event_value(&kind, &flow, &details, 9)).unwrap();
     assert_eq!(value["port-id"], json!(9));
+}
+
+#[test]
+fn json_tells_what_only_some_flows_have() {
+    let flow = Flow {
+        protocol_state: ProtocolState::Sctp { state: 4, vtag_orig: 7, vtag_reply: 8 },
+        sequence_adjustment: Some([SequenceAdjustment::default(); 2]),
+        synproxy: Some(Synproxy { its: 1, isn: 2, tsoff: 3 }),
+        ..only(&recorded("event-new-sctp")).flow().unwrap()
+    };
+    let value = serde_json::to_value(list_value(&flow, &Details::default())).unwrap();
+    assert_eq!(value["verification-tags"], json!([7, 8]));
+    let nothing = json!({ "correction-position": 0, "offset-before": 0, "offset-after": 0 });
+    assert_eq!(value["sequence-adjustment"], json!([nothing, nothing]));
+    let offsets = json!({ "initial-sequence": 2, "initial-timestamp": 1, "timestamp-offset": 3 });
+    assert_eq!(value["synproxy"], offsets);
+    let scaled = only(&recorded("event-update-tcp-real-established")).flow().unwrap();
+    let value = serde_json::to_value(list_value(&scaled, &Details::default())).unwrap();
+    assert!(value["window-scale"][0].as_u64() > Some(0), "{value}");
 }

@@ -205,6 +205,9 @@ fn l4_attributes(tuple: &Tuple, names: [&str; 4]) -> Vec<(String, String)> {
     }
 }
 
+/// What is said of each tuple, besides the identifier of a query.
+const OF_A_TUPLE: [&str; 8] = ["src", "dst", "sport", "dport", "srckey", "dstkey", "type", "code"];
+
 /// Reads `ipv4 2 tcp 6 3600 ESTABLISHED src=… dst=… … src=… … [ASSURED] mark=… use=… id=…`.
 fn from_listed(line: &str) -> Attributes {
     let mut all = Attributes::new();
@@ -226,9 +229,6 @@ fn from_listed(line: &str) -> Attributes {
     if first == 1 {
         all.insert("state".to_owned(), rest[0].to_owned());
     }
-    // What belongs to the reply tuple ends with the words that a tuple has.
-    const OF_A_TUPLE: [&str; 8] =
-        ["src", "dst", "sport", "dport", "srckey", "dstkey", "type", "code"];
     let mut of_reply = false;
     let mut queries = 0;
     for (at, word) in rest.iter().enumerate().skip(first) {

@@ -173,7 +173,7 @@ fn events_tell_what_is_expected_and_what_no_longer() {
         let mut table = TableSocket::open().unwrap();
         let mut events = listener();
         let flow = master(&mut table, false, "ftp", 0, 1000);
-        let wanted = translated(expected(&flow, 40_000), 1);
+        let wanted = translated(&expected(&flow, 40_000), 1);
         assert_eq!(expect(&mut table, std::slice::from_ref(&wanted)), []);
         let mut batch = Batch::new();
         assert!(batch.delete_expectation(&wanted.key(), None));
@@ -246,7 +246,7 @@ fn kinds_of_expectation(table: &mut TableSocket) -> Vec<Expectation> {
             expected(&master(table, v6, "ftp", 0, port), 40_000 + port)
         };
         all.push(ftp());
-        all.extend([0, 1].map(|direction| translated(ftp(), direction)));
+        all.extend([0, 1].map(|direction| translated(&ftp(), direction)));
         for flags in [
             Expectation::PERMANENT,
             Expectation::INACTIVE,
@@ -307,7 +307,7 @@ fn expected(master: &Flow, port: u16) -> Expectation {
     Expectation { timeout_s: Some(300), ..named }
 }
 
-fn translated(expectation: Expectation, direction: u32) -> Expectation {
+fn translated(expectation: &Expectation, direction: u32) -> Expectation {
     let nowhere: IpAddr =
         if expectation.tuple.source.is_ipv4() { [0; 4].into() } else { [0; 16].into() };
     let tuple = Tuple {
@@ -319,7 +319,7 @@ fn translated(expectation: Expectation, direction: u32) -> Expectation {
     Expectation {
         translation: Some(ExpectedTranslation { tuple, direction }),
         function: FunctionName::new(b"nat-follow-master"),
-        ..expectation
+        ..expectation.clone()
     }
 }
 
