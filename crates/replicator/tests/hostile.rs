@@ -14,8 +14,8 @@ use lockstep_ctnetlink::{
     Flow, HelperName, L4, ProtocolState, SequenceAdjustment, Status, Synproxy, TcpState, Tuple,
 };
 use lockstep_replicator::wire::{
-    Flags, Malformed, Messages, PayloadError, Unsendable, decode_flow, encode_flow,
-    encode_flow_message,
+    Flags, Malformed, Messages, PayloadError, Unsendable, decode_expectation, decode_flow,
+    encode_expectation, encode_flow, encode_flow_message,
 };
 use lockstep_replicator::{Change, LinkState, Origin};
 use proptest::prelude::*;
@@ -210,7 +210,10 @@ proptest! {
         for message in Messages::of(&datagram) {
             prop_assert!(!ended, "messages after the end of the datagram");
             match message {
-                Ok(message) => drop(decode_flow(message.body)),
+                Ok(message) => {
+                    drop(decode_flow(message.body));
+                    drop(decode_expectation(message.body));
+                }
                 Err(error) => ended = matches!(error, Malformed::Truncated | Malformed::BadSize),
             }
         }
@@ -239,6 +242,14 @@ proptest! {
             // Names of twelve characters are understood and not sent.
             expected.helper = flow.helper.filter(|name| name.as_str().len() < 12);
             prop_assert_eq!(decode_flow(&again).unwrap(), expected);
+        }
+        let mut again = Vec::new();
+        if let Ok(expectation) = decode_expectation(&body)
+            && encode_expectation(&expectation, &mut again).is_ok()
+        {
+            let mut same = Vec::new();
+            encode_expectation(&decode_expectation(&again).unwrap(), &mut same).unwrap();
+            prop_assert_eq!(same, again);
         }
     }
 

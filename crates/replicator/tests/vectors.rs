@@ -1,4 +1,4 @@
-//! Recorded conversations of two real conntrackd 1.4.7: every flow message decodes, and encodes to
+//! Recorded conversations of two real conntrackd 1.4.7: every message decodes, and encodes to
 //! the same bytes again.
 
 #![allow(clippy::unwrap_used, reason = "test")]
@@ -9,12 +9,15 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use lockstep_ctnetlink::{Flow, L4, ProtocolState, Status};
-use lockstep_replicator::wire::{Kind, Message, Messages, decode_flow, encode_flow_message};
+use lockstep_replicator::wire::{
+    Kind, Message, Messages, decode_expectation, decode_flow, encode_control,
+    encode_expectation_message, encode_flow_message, encode_ranged,
+};
 
 use capture::{Datagram, captures, datagrams};
 
 #[test]
-fn every_recorded_flow_message_decodes_and_encodes_to_the_same_bytes() {
+fn every_recorded_message_decodes_and_encodes_to_the_same_bytes() {
     let mut flows = 0;
     let mut controls = 0;
     let mut expectations = 0;
@@ -43,9 +46,30 @@ fn every_recorded_flow_message_decodes_and_encodes_to_the_same_bytes() {
                         assert_eq!(again, comparable(bytes, &flow), "{name}: {flow:?}");
                         flows += 1;
                     }
-                    Kind::Expectation(_) => expectations += 1,
+                    Kind::Expectation(change) => {
+                        let expectation = decode_expectation(message.body)
+                            .unwrap_or_else(|error| panic!("{name}: {error}: {bytes:02x?}"));
+                        let (flags, number) = (message.flags, message.sequence);
+                        let mut again = Vec::new();
+                        encode_expectation_message(change, flags, number, &expectation, &mut again)
+                            .unwrap();
+                        assert_eq!(again, bytes, "{name}: {expectation:?}");
+                        expectations += 1;
+                    }
                     Kind::Control => {
                         assert!(message.body.is_empty() && length == control_length(&message));
+                        let mut again = Vec::new();
+                        if length == 16 {
+                            encode_ranged(
+                                message.flags,
+                                message.sequence,
+                                message.range,
+                                &mut again,
+                            );
+                        } else {
+                            encode_control(message.flags, message.sequence, &mut again);
+                        }
+                        assert_eq!(again, bytes, "{name}");
                         controls += 1;
                     }
                 }
@@ -81,6 +105,33 @@ fn comparable(bytes: &[u8], flow: &Flow) -> Vec<u8> {
     let length = (kept.len() as u16).to_be_bytes();
     kept[2..4].copy_from_slice(&length);
     kept
+}
+
+#[test]
+fn an_ftp_expectation_through_translation_is_read_whole() {
+    let found: Vec<_> = datagrams("08-ftfw-real-traffic-snat-dnat-ftp-expect")
+        .iter()
+        .flat_map(|datagram| {
+            Messages::of(&datagram.payload)
+                .map(Result::unwrap)
+                .collect::<Vec<_>>()
+                .into_iter()
+                .filter(|m| matches!(m.kind, Some(Kind::Expectation(_))))
+                .map(|m| decode_expectation(m.body).unwrap())
+                .collect::<Vec<_>>()
+        })
+        .collect();
+    let expected = &found[0];
+    assert_eq!(expected.master.source, address("192.0.2.1"));
+    assert_eq!(expected.master.l4, L4::Ports { source: 40021, destination: 21 });
+    assert_eq!(expected.tuple.l4, L4::Ports { source: 0, destination: 33333 });
+    assert_eq!(expected.mask.l4, L4::Ports { source: 0, destination: 0xffff });
+    assert_eq!(expected.timeout_s, Some(300));
+    assert_eq!(expected.helper.as_ref().unwrap().as_str(), "ftp");
+    assert_eq!(expected.function.as_ref().unwrap().as_str(), "nat-follow-master");
+    let translation = expected.translation.unwrap();
+    assert_eq!(translation.direction, 1);
+    assert_eq!(translation.tuple.l4, L4::Ports { source: 33333, destination: 0 });
 }
 
 #[test]

@@ -16,9 +16,15 @@
 //! Everything is big-endian. A datagram is a row of whole messages. No function here panics,
 //! whatever the bytes are.
 
+mod attribute;
+mod expectation;
 mod flow;
 
-pub use flow::{PayloadError, Unsendable, decode_flow, encode_flow};
+pub use attribute::{PayloadError, Unsendable};
+pub use expectation::{decode_expectation, encode_expectation};
+pub use flow::{decode_flow, encode_flow};
+
+use lockstep_ctnetlink::{Expectation, Flow};
 
 /// The only version there has ever been.
 pub const VERSION: u8 = 1;
@@ -69,7 +75,7 @@ pub enum Change {
 pub enum Kind {
     /// A flow.
     Flow(Change),
-    /// An expectation; recognised and counted, not decoded.
+    /// An expectation.
     Expectation(Change),
     /// Hello, acknowledgement, request.
     Control,
@@ -220,12 +226,38 @@ pub fn encode_flow_message(
     change: Change,
     flags: Flags,
     sequence: u32,
-    flow: &lockstep_ctnetlink::Flow,
+    flow: &Flow,
     out: &mut Vec<u8>,
 ) -> Result<(), Unsendable> {
+    let kind = Kind::Flow(change);
+    message(kind, flags, sequence, out, |out| encode_flow(flow, out))
+}
+
+/// Appends an expectation message.
+///
+/// # Errors
+/// When the wire has no way to say this expectation; `out` is then as it was.
+pub fn encode_expectation_message(
+    change: Change,
+    flags: Flags,
+    sequence: u32,
+    expectation: &Expectation,
+    out: &mut Vec<u8>,
+) -> Result<(), Unsendable> {
+    let kind = Kind::Expectation(change);
+    message(kind, flags, sequence, out, |out| encode_expectation(expectation, out))
+}
+
+fn message(
+    kind: Kind,
+    flags: Flags,
+    sequence: u32,
+    out: &mut Vec<u8>,
+    body: impl FnOnce(&mut Vec<u8>) -> Result<(), Unsendable>,
+) -> Result<(), Unsendable> {
     let start = out.len();
-    header(Kind::Flow(change), flags, 0, sequence, out);
-    if let Err(reason) = encode_flow(flow, out) {
+    header(kind, flags, 0, sequence, out);
+    if let Err(reason) = body(out) {
         out.truncate(start);
         return Err(reason);
     }
