@@ -290,7 +290,8 @@ impl LinkSockets {
     }
 
     /// Takes what has come, at most `limit` datagrams or pieces, without waiting; returns how many.
-    /// `limit` many: there may be more.
+    /// `limit` many: there may be more. Connections are made here as well, so it is to be called
+    /// in the network namespace in which the link was opened.
     ///
     /// # Errors
     /// When the link fails as a whole, and is to be opened anew.

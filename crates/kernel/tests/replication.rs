@@ -1,237 +1,359 @@
-//! The sockets of a dedicated link on the real kernel: two namespaces with two cables between them.
+//! Links that carry datagrams, on the real kernel: two namespaces with two cables between them.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::os::fd::{AsFd, AsRawFd};
-use std::time::Duration;
+mod replication_support;
 
-use lockstep_kernel::namespace::Namespace;
-use lockstep_kernel::replication::{LinkError, LinkSocket};
-use lockstep_replicator::Link;
-use nix::net::if_::if_nametoindex;
-use rtnetlink::{LinkUnspec, LinkVeth};
-use tokio::runtime::{Builder, Handle};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+
+use lockstep_kernel::replication::{Condition, LinkError};
+use lockstep_replicator::{Link, Transport};
+use replication_support::*;
+use rtnetlink::LinkUnspec;
 use tokio::time::{sleep, timeout};
 
-/// Longest wait for something that must come.
-const SOON: Duration = Duration::from_secs(10);
-/// Time after which a datagram is sent again: the link may not have been ready.
-const AGAIN: Duration = Duration::from_millis(50);
-
-const A: &str = "10.99.0.1";
-const B: &str = "10.99.0.2";
-const OTHER_A: &str = "10.98.0.1";
-const OTHER_B: &str = "10.98.0.2";
+const GROUP: &str = "225.0.0.50";
+const GROUP_V6: &str = "ff02::4242";
 
 #[test]
 fn datagrams_reach_the_other_side_and_not_the_sender() {
     with_cables(async |a, b| {
-        for group in ["225.0.0.50", "ff02::4242"] {
-            let sender = a.open_soon(&link("va", group)).await;
-            let receiver = b.open_soon(&link("vb", group)).await;
-            let (payload, source) = deliver(&sender, b"flows", &receiver).await;
-            assert_eq!(payload, b"flows");
-            let address: IpAddr = A.parse().unwrap();
-            assert!(source == address || source.is_ipv6(), "{source}");
-            assert_eq!(sender.try_receive(&mut [0; 100]).unwrap(), None);
+        for (group, addresses) in [(GROUP, [A, ""]), (GROUP_V6, [A6, "fe80:"])] {
+            let mut sender = a.open_soon(&to_group("va", group)).await;
+            let mut receiver = b.open_soon(&to_group("vb", group)).await;
+            let told = deliver(&mut sender, None, b"flows", &mut receiver).await;
+            let Told::Datagram { source, to_group, bytes } = &told[0] else { panic!("{told:?}") };
+            assert_eq!((bytes.as_slice(), *to_group), (b"flows".as_slice(), true));
+            let source = source.to_string();
+            assert!(addresses.iter().any(|it| source.starts_with(it)), "{source}");
+            assert_eq!(take(&mut sender), []);
         }
     });
 }
 
 #[test]
-fn only_the_group_on_the_link_is_heard() {
+fn a_router_on_a_multicast_link_hears_what_is_sent_to_it_alone_and_can_tell() {
     with_cables(async |a, b| {
-        let receiver = b.open(&link("vb", "225.0.0.50")).unwrap();
-        let stranger = a.namespace.run(|| UdpSocket::bind((A, 0)).unwrap()).unwrap();
-        let elsewhere = a.open(&link("wa", "225.0.0.50")).unwrap();
-        let sender = a.open(&link("va", "225.0.0.50")).unwrap();
-        // Unicast to the port, on the link and past it, and the group on another link. They are
-        // sent before the marker on the same cable, so they would come before it.
-        for target in [B, OTHER_B] {
-            let target: SocketAddr = format!("{target}:3780").parse().unwrap();
-            // A refusal comes back as an error, and is what is wanted.
-            drop(stranger.send_to(b"unicast", target));
+        for (group, near, far) in [(GROUP, A, B), (GROUP_V6, A6, B6)] {
+            let mut sender = a.open_soon(&to_group("va", group)).await;
+            let mut receiver = b.open_soon(&to_group("vb", group)).await;
+            let told = deliver(&mut sender, Some(address(far)), b"alone", &mut receiver).await;
+            let Told::Datagram { source, to_group, bytes } = &told[0] else { panic!("{told:?}") };
+            assert_eq!((bytes.as_slice(), *to_group), (b"alone".as_slice(), false));
+            // Over IPv6 the sender's address may be the link's own.
+            let source = source.to_string();
+            assert!(source == near || source.starts_with("fe80:"), "{source}");
         }
-        elsewhere.writable().await.unwrap();
-        assert!(elsewhere.try_send(b"elsewhere").unwrap());
-        let (payload, _) = deliver(&sender, b"marker", &receiver).await;
-        assert_eq!(payload, b"marker");
-        while let Some((length, _)) = receiver.try_receive(&mut [0; 100]).unwrap() {
-            assert_eq!(length, b"marker".len(), "nothing but repeated markers");
+    });
+}
+
+#[test]
+fn nothing_but_the_link_is_heard() {
+    with_cables(async |a, b| {
+        let mut receiver = b.open(&to_group("vb", GROUP)).unwrap();
+        let stranger = a.within(|| UdpSocket::bind((OTHER_A, 0)).unwrap());
+        let mut elsewhere = a.open(&to_group("wa", GROUP)).unwrap();
+        let mut sender = a.open(&to_group("va", GROUP)).unwrap();
+        // Unicast to the port past the link, the group on another link, another group on this one.
+        // A refusal comes back as an error, and is what is wanted.
+        drop(stranger.send_to(b"unicast", SocketAddr::new(address(OTHER_B), Link::PORT)));
+        assert!(elsewhere.send(None, b"elsewhere"));
+        assert!(elsewhere.flush());
+        let other_group = b.within(|| UdpSocket::bind("0.0.0.0:0").unwrap());
+        other_group.join_multicast_v4(&"225.0.0.51".parse().unwrap(), &B.parse().unwrap()).unwrap();
+        assert!(sender.send(Some(address("225.0.0.51")), b"another group"));
+        for told in deliver(&mut sender, None, b"marker", &mut receiver).await {
+            assert_eq!(told.bytes(), b"marker");
         }
+        assert_eq!(receiver.counters().received_bytes % 6, 0);
+    });
+}
+
+#[test]
+fn only_configured_peers_are_heard_on_a_link_between_addresses() {
+    with_cables(async |a, b| {
+        for (near, far, stranger) in [(A, B, "10.99.0.77"), (A6, B6, "fd00:99::77")] {
+            a.add_address("va", stranger).await;
+            let mut sender = a.open_soon(&between("va", near, far)).await;
+            let mut receiver = b.open_soon(&between("vb", far, near)).await;
+            let stranger = a.within(|| UdpSocket::bind((address(stranger), 0)).unwrap());
+            stranger.send_to(b"me too", SocketAddr::new(address(far), Link::PORT)).unwrap();
+            for told in deliver(&mut sender, Some(address(far)), b"flows", &mut receiver).await {
+                let bytes = b"flows".to_vec();
+                assert_eq!(told, Told::Datagram { source: address(near), to_group: false, bytes });
+            }
+            // Both take the same way, so the stranger's has come before.
+            assert_eq!(receiver.counters().strangers, 1);
+            assert_eq!(take(&mut sender), [], "nobody answers, and nothing is said of that");
+        }
+    });
+}
+
+#[test]
+fn a_silent_peer_breaks_nothing() {
+    with_cables(async |a, _| {
+        let mut sender = a.open_soon(&between("va", A, B)).await;
+        // Nobody has the port there, and the router there says so.
+        for _ in 0..20 {
+            assert!(sender.send(Some(address(B)), b"hello"));
+            assert!(sender.flush());
+            drop(timeout(AGAIN / 10, sender.ready()).await);
+            assert_eq!(take(&mut sender), []);
+        }
+        assert_eq!((sender.counters().sent_datagrams, sender.counters().refused), (20, 0));
+    });
+}
+
+#[test]
+fn many_datagrams_go_out_and_come_in_together_and_in_order() {
+    with_cables(async |a, b| {
+        let mut roomy = to_group("vb", GROUP);
+        roomy.receive_buffer = Some(1 << 20);
+        let mut sender = a.open_soon(&to_group("va", GROUP)).await;
+        let mut receiver = b.open_soon(&roomy).await;
+        deliver(&mut sender, None, b"ready", &mut receiver).await;
+        let datagram = |number: u32| [number.to_be_bytes().as_slice(), &[7; 200]].concat();
+        for number in 0..200 {
+            assert!(sender.has_room());
+            assert!(sender.send(None, &datagram(number)));
+        }
+        assert!(sender.flush());
+        let wanted: Vec<_> = (0..200).map(datagram).collect();
+        let told = attend(&mut [(b, &mut receiver)], |told| {
+            told.iter().filter(|it| it.bytes() != b"ready").count() == wanted.len()
+        })
+        .await;
+        let came: Vec<_> = told.iter().map(Told::bytes).filter(|it| *it != b"ready").collect();
+        assert_eq!(came, wanted);
+    });
+}
+
+#[test]
+fn no_more_is_taken_than_asked_for_and_the_rest_stays() {
+    with_cables(async |a, b| {
+        let mut sender = a.open_soon(&to_group("va", GROUP)).await;
+        let mut receiver = b.open_soon(&to_group("vb", GROUP)).await;
+        deliver(&mut sender, None, b"ready", &mut receiver).await;
+        for number in 0..10 {
+            assert!(sender.send(None, &[number]));
+        }
+        assert!(sender.flush());
+        let mut came = Vec::new();
+        let all = async {
+            while came.len() < 10 {
+                receiver.ready().await;
+                let taken = receiver.receive_many(3, |heard| came.push(Told::of(heard))).unwrap();
+                assert!(taken <= 3);
+                came.retain(|told| told.bytes() != b"ready");
+            }
+        };
+        timeout(SOON, all).await.unwrap();
+        let numbers: Vec<_> = came.iter().map(|told| told.bytes()[0]).collect();
+        assert_eq!(numbers, (0..10).collect::<Vec<_>>());
+    });
+}
+
+#[test]
+fn a_full_send_buffer_is_told_and_empties() {
+    with_cables(async |a, b| {
+        let mut small = to_group("va", GROUP);
+        small.send_buffer = Some(4096);
+        let mut sender = a.open_soon(&small).await;
+        let mut receiver = b.open_soon(&to_group("vb", GROUP)).await;
+        deliver(&mut sender, None, b"ready", &mut receiver).await;
+        // Whether the buffer fills depends on how fast the cable is; in either case everything
+        // that was taken goes out.
+        let mut taken = 0;
+        for _ in 0..1000 {
+            if sender.has_room() {
+                assert!(sender.send(None, &[1; 1400]));
+                taken += 1;
+            }
+            while !sender.flush() {
+                timeout(SOON, sender.ready()).await.unwrap();
+            }
+            take(&mut receiver);
+        }
+        let counters = sender.counters();
+        assert!(taken == 1000 && counters.sent_datagrams >= 1000, "{counters:?}");
+        assert_eq!(counters.refused, 0);
     });
 }
 
 #[test]
 fn a_port_that_somebody_has_is_said_in_one_line() {
     with_cables(async |a, _| {
-        let first = a.open(&link("va", "225.0.0.50")).unwrap();
-        let error = a.open(&link("va", "225.0.0.50")).unwrap_err();
-        assert!(matches!(error, LinkError::InUse { .. }) && !error.is_temporary());
-        assert_eq!(error.to_string(), "port 3780 on va is in use");
-        drop(first);
-        a.open(&link("va", "225.0.0.50")).unwrap();
+        for link in [to_group("va", GROUP), to_group("va", GROUP_V6), between("va", A, B)] {
+            let first = a.open_soon(&link).await;
+            let error = a.open(&link).unwrap_err();
+            assert!(matches!(error, LinkError::InUse { .. }) && !error.is_temporary());
+            assert_eq!(error.to_string(), "port 3780 on va is in use");
+            drop(first);
+            a.open(&link).unwrap();
+        }
+    });
+}
+
+#[test]
+fn two_links_with_one_port_stand_beside_each_other() {
+    with_cables(async |a, _| {
+        let _first = a.open_soon(&to_group("va", GROUP)).await;
+        let _second = a.open_soon(&to_group("wa", GROUP)).await;
+        let _third = a.open_soon(&to_group("va", GROUP_V6)).await;
     });
 }
 
 #[test]
 fn what_cannot_be_opened_is_told_apart_from_what_is_not_there_yet() {
     with_cables(async |a, _| {
-        let error = a.open(&link("vx", "225.0.0.50")).unwrap_err();
+        let error = a.open(&to_group("vx", GROUP)).unwrap_err();
         assert_eq!(error.to_string(), "there is no interface vx");
         assert!(error.is_temporary());
-        let error = a.open(&link("va", "10.99.0.2")).unwrap_err();
+        let error = a.open(&to_group("va", "10.99.0.2")).unwrap_err();
         assert_eq!(error.to_string(), "10.99.0.2 is not a multicast address");
         assert!(!error.is_temporary());
+        let error = a.open(&between("va", "10.97.0.1", B)).unwrap_err();
+        assert_eq!(error.to_string(), "failed to bind the replication socket on va");
+        assert!(error.is_temporary(), "the address may come");
     });
 }
 
 #[test]
-fn the_largest_datagram_follows_the_mtu() {
+fn the_largest_datagram_follows_the_mtu_of_the_link() {
     with_cables(async |a, _| {
-        let socket = a.open(&link("va", "225.0.0.50")).unwrap();
-        assert_eq!(socket.max_datagram().unwrap(), 1472);
-        let smaller = LinkUnspec::new_with_name("va").mtu(1400).build();
-        a.links.link().set(smaller).execute().await.unwrap();
-        assert_eq!(socket.max_datagram().unwrap(), 1372);
-        let socket = a.open_soon(&link("va", "ff02::4242")).await;
-        assert_eq!(socket.max_datagram().unwrap(), 1232);
+        let v4 = a.open_soon(&to_group("va", GROUP)).await;
+        let v6 = a.open_soon(&to_group("va", GROUP_V6)).await;
+        let mut elsewhere = between("va", A6, B6);
+        elsewhere.port += 1;
+        let unicast = a.open_soon(&elsewhere).await;
+        // The other cable is not looked at, whatever the calling thread's namespace is.
+        for (mtu, in_v4, in_v6) in [(1500, 1472, 1452), (1400, 1372, 1352), (2000, 1972, 1952)] {
+            a.set(LinkUnspec::new_with_name("va").mtu(mtu)).await;
+            assert_eq!(v4.condition(), Condition::Up { max_datagram: in_v4 });
+            // An address of the old one follows the link's.
+            for link in [&v6, &unicast] {
+                assert_eq!(link.condition(), Condition::Up { max_datagram: in_v6 });
+            }
+        }
+        a.set(LinkUnspec::new_with_name("va").mtu(9000)).await;
+        let reason = "va carries larger packets now".to_owned();
+        assert_eq!(v4.condition(), Condition::Gone { reason });
+        drop((v4, unicast));
+        let v4 = a.open_soon(&to_group("va", GROUP)).await;
+        assert_eq!(v4.condition(), Condition::Up { max_datagram: 8972 });
     });
 }
 
 #[test]
-fn an_interface_made_anew_is_noticed_and_can_be_used() {
+fn the_largest_datagram_arrives_whole_in_both_families() {
     with_cables(async |a, b| {
-        let before = a.open(&link("va", "225.0.0.50")).unwrap();
-        assert!(a.within(|| before.is_current()));
-        a.links.link().del(a.index("va")).execute().await.unwrap();
-        assert!(!a.within(|| before.is_current()));
+        for group in [GROUP, GROUP_V6] {
+            let mut sender = a.open_soon(&to_group("va", group)).await;
+            let mut receiver = b.open_soon(&to_group("vb", group)).await;
+            deliver(&mut sender, None, b"ready", &mut receiver).await;
+            let Condition::Up { max_datagram } = sender.condition() else { panic!("{group}") };
+            assert!(sender.send(None, &vec![3; max_datagram]));
+            assert!(sender.flush());
+            let told = attend(&mut [(b, &mut receiver)], |told| {
+                told.iter().any(|it| it.bytes() != b"ready")
+            })
+            .await;
+            assert!(told.iter().any(|it| it.bytes().len() == max_datagram));
+        }
+    });
+}
+
+#[test]
+fn a_link_that_goes_down_and_up_again_is_told() {
+    with_cables(async |a, b| {
+        let link = a.open_soon(&to_group("va", GROUP)).await;
+        let is = async |wanted: Condition| {
+            let seen = async {
+                while link.condition() != wanted {
+                    sleep(AGAIN).await;
+                }
+            };
+            timeout(SOON, seen).await.unwrap_or_else(|_| panic!("{wanted:?}"));
+        };
+        let up = Condition::Up { max_datagram: 1472 };
+        is(up.clone()).await;
+        b.set(LinkUnspec::new_with_name("vb").down()).await;
+        is(Condition::Down { reason: "va has no carrier".to_owned() }).await;
+        b.set(LinkUnspec::new_with_name("vb").up()).await;
+        is(up.clone()).await;
+        a.set(LinkUnspec::new_with_name("va").down()).await;
+        is(Condition::Down { reason: "va is down".to_owned() }).await;
+        a.set(LinkUnspec::new_with_name("va").up()).await;
+        is(up).await;
+    });
+}
+
+#[test]
+fn an_interface_renamed_or_made_anew_is_noticed_and_can_be_used() {
+    with_cables(async |a, b| {
+        let before = a.open(&to_group("va", GROUP)).unwrap();
+        a.set(LinkUnspec::new_with_name("va").down()).await;
+        a.set(LinkUnspec::new_with_index(a.index("va")).name("other")).await;
+        let reason = "va is called other now".to_owned();
+        assert_eq!(before.condition(), Condition::Gone { reason });
+        a.links.link().del(a.index("other")).execute().await.unwrap();
+        let gone = Condition::Gone { reason: "there is no interface va any more".to_owned() };
+        assert_eq!(before.condition(), gone);
         lay(a, b, "va", "vb").await;
-        assert!(!a.within(|| before.is_current()), "the same name is not the same interface");
+        assert_eq!(before.condition(), gone, "the same name is not the same interface");
         drop(before);
         a.add_address("va", A).await;
-        let sender = a.open(&link("va", "225.0.0.50")).unwrap();
-        let receiver = b.open(&link("vb", "225.0.0.50")).unwrap();
-        let (payload, _) = deliver(&sender, b"again", &receiver).await;
-        assert_eq!(payload, b"again");
+        let mut sender = a.open_soon(&to_group("va", GROUP)).await;
+        let mut receiver = b.open_soon(&to_group("vb", GROUP)).await;
+        let told = deliver(&mut sender, None, b"again", &mut receiver).await;
+        assert_eq!(told[0].bytes(), b"again");
     });
 }
 
 #[test]
 fn checksums_can_be_left_out_and_buffers_asked_for() {
     with_cables(async |a, b| {
-        let mut plain = link("va", "225.0.0.50");
+        let mut plain = to_group("va", GROUP);
         plain.checksum = false;
         plain.send_buffer = Some(1_249_280);
         plain.receive_buffer = Some(1_249_280);
-        let sender = a.open(&plain).unwrap();
-        let receiver = b.open(&link("vb", "225.0.0.50")).unwrap();
-        let (payload, _) = deliver(&sender, b"unsummed", &receiver).await;
-        assert_eq!(payload, b"unsummed");
+        let mut sender = a.open_soon(&plain).await;
+        let mut receiver = b.open_soon(&to_group("vb", GROUP)).await;
+        let told = deliver(&mut sender, None, b"unsummed", &mut receiver).await;
+        assert_eq!(told[0].bytes(), b"unsummed");
     });
 }
 
-/// Sends until something arrives, since the other side's interface may need a moment.
-async fn deliver(sender: &LinkSocket, payload: &[u8], receiver: &LinkSocket) -> (Vec<u8>, IpAddr) {
-    let mut buffer = [0; 2048];
-    let arrival = async {
-        loop {
-            // An interface that has no address yet of the family refuses for a moment.
-            drop(sender.try_send(payload));
-            tokio::select! {
-                received = receiver.receive(&mut buffer) => return received.unwrap(),
-                () = sleep(AGAIN) => {}
-            }
-        }
-    };
-    let (length, source) = timeout(SOON, arrival).await.unwrap();
-    (buffer[..length].to_vec(), source)
-}
-
-fn link(interface: &str, group: &str) -> Link {
-    Link::multicast(interface, group.parse().unwrap())
-}
-
-struct Side {
-    namespace: Namespace,
-    links: rtnetlink::Handle,
-}
-
-fn with_cables(test: impl AsyncFnOnce(&Side, &Side)) {
-    let (a, b) = match (Namespace::new(), Namespace::new()) {
-        (Ok(a), Ok(b)) => (a, b),
-        (Err(error), _) | (_, Err(error)) => {
-            eprintln!("skipped: no network namespace can be made: {error}");
-            return;
-        }
-    };
-    Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
-        let (a, b) = (Side::new(a), Side::new(b));
-        lay(&a, &b, "va", "vb").await;
-        lay(&a, &b, "wa", "wb").await;
-        for (side, name, address) in
-            [(&a, "va", A), (&b, "vb", B), (&a, "wa", OTHER_A), (&b, "wb", OTHER_B)]
-        {
-            side.add_address(name, address).await;
-        }
-        test(&a, &b).await;
-    });
-}
-
-async fn lay(a: &Side, b: &Side, name_a: &str, name_b: &str) {
-    a.links.link().add(LinkVeth::new(name_a, name_b).build()).execute().await.unwrap();
-    let other = b.namespace.as_fd().as_raw_fd();
-    let moved = LinkUnspec::new_with_name(name_b).setns_by_fd(other).build();
-    a.links.link().set(moved).execute().await.unwrap();
-    a.links.link().set(LinkUnspec::new_with_name(name_a).up().build()).execute().await.unwrap();
-    b.links.link().set(LinkUnspec::new_with_name(name_b).up().build()).execute().await.unwrap();
-}
-
-impl Side {
-    fn new(namespace: Namespace) -> Self {
-        let runtime = Handle::current();
-        let links = namespace.run(|| {
-            let _entered = runtime.enter();
-            let (connection, links, _) = rtnetlink::new_connection().unwrap();
-            runtime.spawn(connection);
-            links
-        });
-        Self { links: links.unwrap(), namespace }
-    }
-
-    fn open(&self, link: &Link) -> Result<LinkSocket, LinkError> {
-        let runtime = Handle::current();
-        self.within(|| {
-            let _entered = runtime.enter();
-            LinkSocket::open(link)
-        })
-    }
-
-    /// Once the interface's own address is usable: IPv6 looks for duplicates first.
-    async fn open_soon(&self, link: &Link) -> LinkSocket {
-        let opened = async {
-            loop {
-                match self.open(link) {
-                    Ok(socket) => return socket,
-                    Err(error) => assert!(error.is_temporary(), "{error}"),
+#[test]
+fn what_the_receive_buffer_has_no_room_for_is_counted() {
+    with_cables(async |a, b| {
+        let mut small = to_group("vb", GROUP);
+        small.receive_buffer = Some(4096);
+        let mut receiver = b.open_soon(&small).await;
+        let mut sender = a.open_soon(&to_group("va", GROUP)).await;
+        deliver(&mut sender, None, b"ready", &mut receiver).await;
+        assert_eq!(receiver.overflowed(), 0);
+        let lost = async {
+            while receiver.overflowed() == 0 {
+                assert!(sender.send(None, &[1; 1000]));
+                if !sender.flush() {
+                    sender.ready().await;
                 }
-                sleep(AGAIN).await;
             }
         };
-        timeout(SOON, opened).await.unwrap()
-    }
+        timeout(SOON, lost).await.unwrap();
+    });
+}
 
-    fn within<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        self.namespace.run(work).unwrap()
-    }
+fn to_group(interface: &str, group: &str) -> Link {
+    Link::multicast(interface, address(group))
+}
 
-    fn index(&self, name: &str) -> u32 {
-        self.within(|| if_nametoindex(name).unwrap())
-    }
+fn between(interface: &str, local: &str, peer: &str) -> Link {
+    let peers = vec![address(peer)];
+    Link::new(interface, Transport::Udp { local: address(local), peers })
+}
 
-    async fn add_address(&self, name: &str, address: &str) {
-        let address: IpAddr = address.parse().unwrap();
-        self.links.address().add(self.index(name), address, 24).execute().await.unwrap();
-    }
+fn address(text: &str) -> IpAddr {
+    text.parse().unwrap()
 }

@@ -5,6 +5,7 @@
 //! is sent to this router alone as well, since routers with more than one peer answer each of them
 //! by itself; a datagram's destination tells which it was.
 
+use std::cell::Cell;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::AsFd;
@@ -90,13 +91,7 @@ impl DatagramLink {
         let mut taken = 0;
         while taken < limit {
             let wanted = (limit - taken).min(SLOTS);
-            let (receiver, inbox) = (&self.receiver, &mut self.inbox);
-            let mut count = 0;
-            let result = receiver.try_io(Interest::READABLE, || {
-                count = inbox.receive(receiver.as_fd(), wanted)?;
-                // Fewer than asked for: nothing is left, and the next call would only say so.
-                if count < wanted { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
-            });
+            let (count, result) = self.receive(wanted);
             for message in self.inbox.messages().take(count) {
                 taken += 1;
                 deliver(&message, link, &self.audience, counters, heard);
@@ -112,6 +107,27 @@ impl DatagramLink {
             }
         }
         Ok(taken)
+    }
+
+    /// Takes what is waiting, at most `wanted` datagrams. `WouldBlock` beside some: there were no
+    /// more.
+    ///
+    /// Whoever is busy asks without having waited, so the runtime may not have looked at the
+    /// socket for long: its word that nothing is there is not taken.
+    fn receive(&mut self, wanted: usize) -> (usize, io::Result<()>) {
+        let (receiver, inbox) = (&self.receiver, &mut self.inbox);
+        let asked = Cell::new(None);
+        let mut ask = || {
+            let count = inbox.receive(receiver.as_fd(), wanted);
+            asked.set(Some(*count.as_ref().unwrap_or(&0)));
+            // Fewer than asked for: nothing is left, and the next call would only say so.
+            if count? < wanted { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+        };
+        let mut result = receiver.try_io(Interest::READABLE, &mut ask);
+        if asked.get().is_none() {
+            result = ask();
+        }
+        (asked.get().unwrap_or(0), result)
     }
 
     /// Whether another datagram can be handed over.
@@ -133,10 +149,17 @@ impl DatagramLink {
         }
         let mut flushed = Flushed::default();
         let (sender, outbox) = (&self.sender, &mut self.outbox);
-        // `WouldBlock` is the only error there is, and `try_io` has taken note of it.
-        self.blocked = sender
-            .try_io(Interest::WRITABLE, || outbox.flush(sender.as_fd(), &mut flushed))
-            .is_err();
+        let asked = Cell::new(false);
+        let mut ask = || {
+            asked.set(true);
+            outbox.flush(sender.as_fd(), &mut flushed)
+        };
+        // `WouldBlock` is the only error there is. As in receiving, the socket itself is asked.
+        let mut result = sender.try_io(Interest::WRITABLE, &mut ask);
+        if !asked.get() {
+            result = ask();
+        }
+        self.blocked = result.is_err();
         counters.add_sent(flushed);
     }
 
