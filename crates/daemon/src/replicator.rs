@@ -378,6 +378,12 @@ impl Actor {
                 Event::ResyncCompleted { address, flows } => {
                     info!(%address, flows, "the peer's flows have arrived");
                 }
+                Event::CacheFull { cache } => {
+                    warn!(cache = cache.as_str(), "a cache is full: new flows are not replicated");
+                }
+                Event::CacheHasRoom { cache } => {
+                    info!(cache = cache.as_str(), "a cache that was full takes flows again");
+                }
                 Event::PurgeDue => debug!("the flows of before are to be removed"),
                 Event::Sync(sync) => {
                     debug!(in_sync = sync.in_sync, reason = sync.reason, "synchronisation");

@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use lockstep_ctnetlink::Flow;
 
-pub(crate) use plan::{Compared, Refusal, be_liberal, create_status, update_status};
 pub use plan::{Action, Planned, Retry};
+pub(crate) use plan::{Compared, Refusal, be_liberal, create_status, update_status};
 pub use purge::Purge;
 pub use report::CommitReport;
 

@@ -90,6 +90,31 @@ pub struct Transmit {
     pub messages: u32,
 }
 
+/// A cache, in what is said of its limit.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Cache {
+    /// Flows of this router's kernel.
+    Internal,
+    /// Flows that peers have told.
+    External,
+    /// Expectations of this router's kernel.
+    InternalExpectations,
+    /// Expectations that peers have told.
+    ExternalExpectations,
+}
+
+impl Cache {
+    /// The words in messages and status output.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Internal => "internal cache",
+            Self::External => "external cache",
+            Self::InternalExpectations => "internal expectation cache",
+            Self::ExternalExpectations => "external expectation cache",
+        }
+    }
+}
+
 /// What the caller should know.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Event {
@@ -128,6 +153,16 @@ pub enum Event {
     Sync(SyncState),
     /// What was ours is to be removed from the kernel: see [`crate::Replicator::begin_purge`].
     PurgeDue,
+    /// A cache has reached its limit and refuses what is new; said once until it had room.
+    CacheFull {
+        /// Which.
+        cache: Cache,
+    },
+    /// A cache that was full takes entries again.
+    CacheHasRoom {
+        /// Which.
+        cache: Cache,
+    },
 }
 
 /// Whether this router holds every flow the peer has told.

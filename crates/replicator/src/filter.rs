@@ -56,11 +56,20 @@ impl Selection {
     /// destinations are not asked, since under NAT they are the router's own (virtual) addresses,
     /// and those flows are the ones that matter most.
     pub(crate) fn takes(&self, flow: &Flow) -> bool {
-        let ends = [flow.orig.source, flow.reply.source];
-        self.protocols.contains(flow.orig.protocol)
+        self.takes_ends(flow.orig.protocol, [flow.orig.source, flow.reply.source])
+    }
+
+    /// The same, by protocol and ends.
+    pub(crate) fn takes_ends(&self, protocol: u8, ends: [IpAddr; 2]) -> bool {
+        self.protocols.contains(protocol)
             && self.addresses.as_ref().is_none_or(|wanted| wanted.contain_one(ends))
             && !self.ignored.contain_one(ends)
             && (self.include_local || !self.local.contain_one(ends))
+    }
+
+    /// Whether flows are left out because of their state.
+    pub(crate) fn has_states(&self) -> bool {
+        self.tcp_states.is_some()
     }
 
     /// Whether peers begin to be told of the flow in the state it is in. One that they know is

@@ -189,7 +189,7 @@ impl Internal {
     }
 
     /// The entry's flow is gone.
-    fn bury(&mut self, slot: Slot, silently: bool, counters: &mut Counters) -> Learned {
+    pub(crate) fn bury(&mut self, slot: Slot, silently: bool, counters: &mut Counters) -> Learned {
         let Some(entry) = self.table.get_mut(slot) else { return Learned::Nothing };
         if entry.stage.is_alive() {
             self.dead += 1;

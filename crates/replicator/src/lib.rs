@@ -20,6 +20,7 @@ mod external;
 mod filter;
 mod internal;
 mod key;
+mod refresh;
 mod replicator;
 mod resync;
 mod statistics;
@@ -28,12 +29,11 @@ mod table;
 mod timeout;
 pub mod wire;
 
-pub use commit::{
-    Action, COMMIT_LIMIT, Commit, CommitReport, Planned, Progress, Purge, Retry,
-};
+pub use commit::{Action, COMMIT_LIMIT, Commit, CommitReport, Planned, Progress, Purge, Retry};
 pub use config::{Config, Expectations, Filter, Link, Mode, PeerProtocol, Standby, Transport};
 pub use event::{
-    CopyState, Event, Lag, LinkState, LinkView, Origin, PeerState, Role, Start, SyncState, Transmit,
+    Cache, CopyState, Event, Lag, LinkState, LinkView, Origin, PeerState, Role, Start, SyncState,
+    Transmit,
 };
 pub use replicator::{KernelEvent, PEER_SILENT, Replicator};
 pub use statistics::Counters;

@@ -5,6 +5,8 @@ mod links;
 mod peer;
 mod peers;
 mod receive;
+mod refresh;
+mod settings;
 mod sync;
 mod transfer;
 mod view;
@@ -21,6 +23,7 @@ use crate::external::External;
 use crate::filter::Selection;
 use crate::internal::{Internal, Learned, Object};
 use crate::key::Key;
+use crate::refresh::Refresh;
 use crate::resync::{Cause, Resync};
 use crate::statistics::Counters;
 use crate::wire::Change;
@@ -47,6 +50,7 @@ pub struct Replicator {
     first_sequence: u32,
     role: Role,
     selection: Selection,
+    refresh: Refresh,
     internal: Internal,
     external: External,
     links: Links,
@@ -87,6 +91,7 @@ impl Replicator {
             first_sequence: start.first_sequence,
             role: Role::Backup,
             selection: Selection::new(&config.filter),
+            refresh: Refresh::default(),
             internal: Internal::new(config.cache_limit, start.secret),
             external: External::new(config.cache_limit, start.secret.rotate_left(32)),
             links: Links::new(&config.links, start.max_datagram),
@@ -117,10 +122,11 @@ impl Replicator {
     /// The kernel's table has changed.
     pub fn handle_kernel_event(&mut self, event: KernelEvent<'_>, now: Instant) {
         let KernelEvent { change, flow, own } = event;
-        if !self.selection.takes(flow) {
+        if !self.wants(change, flow) {
             self.counters.internal_filtered += 1;
             return;
         }
+        let late = self.selection.has_states() && change == Change::Update && !self.knows(flow);
         let learned = match change {
             Change::New | Change::Update => {
                 let now_s = self.seconds(now);
@@ -129,6 +135,9 @@ impl Replicator {
             Change::Delete => self.internal.destroy(flow, own, &mut self.counters),
         };
         self.tell(learned);
+        if change != Change::Delete {
+            self.consider_refresh(flow, late, now);
+        }
     }
 
     /// The kernel's table is about to be read: at start, after an overrun, after a commit. Events
@@ -139,7 +148,7 @@ impl Replicator {
 
     /// One flow of the table.
     pub fn dumped(&mut self, flow: &Flow, now: Instant) {
-        if !self.selection.takes(flow) {
+        if !self.wants(Change::Update, flow) {
             self.counters.internal_filtered += 1;
             return;
         }
@@ -149,6 +158,7 @@ impl Replicator {
         if !self.copy_after_dump {
             self.tell(learned);
         }
+        self.consider_refresh(flow, false, now);
     }
 
     /// The table has been read to its end: what was not in it is gone. Returns `false` when so
@@ -221,6 +231,7 @@ impl Replicator {
             peer.conversation.peer_is_gone(&mut self.internal);
         }
         self.internal.clear();
+        self.refresh.clear();
         for place in 0..self.peers.len() {
             self.want_resync(place, Cause::Command);
         }
@@ -277,6 +288,7 @@ impl Replicator {
 
     /// The next thing the caller should know.
     pub fn poll_event(&mut self) -> Option<Event> {
+        self.look_at_limits();
         self.events.pop_front()
     }
 

@@ -32,6 +32,14 @@ counters! {
     internal_incomplete = "internal-incomplete",
     /// Kernel events and dumped flows that the filter leaves out.
     internal_filtered = "internal-filtered",
+    /// Flows forgotten, and told as ended, because a changed filter leaves them out.
+    internal_unwanted = "internal-unwanted",
+    /// Looks into the kernel's table for what it tells no event of.
+    refreshed = "refreshed",
+    /// Of those, flows that had changed.
+    refreshed_changed = "refreshed-changed",
+    /// Flows that should be looked at again and for which there was no room.
+    refresh_overflow = "refresh-overflow",
     /// Flows that entered the external cache.
     external_created = "external-created",
     /// Changes of flows in the external cache.

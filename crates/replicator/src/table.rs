@@ -126,10 +126,6 @@ impl<T: Keyed> Table<T> {
         self.slots
     }
 
-    pub(crate) fn limit(&self) -> usize {
-        self.limit
-    }
-
     /// What is over a lowered limit stays until it ends.
     pub(crate) fn set_limit(&mut self, limit: usize) {
         self.limit = limit.min(Slot::MAX as usize);

@@ -252,7 +252,9 @@ impl Router {
                 | ReplicatorEvent::PeerRestarted { .. }
                 | ReplicatorEvent::PeerSilent { .. }
                 | ReplicatorEvent::LinkChanged { .. }
-                | ReplicatorEvent::ResyncCompleted { .. } => {}
+                | ReplicatorEvent::ResyncCompleted { .. }
+                | ReplicatorEvent::CacheFull { .. }
+                | ReplicatorEvent::CacheHasRoom { .. } => {}
             }
         }
         let mut buffer = Vec::new();

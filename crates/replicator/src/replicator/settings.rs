@@ -1,0 +1,96 @@
+//! What may change while a replicator runs: its settings, and what follows for the flows it knows.
+
+use std::time::Instant;
+
+use lockstep_ctnetlink::Flow;
+
+use super::Replicator;
+use crate::config::Config;
+use crate::event::{Cache, Event};
+use crate::key::Key;
+use crate::table::Notice;
+use crate::wire::Change;
+
+impl Replicator {
+    /// Whether [`Replicator::configure`] can make these settings its own. Another group, language,
+    /// mode, way of standing by, or other links need a new replicator.
+    pub fn can_take(&self, config: &Config) -> bool {
+        let Config { group, protocol, mode, standby, links, .. } = &self.config;
+        *group == config.group
+            && *protocol == config.protocol
+            && *mode == config.mode
+            && *standby == config.standby
+            && *links == config.links
+    }
+
+    /// Puts these settings in force, all but those that need a new replicator, which stay as they
+    /// are. Flows that are not wanted any more are told to the peers as ended and forgotten.
+    ///
+    /// Returns whether the kernel's table has to be read again ([`Replicator::begin_dump`]),
+    /// because flows may be wanted that were left out before.
+    #[must_use = "flows that are wanted now are still only in the kernel"]
+    pub fn configure(&mut self, config: Config, now: Instant) -> bool {
+        let before = std::mem::replace(&mut self.config, config);
+        let now_in_force = &mut self.config;
+        now_in_force.group = before.group;
+        now_in_force.protocol = before.protocol;
+        now_in_force.mode = before.mode;
+        now_in_force.standby = before.standby;
+        now_in_force.links = before.links;
+        let filters = now_in_force.filter != before.filter;
+        let raised = now_in_force.cache_limit > before.cache_limit;
+        self.internal.table.set_limit(self.config.cache_limit);
+        self.external.table.set_limit(self.config.cache_limit);
+        if filters {
+            self.selection.configure(&self.config.filter);
+            self.end_unwanted();
+        }
+        self.settle(now);
+        filters || raised
+    }
+
+    /// Peers need not keep what is not kept up to date any more.
+    fn end_unwanted(&mut self) {
+        for slot in 0..self.internal.table.slots() {
+            let unwanted = self.internal.table.get(slot).is_some_and(|entry| {
+                let key = entry.stored.key();
+                let ends = [key.orig().source, entry.stored.reply().source];
+                entry.stage.is_alive() && !self.selection.takes_ends(key.protocol, ends)
+            });
+            if unwanted {
+                self.counters.internal_unwanted += 1;
+                let learned = self.internal.bury(slot, false, &mut self.counters);
+                self.tell(learned);
+            }
+        }
+    }
+
+    /// Whether the filter lets this change of a flow through. Its end passes always, and so does
+    /// everything of a flow that is known.
+    pub(super) fn wants(&self, change: Change, flow: &Flow) -> bool {
+        self.selection.takes(flow)
+            && (change == Change::Delete || self.selection.takes_state(flow) || self.knows(flow))
+    }
+
+    /// Whether the internal cache has this flow, alive.
+    pub(super) fn knows(&self, flow: &Flow) -> bool {
+        let table = &self.internal.table;
+        let entry = table.find(&Key::of(flow)).and_then(|slot| table.get(slot));
+        entry.is_some_and(|entry| entry.stage.is_alive())
+    }
+
+    /// Events about the caches' limits.
+    pub(super) fn look_at_limits(&mut self) {
+        let notices = [
+            (Cache::Internal, self.internal.table.take_notice()),
+            (Cache::External, self.external.table.take_notice()),
+        ];
+        for (cache, notice) in notices {
+            match notice {
+                Some(Notice::Full) => self.push(Event::CacheFull { cache }),
+                Some(Notice::HasRoom) => self.push(Event::CacheHasRoom { cache }),
+                None => {}
+            }
+        }
+    }
+}
