@@ -1,12 +1,12 @@
 //! The replicator: caches, roles and timers around the conversations with the peers.
 
 mod copies;
+mod injection;
 mod links;
 mod peer;
 mod peers;
 mod receive;
-mod refresh;
-mod settings;
+mod requests;
 mod sync;
 mod transfer;
 mod view;
@@ -17,17 +17,19 @@ use std::time::{Duration, Instant};
 
 use lockstep_ctnetlink::Flow;
 
-use crate::config::Config;
+use crate::config::{Config, Standby};
 use crate::event::{Event, Role, Start};
 use crate::external::External;
 use crate::filter::Selection;
 use crate::internal::{Internal, Learned, Object};
 use crate::key::Key;
-use crate::refresh::Refresh;
 use crate::resync::{Cause, Resync};
 use crate::statistics::Counters;
+use crate::timeout::is_parked;
 use crate::wire::Change;
 
+pub use injection::InjectionState;
+use injection::Takeover;
 use links::Links;
 use peer::{Peer, due};
 use sync::Standing;
@@ -50,9 +52,9 @@ pub struct Replicator {
     first_sequence: u32,
     role: Role,
     selection: Selection,
-    refresh: Refresh,
     internal: Internal,
     external: External,
+    takeover: Takeover,
     links: Links,
     /// Never empty, and never more than [`peer::MAX_PEERS`].
     peers: Vec<Peer>,
@@ -65,6 +67,8 @@ pub struct Replicator {
     committing: bool,
     /// A full copy follows the reading under way, so that it need not tell one by one.
     copy_after_dump: bool,
+    /// The role was left before the reading that it began with had ended: what that finds is ours.
+    rest_is_ours: bool,
     counters: Counters,
     last_committed: u64,
     events: VecDeque<Event>,
@@ -91,9 +95,13 @@ impl Replicator {
             first_sequence: start.first_sequence,
             role: Role::Backup,
             selection: Selection::new(&config.filter),
-            refresh: Refresh::default(),
             internal: Internal::new(config.cache_limit, start.secret),
-            external: External::new(config.cache_limit, start.secret.rotate_left(32)),
+            external: External::new(
+                config.cache_limit,
+                start.secret.rotate_left(32),
+                config.standby == Standby::Kernel,
+            ),
+            takeover: Takeover::default(),
             links: Links::new(&config.links, start.max_datagram),
             peers: Vec::new(),
             turn: 0,
@@ -101,12 +109,14 @@ impl Replicator {
             purge_wanted: false,
             committing: false,
             copy_after_dump: false,
+            rest_is_ours: false,
             counters: Counters::default(),
             last_committed: 0,
             events: VecDeque::new(),
             standing: Standing::NeverHeard,
             config,
         };
+        replicator.hand_back();
         replicator.first_peers(now);
         replicator.handle_timeout(now);
         replicator
@@ -121,54 +131,68 @@ impl Replicator {
 
     /// The kernel's table has changed.
     pub fn handle_kernel_event(&mut self, event: KernelEvent<'_>, now: Instant) {
+        if self.heed_passive(&event) {
+            return;
+        }
         let KernelEvent { change, flow, own } = event;
-        if !self.wants(change, flow) {
+        if !self.selection.takes(flow) {
             self.counters.internal_filtered += 1;
             return;
         }
-        let late = self.selection.has_states() && change == Change::Update && !self.knows(flow);
         let learned = match change {
             Change::New | Change::Update => {
                 let now_s = self.seconds(now);
-                self.internal.put(change, flow, own, now_s, &mut self.counters)
+                let flow = self.with_own_timeout(flow, now);
+                self.internal.put(change, &flow, own, now_s, &mut self.counters)
             }
             Change::Delete => self.internal.destroy(flow, own, &mut self.counters),
         };
         self.tell(learned);
-        if change != Change::Delete {
-            self.consider_refresh(flow, late, now);
-        }
     }
 
     /// The kernel's table is about to be read: at start, after an overrun, after a commit. Events
     /// may be fed in between.
     pub fn begin_dump(&mut self) {
+        self.begin_reading_passive();
         self.internal.begin_reading();
     }
 
     /// One flow of the table.
     pub fn dumped(&mut self, flow: &Flow, now: Instant) {
-        if !self.wants(Change::Update, flow) {
+        if self.read_passive(flow) {
+            return;
+        }
+        if !self.selection.takes(flow) {
             self.counters.internal_filtered += 1;
             return;
         }
         let now_s = self.seconds(now);
         let committed = self.committing && self.external.table.find(&Key::of(flow)).is_some();
-        let learned = self.internal.read(flow, committed, now_s, &mut self.counters);
+        let ours = committed || self.rest_is_ours || self.is_left_over(flow);
+        let parked = flow.timeout_s.is_some_and(is_parked);
+        let flow = self.with_own_timeout(flow, now);
+        let learned = self.internal.read(&flow, ours, now_s, &mut self.counters);
+        if parked {
+            self.unpark(&flow);
+        }
         if !self.copy_after_dump {
             self.tell(learned);
         }
-        self.consider_refresh(flow, false, now);
     }
 
     /// The table has been read to its end: what was not in it is gone. Returns `false` when so
     /// much has changed meanwhile that it has to be read once more.
     #[must_use = "an untrustworthy reading has to be repeated"]
     pub fn end_dump(&mut self, now: Instant) -> bool {
+        let silent = self.is_silent();
         let peers = &mut self.peers;
         let trusted = self.internal.end_reading(&mut self.counters, |internal, learned| {
-            tell(peers, internal, learned);
+            tell(peers, internal, if silent { learned.untold() } else { learned });
         });
+        self.rest_is_ours &= !trusted;
+        if trusted {
+            self.end_reading_passive();
+        }
         if trusted && std::mem::take(&mut self.copy_after_dump) {
             self.send_everything();
         }
@@ -177,6 +201,7 @@ impl Replicator {
     }
 
     fn tell(&mut self, learned: Learned) {
+        let learned = if self.is_silent() { learned.untold() } else { learned };
         tell(&mut self.peers, &mut self.internal, learned);
     }
 
@@ -186,7 +211,7 @@ impl Replicator {
     /// table next ([`Replicator::begin_dump`]); when it has been read all of it goes to the peer.
     pub fn activate(&mut self, now: Instant) {
         self.role = Role::Active;
-        self.external.table.clear();
+        self.hand_over();
         for peer in &mut self.peers {
             peer.resync = Resync::Unneeded;
             peer.sweep_at = None;
@@ -194,6 +219,7 @@ impl Replicator {
         self.call_off_purge();
         self.committing = false;
         self.copy_after_dump = true;
+        self.rest_is_ours = false;
         self.settle(now);
     }
 
@@ -203,9 +229,10 @@ impl Replicator {
     pub fn deactivate(&mut self, now: Instant) {
         if self.role == Role::Active {
             self.role = Role::Backup;
+            self.hand_back();
             self.internal.mark_ours();
             self.purge_at = Some(now + self.config.purge_timeout);
-            self.copy_after_dump = false;
+            self.rest_is_ours = std::mem::take(&mut self.copy_after_dump);
             for place in 0..self.peers.len() {
                 self.want_resync(place, Cause::Role);
             }
@@ -222,7 +249,7 @@ impl Replicator {
 
     /// Forgets what the peer has told (`conntrackd -f external`).
     pub fn flush_external(&mut self) {
-        self.external.table.clear();
+        self.external.clear();
     }
 
     /// Forgets what the kernel has told (`conntrackd -f internal`); read the table afterwards.
@@ -231,7 +258,6 @@ impl Replicator {
             peer.conversation.peer_is_gone(&mut self.internal);
         }
         self.internal.clear();
-        self.refresh.clear();
         for place in 0..self.peers.len() {
             self.want_resync(place, Cause::Command);
         }
@@ -260,9 +286,7 @@ impl Replicator {
             }
         }
         if due(self.purge_at, now) {
-            self.purge_at = None;
-            self.purge_wanted = true;
-            self.push(Event::PurgeDue);
+            self.purge_is_due(now);
         }
         self.settle(now);
         for peer in &mut self.peers {
@@ -288,7 +312,6 @@ impl Replicator {
 
     /// The next thing the caller should know.
     pub fn poll_event(&mut self) -> Option<Event> {
-        self.look_at_limits();
         self.events.pop_front()
     }
 
