@@ -6,7 +6,9 @@ mod links;
 mod peer;
 mod peers;
 mod receive;
+mod refresh;
 mod requests;
+mod settings;
 mod sync;
 mod transfer;
 mod view;
@@ -24,6 +26,7 @@ use crate::filter::Selection;
 use crate::internal::{Internal, Learned, Object};
 use crate::key::Key;
 use crate::resync::{Cause, Resync};
+use crate::refresh::Refresh;
 use crate::statistics::Counters;
 use crate::timeout::is_parked;
 use crate::wire::Change;
@@ -52,6 +55,7 @@ pub struct Replicator {
     first_sequence: u32,
     role: Role,
     selection: Selection,
+    refresh: Refresh,
     internal: Internal,
     external: External,
     takeover: Takeover,
@@ -95,6 +99,7 @@ impl Replicator {
             first_sequence: start.first_sequence,
             role: Role::Backup,
             selection: Selection::new(&config.filter),
+            refresh: Refresh::default(),
             internal: Internal::new(config.cache_limit, start.secret),
             external: External::new(
                 config.cache_limit,
@@ -135,10 +140,11 @@ impl Replicator {
             return;
         }
         let KernelEvent { change, flow, own } = event;
-        if !self.selection.takes(flow) {
+        if !self.wants(change, flow) {
             self.counters.internal_filtered += 1;
             return;
         }
+        let late = self.selection.has_states() && change == Change::Update && !self.knows(flow);
         let learned = match change {
             Change::New | Change::Update => {
                 let now_s = self.seconds(now);
@@ -148,6 +154,9 @@ impl Replicator {
             Change::Delete => self.internal.destroy(flow, own, &mut self.counters),
         };
         self.tell(learned);
+        if change != Change::Delete {
+            self.consider_refresh(flow, late, now);
+        }
     }
 
     /// The kernel's table is about to be read: at start, after an overrun, after a commit. Events
@@ -162,7 +171,7 @@ impl Replicator {
         if self.read_passive(flow) {
             return;
         }
-        if !self.selection.takes(flow) {
+        if !self.wants(Change::Update, flow) {
             self.counters.internal_filtered += 1;
             return;
         }
@@ -178,6 +187,7 @@ impl Replicator {
         if !self.copy_after_dump {
             self.tell(learned);
         }
+        self.consider_refresh(&flow, false, now);
     }
 
     /// The table has been read to its end: what was not in it is gone. Returns `false` when so
@@ -258,6 +268,7 @@ impl Replicator {
             peer.conversation.peer_is_gone(&mut self.internal);
         }
         self.internal.clear();
+        self.refresh.clear();
         for place in 0..self.peers.len() {
             self.want_resync(place, Cause::Command);
         }
@@ -312,6 +323,7 @@ impl Replicator {
 
     /// The next thing the caller should know.
     pub fn poll_event(&mut self) -> Option<Event> {
+        self.look_at_limits();
         self.events.pop_front()
     }
 
