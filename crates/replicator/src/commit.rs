@@ -11,7 +11,7 @@ mod report;
 
 use std::time::{Duration, Instant};
 
-use lockstep_ctnetlink::Flow;
+use lockstep_ctnetlink::{Flow, Status};
 
 pub use plan::{Action, Planned, Retry};
 pub(crate) use plan::{Compared, Refusal, be_liberal, create_status, update_status};
@@ -20,6 +20,7 @@ pub use report::CommitReport;
 
 use crate::key::Key;
 use crate::replicator::Replicator;
+use crate::standby::Has;
 use crate::table::Slot;
 use crate::timeout;
 
@@ -37,6 +38,7 @@ pub struct Commit {
     related: Vec<(u8, Slot)>,
     related_next: usize,
     meanwhile_next: usize,
+    waiting_next: usize,
     /// When the first flow was asked for.
     began: Option<Instant>,
     progress: Progress,
@@ -63,7 +65,11 @@ impl Commit {
             self.report.left = rest;
             return None;
         }
-        let planned = self.find_next(replicator, now);
+        let planned = if replicator.external().injection.enabled() {
+            self.find_waiting(replicator, now)
+        } else {
+            self.find_next(replicator, now)
+        };
         self.progress.done += u64::from(planned.is_some());
         planned
     }
@@ -104,6 +110,30 @@ impl Commit {
             }
         }
         None
+    }
+
+    /// Of a router that stands by in its kernel: what has ended, then what waits, each in the order
+    /// in which it was told, also what is told meanwhile.
+    fn find_waiting(&mut self, replicator: &Replicator, now: Instant) -> Option<Planned> {
+        let injection = &replicator.external().injection;
+        loop {
+            if let Some((key, heard_s)) = injection.ended(self.meanwhile_next) {
+                self.meanwhile_next += 1;
+                let planned = plan_deletion(replicator, &key, heard_s);
+                if planned.is_some() {
+                    return planned;
+                }
+                continue;
+            }
+            let slot = injection.waiting(self.waiting_next)?;
+            self.waiting_next += 1;
+            // What has left the cache meanwhile is among what has ended.
+            if replicator.external().table.get(slot).is_some()
+                && let Some(planned) = self.plan(replicator, slot, now)
+            {
+                return Some(planned);
+            }
+        }
     }
 
     /// The kernel did what was planned.
@@ -151,7 +181,8 @@ impl Commit {
     }
 
     fn plan(&mut self, replicator: &Replicator, slot: Slot, now: Instant) -> Option<Planned> {
-        let planned = plan_flow(replicator, slot, now);
+        let has = replicator.external().injection.has(slot);
+        let planned = plan_flow(replicator, slot, has, now);
         if planned.is_none() {
             self.report.unchanged += 1;
             self.progress.done += 1;
@@ -160,8 +191,14 @@ impl Commit {
     }
 }
 
-/// What is to be done for the entry of a slot that is in use; `None` when the kernel has newer.
-pub(crate) fn plan_flow(replicator: &Replicator, slot: Slot, now: Instant) -> Option<Planned> {
+/// What is to be done for the entry of a slot that is in use, of which the kernel `has` what was put
+/// there; `None` when the kernel has newer.
+pub(crate) fn plan_flow(
+    replicator: &Replicator,
+    slot: Slot,
+    has: Has,
+    now: Instant,
+) -> Option<Planned> {
     let remote = replicator.external().table.get(slot)?;
     let mut flow = remote.stored.flow();
     let age_s = replicator.seconds(now).saturating_sub(remote.heard_s);
@@ -172,7 +209,15 @@ pub(crate) fn plan_flow(replicator: &Replicator, slot: Slot, now: Instant) -> Op
     let internal = &replicator.internal().table;
     let local = internal.find(&Key::of(&flow)).and_then(|slot| internal.get(slot));
     let action = match local.filter(|local| local.stage.is_alive()) {
-        None => Action::Create,
+        None => match has {
+            Has::Unknown => Action::Create,
+            Has::Moved => Action::Replace,
+            Has::Older => {
+                let expected = if flow.master.is_some() { Status::EXPECTED } else { 0 };
+                flow.status = Status(flow.status.0 | expected);
+                Action::Update
+            }
+        },
         Some(local) if local.changed_s > remote.heard_s => return None,
         Some(local) if local.stored.reply() == flow.reply => {
             flow.status = update_status(local.stored.status(), flow.status);
@@ -199,6 +244,9 @@ pub(crate) fn plan_deletion(replicator: &Replicator, key: &Key, heard_s: u32) ->
 
 fn total(replicator: &Replicator) -> u64 {
     let external = replicator.external();
+    if external.injection.enabled() {
+        return external.injection.to_commit() as u64;
+    }
     (external.table.len() + external.meanwhile().len()) as u64
 }
 
@@ -221,7 +269,7 @@ pub(crate) const ENOENT: i32 = 2;
 const EAGAIN: i32 = 11;
 const ENOMEM: i32 = 12;
 const EBUSY: i32 = 16;
-const EEXIST: i32 = 17;
+pub(crate) const EEXIST: i32 = 17;
 const EINVAL: i32 = 22;
 const EMFILE: i32 = 24;
 const EOPNOTSUPP: i32 = 95;

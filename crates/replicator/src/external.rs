@@ -8,6 +8,7 @@ use lockstep_ctnetlink::Flow;
 
 use crate::complete::is_complete_on_the_wire;
 use crate::key::Key;
+use crate::standby::Injection;
 use crate::statistics::Counters;
 use crate::stored::Stored;
 use crate::table::{Entry, Slot, Table};
@@ -22,6 +23,8 @@ pub(crate) struct External {
     generations: Vec<u32>,
     /// What the peers have told since the commit under way began; `None` when there is none.
     meanwhile: Option<Vec<Told>>,
+    /// What of it is in the kernel of a backup that stands by there.
+    pub(crate) injection: Injection,
 }
 
 /// A peer has spoken of a flow while a commit was under way. What it said is in the table.
@@ -60,8 +63,13 @@ pub(crate) enum Applied {
 }
 
 impl External {
-    pub(crate) fn new(limit: usize, secret: u64) -> Self {
-        Self { table: Table::new(limit, secret), generations: Vec::new(), meanwhile: None }
+    pub(crate) fn new(limit: usize, secret: u64, in_kernel: bool) -> Self {
+        Self {
+            table: Table::new(limit, secret),
+            generations: Vec::new(),
+            meanwhile: None,
+            injection: Injection::new(in_kernel),
+        }
     }
 
     /// A resync with this peer begins: what it does not speak of from now on is not confirmed.
@@ -103,6 +111,20 @@ impl External {
         meanwhile.push(Told { key, ended });
     }
 
+    /// Forgets everything.
+    pub(crate) fn clear(&mut self) {
+        if self.injection.enabled() {
+            self.drop_where(0..self.table.slots(), |_| true);
+        }
+        self.table.clear();
+    }
+
+    /// Takes everything out; what of it is in the kernel stays there.
+    pub(crate) fn take(&mut self) -> Table<Remote> {
+        self.injection = self.injection.begin_again();
+        self.table.take()
+    }
+
     /// The peer speaks of a flow.
     pub(crate) fn apply(
         &mut self,
@@ -121,7 +143,8 @@ impl External {
             (Change::Delete, Some(slot)) => self.end(peer, slot, key, counters),
             (Change::Delete, None) => Applied::Nothing,
             (Change::New | Change::Update, Some(slot)) => {
-                self.change(peer, change, slot, flow, now_s);
+                let moved = self.change(peer, change, slot, flow, now_s);
+                self.injection.put(slot, moved, counters);
                 counters.external_updated += 1;
                 self.note(key, None, counters);
                 Applied::Put(slot)
@@ -134,6 +157,7 @@ impl External {
                     return Applied::Nothing;
                 };
                 counters.external_created += 1;
+                self.injection.put(slot, false, counters);
                 self.note(key, None, counters);
                 Applied::Put(slot)
             }
@@ -146,14 +170,17 @@ impl External {
             return Applied::Nothing;
         }
         let heard_s = self.table.remove(slot).map(|entry| entry.heard_s);
+        self.injection.end(slot, key, heard_s.unwrap_or_default());
         counters.external_destroyed += 1;
         self.note(key, heard_s, counters);
         Applied::Ended(key)
     }
 
-    fn change(&mut self, peer: u8, change: Change, slot: Slot, flow: &Flow, now_s: u32) {
+    /// Returns whether the translation is another than before.
+    fn change(&mut self, peer: u8, change: Change, slot: Slot, flow: &Flow, now_s: u32) -> bool {
         let generation = self.generation(peer);
-        let Some(entry) = self.table.get_mut(slot) else { return };
+        let Some(entry) = self.table.get_mut(slot) else { return false };
+        let moved = entry.stored.reply() != flow.reply;
         if change == Change::New {
             entry.stored = Stored::from(flow);
         } else {
@@ -162,6 +189,7 @@ impl External {
         entry.heard_s = now_s;
         entry.generation = generation;
         entry.peer = peer;
+        moved
     }
 
     /// The peer's entries that it has confirmed in its current generation.
@@ -195,7 +223,9 @@ impl External {
         let mut dropped = 0;
         for slot in walk {
             if self.table.get(slot).is_some_and(&gone) {
-                self.table.remove(slot);
+                if let Some(entry) = self.table.remove(slot) {
+                    self.injection.end(slot, entry.stored.key(), entry.heard_s);
+                }
                 dropped += 1;
             }
         }

@@ -17,6 +17,8 @@ const MAX_TOMBSTONES: usize = 262_144;
 
 pub(crate) struct Internal {
     pub(crate) table: Table<Local>,
+    /// Nothing of it is told to anybody.
+    silent: bool,
     /// Counts readings of the kernel's table; what a reading did not touch is gone.
     reading: u8,
     under_way: bool,
@@ -92,10 +94,21 @@ pub(crate) enum Learned {
     Nothing,
 }
 
+impl Learned {
+    /// The same where nobody is told.
+    pub(crate) fn untold(self) -> Self {
+        match self {
+            Self::Tell(object) => Self::Forget(object),
+            learned => learned,
+        }
+    }
+}
+
 impl Internal {
     pub(crate) fn new(limit: usize, secret: u64) -> Self {
         Self {
             table: Table::new(limit, secret),
+            silent: false,
             reading: 0,
             under_way: false,
             tombstones: BTreeSet::new(),
@@ -253,7 +266,7 @@ impl Internal {
     /// The first object at or after `cursor` that lives, and the cursor behind it: a walk over all
     /// of them.
     pub(crate) fn next_alive(&self, cursor: &mut u64) -> Option<Object> {
-        while *cursor < u64::from(self.table.slots()) {
+        while !self.silent && *cursor < u64::from(self.table.slots()) {
             let slot = *cursor as Slot;
             *cursor += 1;
             if self.table.get(slot).is_some_and(|entry| entry.stage.is_alive()) {
@@ -261,6 +274,11 @@ impl Internal {
             }
         }
         None
+    }
+
+    /// Whether nothing of it is told to anybody.
+    pub(crate) fn set_silent(&mut self, silent: bool) {
+        self.silent = silent;
     }
 
     /// Steps of a walk over everything.

@@ -24,6 +24,7 @@ mod refresh;
 mod replicator;
 mod resync;
 mod statistics;
+mod standby;
 mod stored;
 mod table;
 mod timeout;
@@ -35,7 +36,7 @@ pub use event::{
     Cache, CopyState, Event, Lag, LinkState, LinkView, Origin, PeerState, Role, Start, SyncState,
     Transmit,
 };
-pub use replicator::{KernelEvent, PEER_SILENT, Replicator};
+pub use replicator::{InjectionState, KernelEvent, PEER_SILENT, Replicator};
 pub use statistics::Counters;
 pub use timeout::{PARKED_S, is_parked};
 pub use wire::Change;

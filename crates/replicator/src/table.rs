@@ -188,6 +188,28 @@ impl<T: Keyed> Table<T> {
         self.look_for_room();
     }
 
+    /// Takes the entries out; what is left is empty and has the same limit.
+    pub(crate) fn take(&mut self) -> Self {
+        let empty = Self {
+            chunks: Vec::new(),
+            slots: 0,
+            free: None,
+            index: HashTable::new(),
+            keyed: self.keyed,
+            limit: self.limit,
+            refusing: false,
+            noticed: self.noticed,
+        };
+        std::mem::replace(self, empty)
+    }
+
+    /// Gives a part of the memory of a table that nobody needs any more back; `false` when there was
+    /// none left. Nothing is found in it from then on.
+    pub(crate) fn dismantle(&mut self) -> bool {
+        self.index = HashTable::new();
+        self.chunks.pop().is_some()
+    }
+
     /// The entries in the order of their slots.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
         self.chunks.iter().flatten().filter_map(Place::used)

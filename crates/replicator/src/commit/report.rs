@@ -25,6 +25,8 @@ pub struct CommitReport {
     pub unchanged: u64,
     /// Flows that got another timeout and nothing else.
     pub retimed: u64,
+    /// Flows that left the kernel without this daemon's doing and are put back.
+    pub put_back: u64,
     /// Of the created flows, those whose helper this kernel does not have; they are there without.
     pub without_helper: u64,
     /// Of the created flows, those whose master is gone; they stand for themselves.

@@ -77,5 +77,6 @@ impl Replicator {
         if let Some(address) = peer.address() {
             self.push(Event::ResyncCompleted { address, flows: confirmed });
         }
+        self.purge_left_overs(now);
     }
 }

@@ -3,9 +3,11 @@
 use std::time::{Duration, Instant};
 
 use super::Replicator;
+use super::peer::Peer;
 use crate::commit::{Commit, CommitReport, Purge};
-use crate::config::Config;
-use crate::event::Role;
+use crate::config::{Config, Standby};
+use crate::event::{Event, Role};
+use crate::resync::Resync;
 
 /// Time before a purge that was not finished goes on.
 const PURGE_AGAIN: Duration = Duration::from_secs(1);
@@ -15,13 +17,18 @@ impl Replicator {
     pub fn begin_commit(&mut self) -> Commit {
         self.call_off_purge();
         self.committing = true;
-        self.external.begin_commit();
+        if self.external.injection.enabled() {
+            self.external.injection.begin_commit();
+        } else {
+            self.external.begin_commit();
+        }
         Commit::default()
     }
 
     /// A commit has ended, or was cut short.
     pub fn end_commit(&mut self, report: &CommitReport) {
         self.external.end_commit();
+        self.external.injection.end_commit();
         self.last_committed = report.committed();
         self.counters.committed_deleted += report.deleted;
         self.counters.committed += report.committed();
@@ -60,6 +67,31 @@ impl Replicator {
     /// The settings.
     pub(crate) fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// A router that stands by in its kernel keeps what was its own until the peers have told what
+    /// of it lives on.
+    pub(super) fn purge_is_due(&mut self, now: Instant) {
+        let complete = |peer: &Peer| !peer.present() || peer.resync == Resync::Complete;
+        let told = self.peers.iter().any(Peer::present) && self.peers.iter().all(complete);
+        if self.config.standby == Standby::Kernel && !told {
+            self.purge_at = Some(now + PURGE_AGAIN);
+            return;
+        }
+        self.purge_at = None;
+        self.purge_wanted = true;
+        self.push(Event::PurgeDue);
+    }
+
+    /// What an earlier life of this router has left parked in the kernel goes as well.
+    pub(super) fn purge_left_overs(&mut self, now: Instant) {
+        if self.config.standby == Standby::Kernel
+            && self.role == Role::Backup
+            && self.purge_at.is_none()
+            && !self.purge_wanted
+        {
+            self.purge_at = Some(now + self.config.purge_timeout);
+        }
     }
 
     pub(super) fn call_off_purge(&mut self) {
