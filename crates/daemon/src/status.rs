@@ -1,7 +1,7 @@
 //! What `status`, `routes`, `journal` and `replication` show, as JSON and as the source of the
 //! text. Field names are a contract: scripts read them.
 
-mod replication;
+pub(crate) mod replication;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
