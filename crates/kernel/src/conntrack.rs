@@ -9,11 +9,13 @@
 mod commit;
 mod events;
 mod execute;
+mod inject;
 mod table;
 mod tracking;
 
 pub use commit::Committer;
 pub use events::{EventSocket, Events};
+pub use inject::Injector;
 pub use table::{Dump, Failure, TableError, TableSocket};
 pub use tracking::{Tracking, keep_events, tracking};
 
