@@ -1,99 +1,151 @@
-//! What people ask for.
+//! What people ask for on the control socket.
 
 use std::time::Instant;
 
-use lockstep_failover::Outcome;
+use lockstep_replicator::Role;
 
-use super::Actor;
+use super::removal::Cause;
+use super::{Actor, Person};
 use crate::control::protocol::{Cache, Caches, Done, Stored, What};
 use crate::messages::{Asked, Command, Entries};
 
+/// Most people who wait for the end of one job; the control socket has no more connections, but
+/// who gives up and asks again counts twice.
+const MOST_PEOPLE: usize = 64;
+
+const BUSY: &str = "too many wait for this already";
+const COMMITTING: &str = "a commit is under way";
+
 impl Actor {
-    /// Does what is asked; the answer says what has happened, or why nothing has.
-    pub(super) fn command(&mut self, command: Command) -> Result<Done, String> {
-        let now = Instant::now();
-        match command {
-            Command::Commit(What::Flows | What::All) => match self.commit() {
-                Outcome::Done(summary) => {
-                    Ok(done(summary, [("flows", self.replicator.last_committed())]))
-                }
-                Outcome::Pending(reason) | Outcome::Failed(reason) => Err(reason),
-            },
-            Command::Commit(What::Expectations) => Err("there are no expectations".to_owned()),
+    /// Does what is asked, or begins it; the answer comes at its end and says what has happened, or
+    /// why nothing has.
+    pub(super) fn command(&mut self, command: Command, person: Person) {
+        let answer = match command {
+            Command::Commit(what) => return self.commit_for(what, person),
+            Command::Reread => return self.read_for(person),
+            Command::KernelFlush(what) => return self.flush_kernel_for(what, person),
+            Command::Flush(_) if self.commit.is_some() => Err(COMMITTING.to_owned()),
             Command::Flush(which) => Ok(self.flush(which)),
-            Command::Resync => {
-                self.need_peer()?;
-                self.replicator.request_resync(now);
-                Ok(done("the peer is asked for its flows", []))
-            }
-            Command::Bulk => {
-                self.need_peer()?;
-                self.replicator.send_everything();
-                let flows = self.replicator.internal_len() as u64;
-                Ok(done(format!("{flows} flows are told to the peer"), [("flows", flows)]))
-            }
-            Command::Reread => {
-                let read = self.read_table();
-                read.map_err(|error| format!("{:#}", anyhow::Error::new(error)))?;
-                let flows = self.replicator.internal_len() as u64;
-                Ok(done(format!("{flows} flows read"), [("flows", flows)]))
-            }
-            Command::Purge | Command::KernelFlush(_) => {
-                Err("flows leave the kernel only after a transition".to_owned())
-            }
+            Command::Resync => self.ask_peers(),
+            Command::Bulk => self.tell_everything(),
+            Command::Purge => self.purge_later(),
+        };
+        // Whoever asked may have given up.
+        drop(person.send(answer));
+    }
+
+    fn commit_for(&mut self, what: What, person: Person) {
+        if what == What::Expectations {
+            return refuse(person, "no expectations are replicated");
+        }
+        match &mut self.commit {
+            None => self.begin_commit(Vec::new(), vec![person]),
+            Some(commit) if commit.people.len() < MOST_PEOPLE => commit.people.push(person),
+            Some(_) => refuse(person, BUSY),
         }
     }
 
-    fn need_peer(&self) -> Result<(), String> {
-        let peer = self.replicator.peer(Instant::now());
-        match peer.filter(|peer| !peer.silent) {
-            Some(_) => Ok(()),
-            None => Err("no peer is there".to_owned()),
+    /// A reading under way may be past what has changed since, so another one follows it.
+    fn read_for(&mut self, person: Person) {
+        if self.readers.len() >= MOST_PEOPLE {
+            return refuse(person, BUSY);
         }
+        self.readers.push(person);
+        self.redump_at = Some(Instant::now());
+    }
+
+    fn flush_kernel_for(&mut self, what: What, person: Person) {
+        if what == What::Expectations {
+            return refuse(person, "no expectations are replicated");
+        }
+        if self.commit.is_some() {
+            return refuse(person, COMMITTING);
+        }
+        if self.removal.is_some() {
+            return refuse(person, "flows are being removed from the kernel already");
+        }
+        let everything = self.replicator.begin_kernel_flush();
+        self.begin_removal(everything, Cause::Person(person));
     }
 
     fn flush(&mut self, which: Caches) -> Done {
         let internal = self.replicator.internal_len() as u64;
         let external = self.replicator.external_len() as u64;
+        let mut counts = Vec::new();
         if which != Caches::External {
             self.replicator.flush_internal();
-            self.redump();
+            // What is in the kernel is replicated, flushed or not.
+            self.read_anew();
+            counts.push(("internal", internal));
         }
         if which != Caches::Internal {
             self.replicator.flush_external();
+            counts.push(("external", external));
         }
-        let counts = match which {
-            Caches::Internal => vec![("internal", internal)],
-            Caches::External => vec![("external", external)],
-            Caches::Both => vec![("internal", internal), ("external", external)],
+        let summary = match which {
+            Caches::Internal => format!("{internal} internal flows forgotten; they are read again"),
+            Caches::External => format!("{external} external flows forgotten"),
+            Caches::Both => format!(
+                "{internal} internal and {external} external flows forgotten; \
+                 the kernel's are read again"
+            ),
         };
-        done("forgotten; the internal cache is read again from the kernel", counts)
+        done(summary, counts)
+    }
+
+    fn ask_peers(&mut self) -> Result<Done, String> {
+        self.need_peer()?;
+        self.replicator.request_resync(Instant::now());
+        Ok(done("the peer is asked for its flows", []))
+    }
+
+    fn tell_everything(&mut self) -> Result<Done, String> {
+        self.need_peer()?;
+        self.replicator.send_everything();
+        let flows = self.replicator.internal_len() as u64;
+        Ok(done(format!("{flows} flows are told to the peer"), [("flows", flows)]))
+    }
+
+    fn purge_later(&mut self) -> Result<Done, String> {
+        if self.replicator.role() == Role::Active {
+            return Err("this router serves with these flows; they leave with its role".to_owned());
+        }
+        self.replicator.request_purge(Instant::now());
+        Ok(done("the flows leave the kernel when the purge timeout has passed", []))
+    }
+
+    fn need_peer(&self) -> Result<(), String> {
+        let peers = self.replicator.peers(Instant::now());
+        match peers.iter().any(|peer| peer.ever_heard && !peer.silent) {
+            true => Ok(()),
+            false => Err("no peer is there".to_owned()),
+        }
     }
 
     /// A part of a cache.
     pub(super) fn entries(&self, asked: Asked) -> Entries {
-        let after = asked.after.unwrap_or(0) as usize;
-        let mut flows: Vec<_> = match (asked.kind, asked.cache) {
+        let Asked { cache, kind, after, limit } = asked;
+        let now = Instant::now();
+        let from = after.unwrap_or(0) as usize;
+        let (flows, next) = match (kind, cache) {
             (Stored::Expectations, _) => return Entries::default(),
-            (Stored::Flows, Cache::Internal) => {
-                self.replicator.internal_flows().skip(after).take(asked.limit + 1).collect()
-            }
-            (Stored::Flows, Cache::External) => {
-                self.replicator.external_flows().skip(after).take(asked.limit + 1).collect()
-            }
+            (Stored::Flows, Cache::Internal) => self.replicator.internal_part(from, limit, now),
+            (Stored::Flows, Cache::External) => self.replicator.external_part(from, limit, now),
         };
-        let more = flows.len() > asked.limit;
-        flows.truncate(asked.limit);
-        let next = more.then_some((after + flows.len()) as u64);
-        Entries {
-            flows: flows.into_iter().map(|flow| (flow, 0)).collect(),
-            next,
-            ..Entries::default()
-        }
+        Entries { flows, next: next.map(|next| next as u64), ..Entries::default() }
     }
 }
 
-fn done<'a>(summary: impl Into<String>, counts: impl IntoIterator<Item = (&'a str, u64)>) -> Done {
+fn refuse(person: Person, reason: &str) {
+    // Whoever asked may have given up.
+    drop(person.send(Err(reason.to_owned())));
+}
+
+/// The answer to what has been done.
+pub(super) fn done<'a>(
+    summary: impl Into<String>,
+    counts: impl IntoIterator<Item = (&'a str, u64)>,
+) -> Done {
     let counts = counts.into_iter().map(|(name, count)| (name.to_owned(), count)).collect();
     Done { summary: summary.into(), counts }
 }

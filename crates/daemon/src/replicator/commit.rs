@@ -4,28 +4,86 @@
 //! it would take the kernel nearly as long as doing it, and the table is read afterwards anyway.
 //! The peer is served between batches.
 
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
-use lockstep_failover::Outcome;
+use lockstep_failover::{Outcome, StepId};
 use lockstep_kernel::conntrack::{Committer, TableError};
-use lockstep_replicator::Commit;
+use lockstep_replicator::{Commit, CommitReport};
 use tracing::warn;
 
-use super::{Actor, REDUMP};
+use super::commands::done;
+use super::{Actor, PIECE, Person, REDUMP};
+use crate::messages::CoreEvent;
+use crate::status;
 
-/// Batches between two looks at the link and the requests: some 5 ms.
-const BATCHES_IN_A_ROW: usize = 8;
+/// A commit under way.
+pub(super) struct Committing {
+    commit: Commit,
+    committer: Committer,
+    began: Instant,
+    /// Flows there were when it began.
+    total: u64,
+    /// The steps that wait for its end.
+    pub(super) steps: Vec<StepId>,
+    /// The people who do.
+    pub(super) people: Vec<Person>,
+}
+
+/// How a commit ended.
+pub(super) enum Ended {
+    /// Every flow was tried.
+    Complete,
+    /// Something newer came.
+    CutShort,
+    /// It is not known what has become of some.
+    Failed(TableError),
+}
 
 impl Actor {
-    /// Carries out a commit.
-    pub(super) fn commit(&mut self) -> Outcome {
+    /// Begins a commit. A purge that is under way or due is called off: what it would remove is
+    /// about to be used.
+    pub(super) fn begin_commit(&mut self, steps: Vec<StepId>, people: Vec<Person>) {
+        self.call_off_purge();
+        self.abandon_reading();
         if let Err(error) = self.events.pause() {
             // Then what we do is told to us as well; the reading afterwards puts it right.
             warn!(%error, "the kernel's events cannot be left during the commit");
         }
-        let mut commit = self.replicator.begin_commit();
-        let result = self.commit_all(&mut commit);
-        let report = commit.report();
+        self.commit = Some(Committing {
+            commit: self.replicator.begin_commit(),
+            committer: Committer::new(),
+            began: Instant::now(),
+            total: self.replicator.external_len() as u64,
+            steps,
+            people,
+        });
+    }
+
+    /// A piece of the commit under way.
+    pub(super) async fn do_commit(&mut self) -> anyhow::Result<()> {
+        let Some(mut committing) = self.commit.take() else { return Ok(()) };
+        let until = Instant::now() + PIECE;
+        let ended = loop {
+            let now = Instant::now();
+            let commit = &mut committing.commit;
+            match committing.committer.advance(&mut self.table, commit, &self.replicator, now) {
+                Ok(false) => break Some(Ended::Complete),
+                Err(error) => break Some(Ended::Failed(error)),
+                Ok(true) if Instant::now() >= until => break None,
+                Ok(true) => {}
+            }
+        };
+        self.commit = Some(committing);
+        match ended {
+            Some(ended) => self.end_commit(ended).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Ends the commit under way and answers whoever waits for it.
+    pub(super) async fn end_commit(&mut self, ended: Ended) -> anyhow::Result<()> {
+        let Some(committing) = self.commit.take() else { return Ok(()) };
+        let report = committing.commit.report();
         self.replicator.end_commit(report);
         if let Err(error) = self.events.resume() {
             self.reopen_events(error);
@@ -33,32 +91,78 @@ impl Actor {
         // The active role begins with reading the table. If it does not come, it is read all the
         // same, when there is time.
         self.redump_at = Some(Instant::now() + REDUMP);
-        match result {
-            Err(error) => {
-                self.reopen_table();
-                Outcome::Failed(format!("{report}; then {:#}", anyhow::Error::new(error)))
-            }
-            Ok(false) => Outcome::Failed(format!("cut short by something newer: {report}")),
-            Ok(true) if report.committed() == 0 && report.refused() > 0 => {
-                Outcome::Failed(report.to_string())
-            }
-            Ok(true) => Outcome::Done(report.to_string()),
+        if matches!(ended, Ended::Failed(_)) {
+            self.reopen_table();
         }
+        let complete = matches!(ended, Ended::Complete);
+        let result = verdict(ended, report);
+        if !report.refused.is_empty() {
+            warn!(refused = report.refused(), "the kernel has refused flows: {report}");
+        }
+        let summary = match &result {
+            Ok(summary) | Err(summary) => summary.clone(),
+        };
+        let shown = shown(report, &committing, complete, summary);
+        for person in committing.people {
+            let counts = shown.counts.iter().map(|(name, count)| (name.as_str(), *count));
+            let answer = result.clone().map(|summary| done(summary, counts));
+            // Whoever asked may have given up.
+            drop(person.send(answer));
+        }
+        self.last_commit = Some(shown);
+        if committing.steps.is_empty() {
+            return Ok(());
+        }
+        let outcome = result.map_or_else(Outcome::Failed, Outcome::Done);
+        let answers = committing.steps.into_iter().map(|id| (id, outcome.clone())).collect();
+        self.tell(CoreEvent::Stepped(answers)).await
     }
 
-    /// Whether it came to its end.
-    fn commit_all(&mut self, commit: &mut Commit) -> Result<bool, TableError> {
-        let mut committer = Committer::new();
-        let mut batches = 0;
-        while committer.advance(&mut self.table, commit, &self.replicator, Instant::now())? {
-            batches += 1;
-            if batches % BATCHES_IN_A_ROW == 0 {
-                self.serve_peer();
-                if self.interrupted() {
-                    return Ok(false);
-                }
-            }
+    /// The commit under way, for `status`.
+    pub(super) fn commit_progress(&self) -> Option<status::replication::Job> {
+        self.commit.as_ref().map(|committing| {
+            let report = committing.commit.report();
+            let done = report.committed() + report.unchanged + report.refused() + report.deleted;
+            let total = Some(committing.total.max(done));
+            status::replication::Job { name: "commit".to_owned(), done, total }
+        })
+    }
+}
+
+fn verdict(ended: Ended, report: &CommitReport) -> Result<String, String> {
+    match ended {
+        Ended::Failed(error) => Err(format!("{report}; then {:#}", anyhow::Error::new(error))),
+        Ended::CutShort => Err(format!("cut short by something newer: {report}")),
+        Ended::Complete if report.committed() == 0 && report.refused() > 0 => {
+            Err(report.to_string())
         }
-        Ok(true)
+        Ended::Complete => Ok(report.to_string()),
+    }
+}
+
+fn shown(
+    report: &CommitReport,
+    committing: &Committing,
+    complete: bool,
+    summary: String,
+) -> status::replication::Commit {
+    let counts = [
+        ("committed", report.committed()),
+        ("created", report.created),
+        ("updated", report.updated),
+        ("replaced", report.replaced),
+        ("deleted", report.deleted),
+        ("unchanged", report.unchanged),
+        ("refused", report.refused()),
+    ];
+    let reason = |errno: i32| std::io::Error::from_raw_os_error(errno).to_string();
+    status::replication::Commit {
+        at: status::timestamp(SystemTime::now()),
+        took_ms: committing.began.elapsed().as_millis() as u64,
+        complete,
+        summary,
+        counts: counts.into_iter().map(|(name, count)| (name.to_owned(), count)).collect(),
+        refused: report.refused.iter().map(|(errno, count)| (reason(*errno), *count)).collect(),
+        samples: report.samples.clone(),
     }
 }

@@ -93,6 +93,10 @@ pub(crate) struct Peer {
     /// Whether a full copy of its flows has arrived since it was heard.
     #[serde(default)]
     pub initial_copy: bool,
+    /// Where the full copy of its flows stands: `unneeded` (this router is active), `wanted`,
+    /// `wanted-again` (something of it was lost), `arriving`, `arrived`.
+    #[serde(default)]
+    pub copy: String,
     /// In what it seems to be set up otherwise.
     #[serde(default)]
     pub differs: Option<String>,

@@ -3,6 +3,7 @@
 use std::fs;
 
 use lockstep_lab::{Interface, Lan, Node};
+use lockstep_replicator::Link;
 use tokio::sync::oneshot;
 
 use super::super::*;
@@ -94,6 +95,8 @@ impl Router {
 
     /// Keeps the thread from doing anything until [`Router::release`].
     pub(super) fn hold(&mut self) {
+        // What it has to tell of its last step is told then.
+        self.attend();
         while let Ok(event) = self.events.try_recv() {
             assert!(matches!(event, CoreEvent::InSync { .. }), "{event:?}");
         }

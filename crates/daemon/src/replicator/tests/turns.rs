@@ -3,8 +3,10 @@
 use std::net::UdpSocket;
 
 use lockstep_lab::Node;
+use lockstep_replicator::{LinkState, Origin};
 use tokio::time::timeout;
 
+use super::super::links::DATAGRAMS_IN_A_ROW;
 use super::super::*;
 use super::flows::{flow, make};
 use super::router::{LINK, config, node, pair};
@@ -42,7 +44,7 @@ fn what_is_left_in_line_is_sent_although_nothing_happens() {
         actor.replicator.handle_datagram(Origin::group(0, peer), &ALIVE, later);
         actor.replicator.handle_timeout(later + Duration::from_millis(100));
         let up = LinkState::Up { max_datagram: 20 };
-        actor.replicator.link_changed(0, up, later);
+        actor.replicator.link_changed(0, up, Instant::now());
         let mut turns = 0;
         loop {
             actor.transmit();

@@ -1,0 +1,191 @@
+//! What the thread tells: the core thread of synchronisation, people of everything.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use lockstep_replicator::{CopyState, Event, LinkState, Mode, Role, Standby, Transport};
+use tracing::{debug, info, warn};
+
+use super::Actor;
+use super::links::OneLink;
+use super::removal::Cause;
+use crate::messages::CoreEvent;
+use crate::status::replication::{Job, Link, Peer, Replication};
+
+impl Actor {
+    /// Passes on what the replicator has to say.
+    pub(super) async fn report(&mut self) -> anyhow::Result<()> {
+        while let Some(event) = self.replicator.poll_event() {
+            match event {
+                Event::PeerAppeared { address } => info!(%address, "replication peer heard"),
+                Event::PeerRestarted { address } => {
+                    info!(%address, "replication peer has restarted");
+                }
+                Event::PeerSilent { address } => {
+                    warn!(%address, "replication peer has fallen silent");
+                }
+                Event::LinkChanged { address, from, to } => {
+                    let (from, to) = (self.interface(from), self.interface(to));
+                    info!(?address, from, to, "replication goes on over another link");
+                }
+                Event::ResyncCompleted { address, flows } => {
+                    info!(%address, flows, "the peer's flows have arrived");
+                }
+                Event::CacheFull { cache } => {
+                    let (cache, limit) = (cache.as_str(), self.config.cache_limit);
+                    warn!(cache, limit, "a cache is full: new entries are not replicated");
+                }
+                Event::CacheHasRoom { cache } => {
+                    info!(cache = cache.as_str(), "a cache that was full takes entries again");
+                }
+                Event::PurgeDue => debug!("the flows of before are to be removed"),
+                Event::Sync(sync) => {
+                    debug!(in_sync = sync.in_sync, reason = sync.reason, "synchronisation");
+                    // Reasons come and go with every peer and copy; what follows from them does
+                    // not, and is what others are told.
+                    if self.told_in_sync != Some(sync.in_sync) {
+                        self.told_in_sync = Some(sync.in_sync);
+                        let (in_sync, reason) = (sync.in_sync, sync.reason);
+                        self.tell(CoreEvent::InSync { in_sync, reason }).await?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn status(&self) -> Replication {
+        let mut sync = self.replicator.sync_state();
+        if let Some(trouble) = self.link_trouble() {
+            sync.in_sync &= self.replicator.role() == Role::Active;
+            sync.reason = format!("{}; no flows pass: {trouble}", sync.reason);
+        }
+        Replication {
+            role: self.replicator.role().as_str().to_owned(),
+            mode: match self.config.mode {
+                Mode::Ftfw => "ftfw",
+                Mode::Notrack => "notrack",
+                Mode::Alarm => "alarm",
+            }
+            .to_owned(),
+            standby: match self.config.standby {
+                Standby::Cache => "cache",
+                Standby::Kernel => "kernel",
+            }
+            .to_owned(),
+            peers: self.peers(),
+            links: self.shown_links(),
+            cache_limit: self.config.cache_limit as u64,
+            in_sync: sync.in_sync,
+            reason: sync.reason,
+            internal: self.replicator.internal_len() as u64,
+            external: self.replicator.external_len() as u64,
+            committed: self.replicator.last_committed(),
+            last_commit: self.last_commit.clone(),
+            jobs: self.jobs(),
+            uptime_s: self.started.elapsed().as_secs(),
+            statistics: named(self.replicator.statistics()),
+            ..Replication::default()
+        }
+    }
+
+    /// Why no link can be used, when none can: of the first what is wrong with it.
+    fn link_trouble(&self) -> Option<String> {
+        if self.links.iter().any(OneLink::is_up) {
+            return None;
+        }
+        let first = self.links.first()?;
+        Some(match &first.state {
+            Some(LinkState::Down { reason }) => reason.clone(),
+            Some(LinkState::Up { .. }) | None => {
+                format!("the link {} fails", first.settings.interface)
+            }
+        })
+    }
+
+    fn interface(&self, link: usize) -> &str {
+        self.links.get(link).map_or("?", |link| link.settings.interface.as_str())
+    }
+
+    fn peers(&self) -> Vec<Peer> {
+        let peers = self.replicator.peers(Instant::now());
+        let shown = peers.into_iter().map(|peer| Peer {
+            address: peer.address.to_string(),
+            interface: Some(self.interface(peer.link).to_owned()),
+            heard_ms: peer.heard.as_millis() as u64,
+            silent: peer.silent || !peer.ever_heard,
+            unacknowledged: peer.unacknowledged as u64,
+            waiting: peer.waiting as u64,
+            behind: peer.peer_behind.messages,
+            behind_ms: peer.peer_behind.time.as_millis() as u64,
+            missing: peer.behind.messages,
+            missing_ms: peer.behind.time.as_millis() as u64,
+            lost: peer.lost,
+            initial_copy: peer.copy == CopyState::Arrived,
+            copy: copy_word(peer.copy).to_owned(),
+            differs: peer.suspicion,
+        });
+        shown.collect()
+    }
+
+    fn shown_links(&self) -> Vec<Link> {
+        let views = self.replicator.links();
+        let shown = self.links.iter().enumerate().map(|(number, link)| {
+            let active = views.get(number).is_some_and(|view| view.active);
+            let (state, reason, max_datagram) = match &link.state {
+                Some(LinkState::Up { max_datagram }) if link.is_up() => {
+                    (if active { "active" } else { "standby" }, None, *max_datagram as u64)
+                }
+                Some(LinkState::Down { reason }) => ("down", Some(reason.clone()), 0),
+                Some(LinkState::Up { .. }) | None => ("down", Some("it fails".to_owned()), 0),
+            };
+            let (transport, to) = match &link.settings.transport {
+                Transport::Multicast { group } => ("multicast", vec![*group]),
+                Transport::Udp { peers, .. } => ("udp", peers.clone()),
+                Transport::Tcp { peers, .. } => ("tcp", peers.clone()),
+            };
+            Link {
+                interface: link.settings.interface.clone(),
+                transport: transport.to_owned(),
+                to: to.iter().map(ToString::to_string).collect(),
+                port: link.settings.port,
+                state: state.to_owned(),
+                reason,
+                max_datagram,
+                statistics: named(link.statistics()),
+            }
+        });
+        shown.collect()
+    }
+
+    fn jobs(&self) -> Vec<Job> {
+        let reading = self.reading.as_ref().map(|reading| Job {
+            name: "read".to_owned(),
+            done: reading.done,
+            total: reading.total,
+        });
+        let removal = self.removal.as_ref().map(|removal| Job {
+            name: match removal.cause {
+                Cause::Purge => "purge".to_owned(),
+                Cause::Person(_) => "flush-kernel".to_owned(),
+            },
+            done: removal.removed,
+            total: Some(removal.total),
+        });
+        self.commit_progress().into_iter().chain(reading).chain(removal).collect()
+    }
+}
+
+fn copy_word(copy: CopyState) -> &'static str {
+    match copy {
+        CopyState::Unneeded => "unneeded",
+        CopyState::Wanted => "wanted",
+        CopyState::WantedAgain => "wanted-again",
+        CopyState::Arriving => "arriving",
+        CopyState::Arrived => "arrived",
+    }
+}
+
+fn named(counts: impl IntoIterator<Item = (&'static str, u64)>) -> BTreeMap<String, u64> {
+    counts.into_iter().map(|(name, count)| (name.to_owned(), count)).collect()
+}
