@@ -28,6 +28,8 @@ mod standby;
 mod stored;
 mod table;
 mod timeout;
+#[cfg(test)]
+mod memory;
 pub mod wire;
 
 pub use commit::{Action, COMMIT_LIMIT, Commit, CommitReport, Planned, Progress, Purge, Retry};

@@ -21,7 +21,7 @@ struct Cache {
 
 impl Cache {
     fn new() -> Self {
-        Self { external: External::new(100, 1), counters: Counters::default() }
+        Self { external: External::new(100, 1, false), counters: Counters::default() }
     }
 
     fn tell(&mut self, peer: u8, change: Change, number: u16, now_s: u32) -> Applied {
