@@ -14,7 +14,7 @@ mod table;
 mod tracking;
 
 pub use commit::Committer;
-pub use events::{EventSocket, Events};
+pub use events::{EventSocket, Events, Filtering, Taken, Unwanted};
 pub use inject::Injector;
 pub use table::{Dump, Failure, TableError, TableSocket};
 pub use tracking::{Tracking, keep_events, tracking};

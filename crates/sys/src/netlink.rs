@@ -10,17 +10,24 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 const SLOTS: usize = 64;
 /// Room for one datagram. The kernel never builds a larger one than a page, except for dumps.
 const SLOT: usize = 4096;
+/// From one slot to the next: datagrams are far smaller than their slots, and at a distance of
+/// whole pages their beginnings would share the same few lines of the processor's cache.
+const STRIDE: usize = SLOT + 5 * 64;
 
 /// The memory that datagrams are received into.
 #[derive(Debug)]
 pub struct Receiver {
     slots: Box<[u8]>,
+    /// Bytes of the datagram in each slot; 0 where there is none that counts.
+    lengths: [usize; SLOTS],
+    /// Slots that the last call has filled.
+    filled: usize,
 }
 
 /// What one [`Receiver::receive`] brought.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Received {
-    /// Datagrams appended to the buffer.
+    /// Datagrams of the kernel's that are whole.
     pub datagrams: usize,
     /// Datagrams thrown away because a part of them was cut off.
     pub truncated: usize,
@@ -35,29 +42,47 @@ impl Default for Receiver {
 }
 
 impl Receiver {
-    /// Most bytes that one [`Receiver::receive`] appends.
-    pub const MOST: usize = SLOTS * SLOT;
-
-    /// Takes the memory: 256 KiB.
+    /// Takes the memory: a little more than 256 KiB.
     pub fn new() -> Self {
-        Self { slots: vec![0; Self::MOST].into_boxed_slice() }
+        let slots = vec![0; SLOTS * STRIDE].into_boxed_slice();
+        Self { slots, lengths: [0; SLOTS], filled: 0 }
     }
 
     /// Takes what is waiting in a netlink socket, at most 64 datagrams, and appends what the
     /// kernel sent to `buffer`, each datagram filled up to a multiple of 4 bytes.
     ///
     /// # Errors
-    /// `WouldBlock` when nothing is waiting; `ENOBUFS` once after the kernel had to throw
-    /// messages away.
+    /// As [`Receiver::fill`].
     pub fn receive(
         &mut self,
         socket: BorrowedFd<'_>,
         buffer: &mut Vec<u8>,
     ) -> io::Result<Received> {
+        let received = self.fill(socket)?;
+        for datagram in self.datagrams() {
+            buffer.extend_from_slice(datagram);
+            buffer.resize(buffer.len().next_multiple_of(4), 0);
+        }
+        Ok(received)
+    }
+
+    /// What the last [`Receiver::fill`] brought from the kernel, in order, where it was received.
+    pub fn datagrams(&self) -> impl Iterator<Item = &[u8]> {
+        let slots = self.slots.chunks_exact(STRIDE).zip(&self.lengths).take(self.filled);
+        slots.map(|(slot, length)| &slot[..*length]).filter(|datagram| !datagram.is_empty())
+    }
+
+    /// Takes what is waiting in a netlink socket, at most 64 datagrams, in place of what was here.
+    ///
+    /// # Errors
+    /// `WouldBlock` when nothing is waiting; `ENOBUFS` once after the kernel had to throw
+    /// messages away.
+    pub fn fill(&mut self, socket: BorrowedFd<'_>) -> io::Result<Received> {
+        self.filled = 0;
         let mut senders = [NO_SENDER; SLOTS];
         let mut vectors = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; SLOTS];
-        for (vector, slot) in vectors.iter_mut().zip(self.slots.chunks_exact_mut(SLOT)) {
-            *vector = libc::iovec { iov_base: slot.as_mut_ptr().cast(), iov_len: slot.len() };
+        for (vector, slot) in vectors.iter_mut().zip(self.slots.chunks_exact_mut(STRIDE)) {
+            *vector = libc::iovec { iov_base: slot.as_mut_ptr().cast(), iov_len: SLOT };
         }
         // SAFETY: `mmsghdr` consists of integers and pointers, for which all zeros is a value.
         let mut headers: [libc::mmsghdr; SLOTS] = unsafe { mem::zeroed() };
@@ -82,17 +107,17 @@ impl Receiver {
         let Ok(count) = usize::try_from(count) else {
             return Err(io::Error::last_os_error());
         };
+        self.filled = count;
         let mut received = Received::default();
-        let slots = self.slots.chunks_exact(SLOT);
-        for ((header, sender), slot) in headers.iter().zip(&senders).zip(slots).take(count) {
+        let kept = self.lengths.iter_mut();
+        for ((header, sender), kept) in headers.iter().zip(&senders).zip(kept).take(count) {
+            *kept = 0;
             if sender.nl_pid != 0 {
                 received.foreign += 1;
             } else if header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0 {
                 received.truncated += 1;
             } else {
-                let length = header.msg_len as usize;
-                buffer.extend_from_slice(&slot[..length]);
-                buffer.resize(buffer.len() + length.next_multiple_of(4) - length, 0);
+                *kept = (header.msg_len as usize).min(SLOT);
                 received.datagrams += 1;
             }
         }
