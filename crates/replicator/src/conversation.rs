@@ -1,4 +1,5 @@
-//! The conversation with one peer: conntrackd's FTFW mode, one direction sending, one receiving.
+//! The conversation with one peer, one direction sending, one receiving. Here conntrackd's FTFW
+//! mode; for the two others see [`plain`].
 //!
 //! ```text
 //!            hello_back heard                     hello heard
@@ -20,6 +21,7 @@
 
 mod milestones;
 mod places;
+mod plain;
 mod queue;
 mod receive;
 mod ring;
@@ -28,12 +30,14 @@ mod send;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use crate::config::{Config, Mode};
 use crate::event::Lag;
 use crate::internal::Object;
 use crate::wire::Change;
 
 use milestones::Milestones;
 use places::Places;
+use plain::{Hints, Pacing, Refresh};
 use ring::Ring;
 
 /// Longest time without sending anything; conntrackd's is the same and fixed.
@@ -56,6 +60,21 @@ const LATE_GREETING: Duration = Duration::from_secs(2);
 const ANSWER_INTERVAL: Duration = Duration::from_millis(100);
 
 pub(crate) struct Conversation {
+    mode: Mode,
+    /// What the peer seems to run.
+    hints: Hints,
+    /// Without acknowledgements: how fast a copy may go.
+    pacing: Pacing,
+    /// ALARM: the walk that tells everything again.
+    refresh: Option<Refresh>,
+    /// When a copy was asked for.
+    asked_at: Option<Instant>,
+    /// Something has been told since then.
+    told_since: bool,
+    /// When a copy began.
+    copied_at: Option<Instant>,
+    /// A copy waits for the clock.
+    held_up: bool,
     /// Our greeting has been answered.
     greeted: bool,
     /// The peer's last message carried a greeting: it may not know us yet.
@@ -148,9 +167,17 @@ pub(crate) struct Received {
 }
 
 impl Conversation {
-    pub(crate) fn new(first: u32, ack_window: u32, resend_limit: usize) -> Self {
-        let ack_window = ack_window.max(1);
+    pub(crate) fn new(first: u32, config: &Config) -> Self {
+        let ack_window = config.ack_window.max(1);
         Self {
+            mode: config.mode,
+            hints: Hints::default(),
+            pacing: Pacing::default(),
+            refresh: (config.mode == Mode::Alarm).then(|| Refresh::new(config.refresh_interval)),
+            asked_at: None,
+            told_since: false,
+            copied_at: None,
+            held_up: false,
             greeted: false,
             peer_greets: false,
             greetings: None,
@@ -167,7 +194,7 @@ impl Conversation {
             ticket: 0,
             places: Places::default(),
             resend: Ring::default(),
-            resend_limit: resend_limit.max(1),
+            resend_limit: config.resend_queue.max(1),
             copy: None,
             copy_wanted: false,
             waiting: Vec::new(),
@@ -181,7 +208,7 @@ impl Conversation {
 
     /// Whether both sides know each other, so that flows may be sent and losses are noticed.
     pub(crate) fn established(&self) -> bool {
-        self.greeted && !self.peer_greets && self.last.is_some()
+        self.mode != Mode::Ftfw || (self.greeted && !self.peer_greets && self.last.is_some())
     }
 
     pub(crate) fn unacknowledged(&self) -> usize {
@@ -215,6 +242,11 @@ impl Conversation {
         Lag { messages: messages as u64, time }
     }
 
+    /// What is odd about the peer, in words.
+    pub(crate) fn suspicion(&self, now: Instant) -> Option<String> {
+        self.hints.suspicion(self.mode, self.greeted, now)
+    }
+
     /// Whether the resync asked for as `generation` is still to be acknowledged.
     pub(crate) fn resync_open(&self, generation: u32) -> bool {
         self.open_resync == Some(generation)
@@ -227,6 +259,9 @@ impl Conversation {
 
     /// Whether the peer owes us an acknowledgement that something waits for.
     pub(crate) fn waits_for_peer(&self) -> bool {
+        if self.mode != Mode::Ftfw {
+            return false;
+        }
         let copy_due = self.copy.is_some() || self.copy_wanted || !self.objects.is_empty();
         !self.open_nacks.is_empty()
             || self.open_resync.is_some()

@@ -22,7 +22,10 @@ pub(crate) struct Early {
     /// In the order of their numbers.
     held: VecDeque<Held>,
     bytes: usize,
+    /// When the first of those kept came: since then something before it is known to be missing.
     since: Option<Instant>,
+    /// Something has been taken out since `since` was worked out.
+    taken: bool,
 }
 
 pub(crate) struct Held {
@@ -30,6 +33,7 @@ pub(crate) struct Held {
     flags: Flags,
     sequence: u32,
     range: (u32, u32),
+    at: Instant,
     body: Box<[u8]>,
 }
 
@@ -61,6 +65,7 @@ impl Early {
                 flags: message.flags,
                 sequence: message.sequence,
                 range: message.range,
+                at: now,
                 body: message.body.into(),
             };
             self.held.insert(place, held);
@@ -73,13 +78,21 @@ impl Early {
     pub(crate) fn next_after(&mut self, last: Option<u32>) -> Option<Held> {
         let first = self.held.front()?;
         let distance = first.sequence.wrapping_sub(last?) as i32;
-        if distance > 1 { None } else { self.pop() }
+        if distance <= 1 {
+            return self.pop();
+        }
+        // A hole behind the one that has been filled is as old as what came after it.
+        if std::mem::take(&mut self.taken) {
+            self.since = self.held.iter().map(|held| held.at).min();
+        }
+        None
     }
 
     /// The first kept message, whatever is missing before it.
     pub(crate) fn pop(&mut self) -> Option<Held> {
         let held = self.held.pop_front()?;
         self.bytes -= held.body.len() + OVERHEAD;
+        self.taken = true;
         if self.held.is_empty() {
             self.since = None;
         }

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use lockstep_ctnetlink::Flow;
 
-use crate::config::{Config, Standby};
+use crate::config::{Config, Mode, Standby};
 use crate::event::{Event, Role, Start};
 use crate::external::External;
 use crate::filter::Selection;
@@ -28,17 +28,21 @@ use crate::key::Key;
 use crate::resync::{Cause, Resync};
 use crate::refresh::Refresh;
 use crate::statistics::Counters;
+use crate::table::Slot;
 use crate::timeout::is_parked;
 use crate::wire::Change;
 
 pub use injection::InjectionState;
 use injection::Takeover;
 use links::Links;
-use peer::{Peer, due};
+use peer::{Peer, Reach, due};
 use sync::Standing;
 
 /// A peer that says nothing for this long is taken to be away; conntrackd speaks once a second.
 pub const PEER_SILENT: Duration = Duration::from_secs(5);
+
+/// Time between two looks for flows that have expired.
+const EXPIRE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Most events waiting to be taken.
 const MAX_EVENTS: usize = 64;
@@ -64,6 +68,9 @@ pub struct Replicator {
     peers: Vec<Peer>,
     /// The peer that may send next.
     turn: usize,
+    /// ALARM: when to look for flows that nobody has told again, and where.
+    expire_at: Option<Instant>,
+    expire_next: Slot,
     purge_at: Option<Instant>,
     /// The time for the purge has come and nobody has begun it.
     purge_wanted: bool,
@@ -110,6 +117,8 @@ impl Replicator {
             links: Links::new(&config.links, start.max_datagram),
             peers: Vec::new(),
             turn: 0,
+            expire_at: None,
+            expire_next: 0,
             purge_at: None,
             purge_wanted: false,
             committing: false,
@@ -279,7 +288,7 @@ impl Replicator {
     /// When to call [`Replicator::handle_timeout`]; valid until the next call of anything else.
     pub fn next_deadline(&self) -> Option<Instant> {
         let peers = self.peers.iter().filter_map(Peer::next_deadline);
-        peers.chain(self.purge_at).chain(self.forgetting_at()).min()
+        peers.chain(self.purge_at).chain(self.expire_at).chain(self.forgetting_at()).min()
     }
 
     /// Does what the clock asks for; spurious calls are harmless.
@@ -296,13 +305,29 @@ impl Replicator {
                 self.counters.external_swept += self.external.sweep(peer.index) as u64;
             }
         }
+        self.expire(now);
         if due(self.purge_at, now) {
             self.purge_is_due(now);
         }
         self.settle(now);
-        for peer in &mut self.peers {
-            peer.conversation.handle_timeout(now, &mut self.counters);
+        for peer in self.peers.iter_mut().filter(|peer| peer.reach != Reach::Overheard) {
+            let (internal, counters) = (&mut self.internal, &mut self.counters);
+            peer.conversation.handle_timeout(now, internal, counters);
         }
+    }
+
+    /// ALARM: drops what nobody has told again for too long, looking at every flow once in ten
+    /// seconds.
+    fn expire(&mut self, now: Instant) {
+        if self.config.mode != Mode::Alarm || self.expire_at.is_some_and(|at| now < at) {
+            return;
+        }
+        self.expire_at = Some(now + EXPIRE_INTERVAL);
+        let timeout_s = self.config.cache_timeout.as_secs() as u32;
+        let since_s = self.seconds(now).saturating_sub(timeout_s);
+        let steps = self.external.table.slots() / 10 + 64;
+        let dropped = self.external.drop_unheard(&mut self.expire_next, steps, since_s);
+        self.counters.external_expired += dropped as u64;
     }
 
     /// Draws the consequences of what has changed.

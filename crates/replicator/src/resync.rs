@@ -35,6 +35,8 @@ pub(crate) enum Cause {
     Restarted,
     /// This router has become backup.
     Role,
+    /// Messages were lost in a mode that does not repeat them.
+    Lost,
     /// A person asked.
     Command,
 }

@@ -55,6 +55,8 @@ counters! {
     external_incomplete = "external-incomplete",
     /// Flows dropped from the external cache because a resync did not confirm them.
     external_swept = "external-swept",
+    /// Flows dropped from the external cache because nobody told them again (mode ALARM).
+    external_expired = "external-expired",
     /// Datagrams sent.
     datagrams_sent = "datagrams-sent",
     /// Bytes of those.
@@ -92,6 +94,8 @@ counters! {
     lost = "messages-lost",
     /// Late or repeated messages, which are dropped.
     before = "messages-before",
+    /// Messages with flags or without objects, which the mode ALARM does not know.
+    other_mode = "messages-of-another-mode",
     /// Messages sent again because the peer missed them.
     resent = "messages-resent",
     /// Acknowledgements received.

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::places::Place;
 use super::{Control, Conversation, Gap, MAX_CONTROLS, Sent};
+use crate::config::Mode;
 use crate::internal::{Internal, Object};
 use crate::statistics::Counters;
 
@@ -32,11 +33,28 @@ impl Conversation {
     }
 
     /// Asks the peer for everything it has.
-    pub(crate) fn ask_for_everything(&mut self, generation: u32, counters: &mut Counters) {
-        self.open_resync = Some(generation);
-        self.doubt = false;
+    pub(crate) fn ask_for_everything(
+        &mut self,
+        generation: u32,
+        counters: &mut Counters,
+        now: Instant,
+    ) {
+        self.expect_everything(generation, now);
+        self.request(generation, counters);
+    }
+
+    /// Puts the request for everything in line.
+    pub(crate) fn request(&mut self, generation: u32, counters: &mut Counters) {
         counters.resyncs_sent += 1;
         self.push(Control::Resync(generation), counters);
+    }
+
+    /// Everything is asked for, here or by way of the group.
+    pub(crate) fn expect_everything(&mut self, generation: u32, now: Instant) {
+        self.open_resync = Some(generation);
+        self.asked_at = Some(now);
+        self.told_since = false;
+        self.doubt = false;
     }
 
     /// Sends everything we have, as soon as the peer knows us.
@@ -47,6 +65,9 @@ impl Conversation {
     /// Messages that make the peer's window run full, so that it acknowledges now and not when it
     /// has nothing else to do, which a busy conntrackd never has.
     pub(crate) fn provoke(&mut self, counters: &mut Counters) {
+        if self.mode != Mode::Ftfw {
+            return;
+        }
         for _ in 0..self.ack_window.min(PROVOCATION) {
             self.push(Control::Alive, counters);
         }

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::places::Place;
 use super::{Content, Control, Conversation, LATE_GREETING, MAX_ANSWERS, Received, Sent};
+use crate::config::Mode;
 use crate::internal::Internal;
 use crate::statistics::Counters;
 use crate::wire::{Flags, Kind, Malformed, Message};
@@ -16,6 +17,11 @@ impl Conversation {
 
     /// Whether messages before this one are missing.
     pub(crate) fn is_early(&self, message: &Message<'_>) -> bool {
+        match self.mode {
+            Mode::Ftfw => {}
+            Mode::Notrack => return self.is_early_numbered(message),
+            Mode::Alarm => return false,
+        }
         !message.flags.has(Flags::HELLO)
             && self.last.is_some_and(|last| message.sequence.wrapping_sub(last) as i32 > 1)
     }
@@ -28,6 +34,12 @@ impl Conversation {
         counters: &mut Counters,
         now: Instant,
     ) -> Result<Received, Malformed> {
+        self.hints.take(message, now);
+        match self.mode {
+            Mode::Ftfw => {}
+            Mode::Notrack => return self.receive_numbered(message, counters, now),
+            Mode::Alarm => return Self::receive_unnumbered(message, counters),
+        }
         let content = content(message)?;
         let number = message.sequence;
         let greets = message.flags.has(Flags::HELLO);
@@ -214,7 +226,7 @@ impl Conversation {
 }
 
 /// What a message says, if type, flags and range are acceptable.
-fn content(message: &Message<'_>) -> Result<Content, Malformed> {
+pub(super) fn content(message: &Message<'_>) -> Result<Content, Malformed> {
     const GREETING: u8 = Flags::HELLO | Flags::HELLO_BACK;
     let flags = message.flags;
     let (from, to) = message.range;

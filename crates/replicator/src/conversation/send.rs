@@ -3,7 +3,9 @@
 use std::time::Instant;
 
 use super::places::Place;
+use super::plain::{COPY_INTERVAL, Refresh};
 use super::{ALIVE_INTERVAL, ANSWER_INTERVAL, COPY_IN_FLIGHT, Control, Conversation, Copy, Sent};
+use crate::config::Mode;
 use crate::internal::Internal;
 use crate::statistics::Counters;
 use crate::wire::{self, Flags};
@@ -14,12 +16,39 @@ impl Conversation {
         let answer = self.answered_at.filter(|_| self.answer_wanted);
         // With something in line already, the clock can add nothing until the caller takes it.
         let last_sent = self.last_sent.filter(|_| self.controls.is_empty());
-        let alive = last_sent.map(|at| at + ALIVE_INTERVAL);
-        answer.map(|at| at + ANSWER_INTERVAL).into_iter().chain(alive).min()
+        let alive = last_sent.filter(|_| self.mode != Mode::Alarm).map(|at| at + ALIVE_INTERVAL);
+        [
+            answer.map(|at| at + ANSWER_INTERVAL),
+            alive,
+            self.copy_goes_on_at(),
+            self.refresh.as_ref().and_then(Refresh::next_deadline),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// When a copy that the clock holds up may go on.
+    fn copy_goes_on_at(&self) -> Option<Instant> {
+        if self.mode == Mode::Ftfw {
+            return None;
+        }
+        if self.copy.is_some() {
+            return self.pacing.next_deadline();
+        }
+        self.copied_at.filter(|_| self.copy_wanted && self.held_up).map(|at| at + COPY_INTERVAL)
     }
 
     /// Puts in line what the clock asks for.
-    pub(crate) fn handle_timeout(&mut self, now: Instant, counters: &mut Counters) {
+    pub(crate) fn handle_timeout(
+        &mut self,
+        now: Instant,
+        internal: &mut Internal,
+        counters: &mut Counters,
+    ) {
+        self.pacing.refill(now);
+        self.held_up = false;
+        self.step_refresh(internal, now);
         if self.last_sent.is_none_or(|at| now >= at + ALIVE_INTERVAL) {
             self.say_something(counters);
         }
@@ -41,7 +70,7 @@ impl Conversation {
     }
 
     pub(super) fn say_something(&mut self, counters: &mut Counters) {
-        if !self.controls.is_empty() {
+        if !self.controls.is_empty() || self.mode == Mode::Alarm {
             return;
         }
         if self.ack_from.is_some() {
@@ -61,7 +90,8 @@ impl Conversation {
         datagram: &mut Vec<u8>,
     ) -> u32 {
         let mut messages = 0;
-        while let Some(item) = self.pick(internal, counters) {
+        self.pacing.refill(now);
+        while let Some(item) = self.pick(internal, counters, now) {
             let start = datagram.len();
             let written = self.write(item, internal, datagram);
             if written && datagram.len() < limit {
@@ -96,6 +126,7 @@ impl Conversation {
         &mut self,
         internal: &mut Internal,
         counters: &mut Counters,
+        now: Instant,
     ) -> Option<Sent> {
         let open = self.established();
         loop {
@@ -106,7 +137,7 @@ impl Conversation {
                 (Some(control), Some(object)) if is_before(object, control) => {}
                 (None, Some(_)) => {}
                 (None, None) => {
-                    if open && self.step_copy(internal, counters) {
+                    if open && self.step_copy(internal, counters, now) {
                         continue;
                     }
                     return None;
@@ -126,15 +157,21 @@ impl Conversation {
 
     /// Puts the next flow of the full copy in line, or ends the copy. Returns whether there is
     /// something in line now.
-    pub(super) fn step_copy(&mut self, internal: &mut Internal, counters: &mut Counters) -> bool {
-        if self.copy.is_none() && self.copy_wanted {
+    pub(super) fn step_copy(
+        &mut self,
+        internal: &mut Internal,
+        counters: &mut Counters,
+        now: Instant,
+    ) -> bool {
+        if self.copy.is_none() && self.copy_wanted && self.may_begin_copy(now) {
             self.copy_wanted = false;
+            self.copied_at = Some(now);
             let answers = std::mem::take(&mut self.waiting);
             self.copy = Some(Copy { cursor: 0, began: self.next, answers });
         }
         let window = self.copy_window();
         let Some(copy) = &mut self.copy else { return false };
-        if self.resend.len() >= window {
+        if self.resend.len() >= window || self.pacing.allowance == 0 {
             return false;
         }
         let began = copy.began;
@@ -146,6 +183,9 @@ impl Conversation {
             };
             if !told {
                 self.queue(object, internal);
+                if self.mode != Mode::Ftfw {
+                    self.pacing.allowance -= 1;
+                }
                 return true;
             }
         }
@@ -154,7 +194,16 @@ impl Conversation {
         for number in &answers {
             self.push(Control::Ack(*number, *number), counters);
         }
-        self.copy_wanted || !answers.is_empty()
+        self.say_copy_is_over(counters);
+        !self.controls.is_empty() || (self.copy_wanted && self.may_begin_copy(now))
+    }
+
+    /// Copies that nobody acknowledges follow each other at a distance.
+    fn may_begin_copy(&mut self, now: Instant) -> bool {
+        let may = self.mode == Mode::Ftfw
+            || self.copied_at.is_none_or(|at| now.saturating_duration_since(at) >= COPY_INTERVAL);
+        self.held_up |= !may;
+        may
     }
 
     /// Changes may run further ahead of the peer than a copy: they are fewer and more urgent.
@@ -169,10 +218,10 @@ impl Conversation {
     /// Appends the message; `false` when the wire cannot carry it.
     pub(super) fn write(&self, item: Sent, internal: &Internal, out: &mut Vec<u8>) -> bool {
         let mut flags = 0;
-        if !self.greeted {
+        if !self.greeted && self.mode == Mode::Ftfw {
             flags |= Flags::HELLO;
         }
-        if self.say_back {
+        if self.say_back && self.mode == Mode::Ftfw {
             flags |= Flags::HELLO_BACK;
         }
         let number = self.next as u32;
@@ -201,6 +250,13 @@ impl Conversation {
         self.next += 1;
         self.say_back = false;
         counters.messages_sent += 1;
+        if self.mode != Mode::Ftfw {
+            // Nobody will acknowledge it.
+            if let Sent::Object(object) = item {
+                internal.let_go(object);
+            }
+            return;
+        }
         if item == Sent::Control(Control::Alive) {
             return;
         }

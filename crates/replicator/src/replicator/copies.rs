@@ -1,10 +1,23 @@
 //! The copies of everything the peers have: asked for, arriving, complete.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Replicator;
+use super::peer::{Reach, due};
+use crate::config::Mode;
 use crate::event::{Event, Role};
 use crate::resync::{Cause, Resync};
+
+/// In NOTRACK a copy whose end is not seen counts as complete after this long, and this much longer
+/// for every 50 000 flows known.
+const COPY_TIME: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(1));
+
+/// In NOTRACK a copy that brings nothing where nothing is known is asked for again this often, and
+/// one that brings less than half of what is known.
+const ASK_AGAIN: (u32, u32) = (2, 5);
+
+/// In ALARM every flow has been told by then: conntrackd adds up to two seconds to its interval.
+const REFRESH_SLACK: Duration = Duration::from_secs(2);
 
 impl Replicator {
     /// Asks the peers for everything they have (`conntrackd -n`).
@@ -34,42 +47,93 @@ impl Replicator {
             Resync::Wanted { at, cause, attempts } => {
                 let may_ask = peer.present() && peer.conversation.established();
                 if may_ask && at.is_none_or(|at| now >= at) {
-                    let generation = self.external.begin_generation(peer.index);
-                    peer.conversation.ask_for_everything(generation, &mut self.counters);
-                    peer.sweep_at = None;
-                    peer.resync = Resync::Asked {
-                        generation,
-                        asked_at: now,
-                        progress_at: now,
-                        cause,
-                        attempts,
-                    };
+                    self.ask(place, (cause, attempts), now);
                 }
             }
             Resync::Asked { generation, cause, attempts, .. } => {
-                let open = peer.conversation.resync_open(generation);
-                if !open && peer.conversation.gaps() == 0 {
+                let over = match self.config.mode {
+                    Mode::Ftfw => {
+                        !peer.conversation.resync_open(generation) && peer.conversation.gaps() == 0
+                    }
+                    Mode::Notrack => {
+                        !peer.conversation.resync_open(generation) || due(peer.copy_ends_at, now)
+                    }
+                    Mode::Alarm => due(peer.copy_ends_at, now),
+                };
+                if over {
                     self.resync_ended(place, cause, attempts, now);
+                }
+            }
+            Resync::Complete if self.config.mode == Mode::Notrack => {
+                if peer.conversation.take_doubt() {
+                    peer.repeat_copy(now);
                 }
             }
             Resync::Unneeded | Resync::Complete => {}
         }
     }
 
+    fn ask(&mut self, place: usize, (cause, attempts): (Cause, u32), now: Instant) {
+        let external = self.external.table.len() as u32;
+        let peer = &mut self.peers[place];
+        let generation = self.external.begin_generation(peer.index);
+        peer.sweep_at = None;
+        peer.resync =
+            Resync::Asked { generation, asked_at: now, progress_at: now, cause, attempts };
+        match (self.config.mode, peer.reach) {
+            (Mode::Alarm, _) => {
+                peer.copy_ends_at = Some(now + self.config.refresh_interval + REFRESH_SLACK);
+            }
+            (mode, reach) => {
+                if mode == Mode::Notrack {
+                    peer.copy_ends_at = Some(now + COPY_TIME.0 + COPY_TIME.1 * (external / 50_000));
+                }
+                if reach == Reach::Overheard {
+                    peer.conversation.expect_everything(generation, now);
+                    if let Some(group) = self.group_peer() {
+                        let speaker = &mut self.peers[group].conversation;
+                        speaker.request(generation, &mut self.counters);
+                    }
+                } else {
+                    peer.conversation.ask_for_everything(generation, &mut self.counters, now);
+                }
+            }
+        }
+    }
+
     fn resync_ended(&mut self, place: usize, cause: Cause, attempts: u32, now: Instant) {
         let peer = &mut self.peers[place];
         if peer.conversation.take_doubt() {
-            peer.resync = Resync::again(cause, attempts, now);
+            match self.config.mode {
+                Mode::Notrack => peer.repeat_copy(now),
+                Mode::Ftfw | Mode::Alarm => peer.resync = Resync::again(cause, attempts, now),
+            }
             return;
         }
-        peer.resync = Resync::Complete;
-        self.counters.resyncs_completed += 1;
         // A router that has just booted has nothing to say, and what it told before is still the
         // best that is known of its connections: it is kept as long as a purge would take.
         let index = peer.index;
         let confirmed = self.external.confirmed(index);
+        if self.config.mode == Mode::Notrack {
+            let told = self.external.table.iter().filter(|entry| entry.peer == index).count();
+            // So little of what is known may mean that the request was lost.
+            let again = match (told, confirmed) {
+                (0, _) => attempts < ASK_AGAIN.0,
+                _ => confirmed * 2 < told && attempts < ASK_AGAIN.1,
+            };
+            if again {
+                self.peers[place].resync =
+                    Resync::Wanted { at: None, cause, attempts: attempts + 1 };
+                return;
+            }
+        }
+        let peer = &mut self.peers[place];
+        peer.resync = Resync::Complete;
+        self.counters.resyncs_completed += 1;
         let told_before = || self.external.table.iter().any(|entry| entry.peer == index);
-        if cause == Cause::Restarted && confirmed == 0 && told_before() {
+        if self.config.mode == Mode::Alarm {
+            // What is not told again expires by itself.
+        } else if cause == Cause::Restarted && confirmed == 0 && told_before() {
             peer.sweep_at = Some(now + self.config.purge_timeout);
         } else {
             self.counters.external_swept += self.external.sweep(index) as u64;

@@ -148,7 +148,9 @@ impl Replicator {
         for _ in 0..self.peers.len() {
             let place = self.turn % self.peers.len();
             let peer = &mut self.peers[place];
-            if let Some(limit) = self.links.max_datagram(peer.link) {
+            if let Some(limit) = self.links.max_datagram(peer.link)
+                && peer.reach != Reach::Overheard
+            {
                 let (internal, counters) = (&mut self.internal, &mut self.counters);
                 let messages = peer.conversation.fill(limit, internal, counters, now, buffer);
                 if messages > 0 {
@@ -165,7 +167,7 @@ impl Replicator {
         let peer = &self.peers[place];
         let link = peer.link;
         let to = match peer.reach {
-            Reach::Group => None,
+            Reach::Group | Reach::Overheard => None,
             Reach::Alone { .. } | Reach::Configured => peer.addresses[link],
         };
         self.counters.datagrams_sent += 1;

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use crate::config::Config;
+use crate::config::{Config, Mode};
 use crate::conversation::Conversation;
 use crate::early::Early;
 use crate::internal::{Internal, Object};
@@ -23,6 +23,9 @@ const PROVOKE: (Duration, Duration) = (Duration::from_millis(50), Duration::from
 
 /// A gap in the peer's messages that is open for longer is more than the loss of a datagram.
 const GAP_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Losses longer ago do not count when a copy is asked for again.
+const REPEATS_FORGOTTEN: Duration = Duration::from_mins(2);
 
 /// A router we speak with, or greet.
 pub(super) struct Peer {
@@ -51,6 +54,13 @@ pub(super) struct Peer {
     /// Its greeting has been heard before.
     pub(super) greeted_before: bool,
     pub(super) lost: u64,
+    mode: Mode,
+    /// How long it may say nothing.
+    patience: Duration,
+    /// Without acknowledgements: when a copy counts as complete at the latest.
+    pub(super) copy_ends_at: Option<Instant>,
+    /// Copies asked for because something was lost, and when the last one was.
+    repeats: (u32, Option<Instant>),
 }
 
 /// How a peer is spoken to.
@@ -60,6 +70,9 @@ pub(super) enum Reach {
     Group,
     /// Alone. Until it has answered so, it may not know how.
     Alone { answered: bool },
+    /// By way of the group, and by another peer's conversation: without acknowledgements all of
+    /// them can listen to one.
+    Overheard,
     /// Alone, because the configuration says so. Nobody else is heard.
     Configured,
 }
@@ -74,15 +87,23 @@ impl Peer {
             since: now,
             heard_at: None,
             silent: true,
-            conversation: Conversation::new(first, config.ack_window, config.resend_queue),
+            conversation: Conversation::new(first, config),
             early: Early::default(),
             resync: Resync::wanted(Cause::Appeared),
             sweep_at: None,
             provoke_at: None,
             stuck_since: None,
             gap_stays: false,
-            greeted_before: false,
+            greeted_before: config.mode != Mode::Ftfw,
             lost: 0,
+            mode: config.mode,
+            patience: match config.mode {
+                Mode::Ftfw | Mode::Notrack => PEER_SILENT,
+                // It speaks only when it has something to tell, and again after the interval.
+                Mode::Alarm => config.cache_timeout.max(PEER_SILENT),
+            },
+            copy_ends_at: None,
+            repeats: (0, None),
         }
     }
 
@@ -107,7 +128,9 @@ impl Peer {
 
     /// The object has something to be told.
     pub(super) fn tell(&mut self, object: Object, internal: &mut Internal) {
-        if self.present() {
+        if self.reach == Reach::Overheard {
+            // The group is told.
+        } else if self.present() || self.mode == Mode::Alarm {
             self.conversation.queue(object, internal);
         } else {
             // Nobody listens; whoever comes gets a full copy.
@@ -118,11 +141,11 @@ impl Peer {
     // ---- time ----
 
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        let silent = self.heard_at.filter(|_| !self.silent).map(|at| at + PEER_SILENT);
+        let silent = self.heard_at.filter(|_| !self.silent).map(|at| at + self.patience);
         [
-            self.conversation.next_deadline(),
+            self.conversation.next_deadline().filter(|_| self.reach != Reach::Overheard),
             silent,
-            self.resync.next_deadline().filter(|_| self.present()),
+            self.resync_deadline().filter(|_| self.present()),
             self.early.next_deadline(),
             self.sweep_at,
             self.provoke_at,
@@ -133,10 +156,27 @@ impl Peer {
         .min()
     }
 
+    fn resync_deadline(&self) -> Option<Instant> {
+        match (self.mode, self.resync) {
+            (Mode::Notrack | Mode::Alarm, Resync::Asked { .. }) => self.copy_ends_at,
+            (_, resync) => resync.next_deadline(),
+        }
+    }
+
+    /// Something was lost that only a copy of everything brings. The oftener, the longer the wait.
+    pub(super) fn repeat_copy(&mut self, now: Instant) {
+        let (times, last) = self.repeats;
+        let forgotten =
+            last.is_none_or(|at| now.saturating_duration_since(at) >= REPEATS_FORGOTTEN);
+        let times = if forgotten { 0 } else { times };
+        self.repeats = (times + 1, Some(now));
+        self.resync = Resync::again(Cause::Lost, times, now);
+    }
+
     /// Whether it has just become silent.
     pub(super) fn falls_silent(&mut self, now: Instant) -> bool {
         let falls = !self.silent
-            && self.heard_at.is_none_or(|at| now.saturating_duration_since(at) >= PEER_SILENT);
+            && self.heard_at.is_none_or(|at| now.saturating_duration_since(at) >= self.patience);
         self.silent |= falls;
         falls
     }
@@ -147,6 +187,7 @@ impl Peer {
             self.conversation.provoke(counters);
         }
         if let Resync::Asked { cause, attempts, .. } = self.resync
+            && self.mode == Mode::Ftfw
             && due(self.resync.next_deadline(), now)
         {
             self.resync = Resync::Wanted { at: None, cause, attempts };

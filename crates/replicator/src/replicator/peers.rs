@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 use super::Replicator;
 use super::peer::{MAX_PEERS, Peer, Reach};
+use crate::config::Mode;
+use crate::conversation::Conversation;
 use crate::event::{Event, Origin, Role};
 use crate::resync::{Cause, Resync};
 use crate::wire::Messages;
@@ -105,7 +107,7 @@ impl Replicator {
     }
 
     /// The peer that is spoken to by way of the group.
-    fn group_peer(&self) -> Option<usize> {
+    pub(super) fn group_peer(&self) -> Option<usize> {
         self.peers.iter().position(|peer| peer.reach == Reach::Group)
     }
 
@@ -132,12 +134,15 @@ impl Replicator {
 
     fn known_alone(&mut self, place: usize, now: Instant) -> usize {
         match self.peers[place].reach {
-            Reach::Group => self.speak_alone(place),
+            Reach::Group if self.config.mode == Mode::Ftfw => self.speak_alone(place),
             Reach::Alone { answered: false } => {
                 self.peers[place].reach = Reach::Alone { answered: true };
                 self.split_group(place, now);
             }
-            Reach::Alone { answered: true } | Reach::Configured => {}
+            Reach::Group
+            | Reach::Overheard
+            | Reach::Alone { answered: true }
+            | Reach::Configured => {}
         }
         place
     }
@@ -190,7 +195,10 @@ impl Replicator {
                 return Some(place);
             }
         }
-        self.add_alone(link, source, false, now);
+        if self.config.mode != Mode::Ftfw {
+            return self.add(Reach::Overheard, link, source, now);
+        }
+        self.add(Reach::Alone { answered: false }, link, source, now);
         None
     }
 
@@ -203,19 +211,13 @@ impl Replicator {
             self.speak_alone(place);
             return Some(place);
         }
-        let place = self.add_alone(link, source, true, now)?;
+        let place = self.add(Reach::Alone { answered: true }, link, source, now)?;
         self.split_group(place, now);
         Some(place)
     }
 
-    fn add_alone(
-        &mut self,
-        link: usize,
-        source: IpAddr,
-        answered: bool,
-        now: Instant,
-    ) -> Option<usize> {
-        let mut peer = self.new_peer(Reach::Alone { answered }, now)?;
+    fn add(&mut self, reach: Reach, link: usize, source: IpAddr, now: Instant) -> Option<usize> {
+        let mut peer = self.new_peer(reach, now)?;
         peer.addresses[link] = Some(source);
         peer.link = link;
         self.peers.push(peer);
@@ -238,8 +240,17 @@ impl Replicator {
     fn greet(&mut self, place: usize) {
         self.want_resync(place, Cause::Appeared);
         if self.role == Role::Active {
-            self.peers[place].conversation.want_copy();
+            self.speaker(place).want_copy();
         }
+    }
+
+    /// The conversation by which the peer is told something.
+    pub(super) fn speaker(&mut self, place: usize) -> &mut Conversation {
+        let place = match self.peers[place].reach {
+            Reach::Overheard => self.group_peer().unwrap_or(place),
+            Reach::Group | Reach::Alone { .. } | Reach::Configured => place,
+        };
+        &mut self.peers[place].conversation
     }
 
     pub(super) fn restarted(&mut self, place: usize) {
@@ -253,7 +264,7 @@ impl Replicator {
         }
         self.want_resync(place, Cause::Restarted);
         if self.role == Role::Active {
-            self.peers[place].conversation.want_copy();
+            self.speaker(place).want_copy();
         }
     }
 
@@ -299,7 +310,7 @@ fn going_at(peer: &Peer) -> Option<Instant> {
     match peer.reach {
         _ if !peer.silent => None,
         Reach::Alone { answered: false } => Some(since + UNANSWERED),
-        Reach::Alone { answered: true } => Some(since + FORGOTTEN),
+        Reach::Alone { answered: true } | Reach::Overheard => Some(since + FORGOTTEN),
         Reach::Group | Reach::Configured => None,
     }
 }

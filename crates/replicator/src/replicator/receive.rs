@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::Replicator;
 use super::peers::Whose;
+use crate::config::Mode;
 use crate::conversation::Content;
 use crate::event::Origin;
 use crate::resync::{Cause, Resync};
@@ -94,6 +95,9 @@ impl Replicator {
     ) -> Result<(), Malformed> {
         let peer = &mut self.peers[place];
         let Some(content) = content else {
+            if self.config.mode != Mode::Ftfw {
+                return Ok(());
+            }
             let since = *peer.stuck_since.get_or_insert(now);
             if now.saturating_duration_since(since) >= STUCK {
                 peer.stuck_since = None;
@@ -116,7 +120,8 @@ impl Replicator {
                 self.external.apply(index, change, &flow, now_s, &mut self.counters);
             }
             Content::Expectation => self.counters.expectations_ignored += 1,
-            Content::Ack(..) | Content::Nack(..) | Content::Resync | Content::Alive => {}
+            Content::Resync => self.speaker(place).want_copy(),
+            Content::Ack(..) | Content::Nack(..) | Content::Alive => {}
         }
         Ok(())
     }

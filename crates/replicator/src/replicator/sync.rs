@@ -99,7 +99,7 @@ fn state(peer: &Peer, now: Instant) -> Option<PeerState> {
     Some(PeerState {
         address: peer.address()?,
         link: peer.link,
-        unicast: peer.reach != Reach::Group,
+        unicast: !matches!(peer.reach, Reach::Group | Reach::Overheard),
         ever_heard: peer.heard_at.is_some(),
         heard: now.saturating_duration_since(peer.heard_at.unwrap_or(peer.since)),
         silent: peer.silent,
@@ -120,6 +120,6 @@ fn state(peer: &Peer, now: Instant) -> Option<PeerState> {
         },
         peer_behind: conversation.lag(now),
         lost: peer.lost,
-        suspicion: None,
+        suspicion: conversation.suspicion(now),
     })
 }

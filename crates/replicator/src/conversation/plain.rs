@@ -1,0 +1,220 @@
+//! Conversations without acknowledgements: NOTRACK, where messages are numbered and a copy can be
+//! asked for, and ALARM, where there is nothing but objects, each told again and again.
+//!
+//! Nothing repeats what was lost. In NOTRACK a hole in the numbers is noticed and made up for by a
+//! copy of everything. Nothing tells that a receiver is overrun either, so a copy is paced by the
+//! clock; behind its last message ours says ALIVE, which conntrackd says when it has nothing more to
+//! send. So ALIVE means that the copy is over.
+
+use std::time::{Duration, Instant};
+
+use super::places::Place;
+use super::{Content, Control, Conversation, Received};
+use crate::config::Mode;
+use crate::internal::Internal;
+use crate::statistics::Counters;
+use crate::wire::{Flags, Kind, Malformed, Message};
+
+/// Messages of a copy within one [`PACE`]: about 90 KB, 60 datagrams, which fits the receive buffer
+/// that Linux gives when nobody asks for more.
+pub(super) const BURST: usize = 1024;
+
+/// See [`BURST`].
+const PACE: Duration = Duration::from_millis(10);
+
+/// Least time between the beginnings of two copies.
+pub(super) const COPY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// An ALIVE sooner after the request for a copy, and before anything else was told, may have been
+/// sent before the request arrived.
+const CROSSING: Duration = Duration::from_millis(50);
+
+/// A number that is further behind or ahead is not of the same row: the peer has started again.
+const SAME_ROW: std::ops::Range<i32> = -4096..1_000_000;
+
+/// Time between two steps of the refreshing walk.
+const STEP: Duration = Duration::from_millis(50);
+
+/// Most objects lined up by one step of the walk.
+const STEP_OBJECTS: usize = 4096;
+
+/// How far the paced copy is.
+#[derive(Default)]
+pub(super) struct Pacing {
+    /// Messages of a copy that may be sent now.
+    pub(super) allowance: usize,
+    refill_at: Option<Instant>,
+}
+
+/// Where the walk that tells everything again is.
+pub(super) struct Refresh {
+    interval: Duration,
+    cursor: u64,
+    began: Option<Instant>,
+    step_at: Option<Instant>,
+}
+
+impl Pacing {
+    pub(super) fn refill(&mut self, now: Instant) {
+        if self.refill_at.is_none_or(|at| now >= at) {
+            self.allowance = BURST;
+            self.refill_at = Some(now + PACE);
+        }
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.refill_at.filter(|_| self.allowance == 0)
+    }
+}
+
+impl Refresh {
+    pub(super) fn new(interval: Duration) -> Self {
+        Self { interval: interval.max(STEP), cursor: 0, began: None, step_at: None }
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.step_at
+    }
+}
+
+impl Conversation {
+    /// A message in NOTRACK.
+    pub(super) fn receive_numbered(
+        &mut self,
+        message: &Message<'_>,
+        counters: &mut Counters,
+        now: Instant,
+    ) -> Result<Received, Malformed> {
+        let content = super::receive::content(message)?;
+        if matches!(content, Content::Ack(..) | Content::Nack(..)) {
+            return Err(Malformed::BadHeader);
+        }
+        let number = message.sequence;
+        let distance = self.last.map_or(1, |last| number.wrapping_sub(last) as i32);
+        let restarted = !SAME_ROW.contains(&distance);
+        if distance < 1 && !restarted {
+            counters.before += 1;
+            return Ok(Received { content: None, restarted: false });
+        }
+        if distance > 1 && !restarted {
+            counters.lost += distance as u64 - 1;
+            self.doubt = true;
+        }
+        self.last = Some(number);
+        match content {
+            Content::Resync => {
+                counters.resyncs_received += 1;
+                self.copy_wanted = true;
+            }
+            Content::Alive => {
+                let late = self.asked_at.is_some_and(|at| now >= at + CROSSING);
+                if late || self.told_since {
+                    self.open_resync = None;
+                }
+            }
+            Content::Flow(_) | Content::Expectation => self.told_since = true,
+            Content::Ack(..) | Content::Nack(..) => {}
+        }
+        Ok(Received { content: Some(content), restarted })
+    }
+
+    /// A message in ALARM: what has a flag is not for this mode.
+    pub(super) fn receive_unnumbered(
+        message: &Message<'_>,
+        counters: &mut Counters,
+    ) -> Result<Received, Malformed> {
+        if message.flags.0 != 0 || message.kind == Some(Kind::Control) {
+            counters.other_mode += 1;
+            return Ok(Received { content: None, restarted: false });
+        }
+        let content = super::receive::content(message)?;
+        Ok(Received { content: Some(content), restarted: false })
+    }
+
+    /// Whether a message that is early may be waited for.
+    pub(super) fn is_early_numbered(&self, message: &Message<'_>) -> bool {
+        self.last.is_some_and(|last| {
+            let distance = message.sequence.wrapping_sub(last) as i32;
+            distance > 1 && SAME_ROW.contains(&distance)
+        })
+    }
+
+    /// Lines up the objects whose turn to be told again has come: within each interval every one.
+    pub(super) fn step_refresh(&mut self, internal: &mut Internal, now: Instant) {
+        let Some(refresh) = &mut self.refresh else { return };
+        if refresh.step_at.is_some_and(|at| now < at) {
+            return;
+        }
+        refresh.step_at = Some(now + STEP);
+        let began = *refresh.began.get_or_insert(now);
+        let passed = now.saturating_duration_since(began);
+        let part = (passed.as_secs_f64() / refresh.interval.as_secs_f64()).min(1.0);
+        let until = (internal.steps() as f64 * part) as u64;
+        for _ in 0..STEP_OBJECTS {
+            let Some(refresh) = &mut self.refresh else { return };
+            if refresh.cursor >= until {
+                break;
+            }
+            let Some(object) = internal.next_alive(&mut refresh.cursor) else { break };
+            if self.places.get(object) == Place::Nowhere {
+                self.queue(object, internal);
+            }
+        }
+        if let Some(refresh) = &mut self.refresh
+            && passed >= refresh.interval
+            && refresh.cursor >= until
+        {
+            refresh.cursor = 0;
+            refresh.began = Some(now);
+        }
+    }
+
+    /// A copy of everything is over.
+    pub(super) fn say_copy_is_over(&mut self, counters: &mut Counters) {
+        if self.mode == Mode::Notrack {
+            self.push(Control::Alive, counters);
+        }
+    }
+}
+
+/// What the peer's messages have shown of its mode.
+#[derive(Default)]
+pub(super) struct Hints {
+    first_at: Option<Instant>,
+    acknowledges: bool,
+    greets: bool,
+    alive: bool,
+    tells: bool,
+}
+
+/// A peer that is silent about something for longer than this does not mean to say it.
+const HINTED: Duration = Duration::from_secs(10);
+
+impl Hints {
+    pub(super) fn take(&mut self, message: &Message<'_>, now: Instant) {
+        self.first_at.get_or_insert(now);
+        self.acknowledges |= message.flags.has(Flags::ACK | Flags::NACK);
+        self.greets |= message.flags.has(Flags::HELLO | Flags::HELLO_BACK);
+        self.alive |= message.kind == Some(Kind::Control) && message.flags.has(Flags::ALIVE);
+        self.tells |= message.kind.is_some_and(|kind| kind != Kind::Control);
+    }
+
+    /// What is odd about the peer, if both are to run in `mode`.
+    pub(super) fn suspicion(&self, mode: Mode, greeted: bool, now: Instant) -> Option<String> {
+        let first = self.first_at?;
+        let for_long = now.saturating_duration_since(first) >= HINTED;
+        let numbered = self.acknowledges || self.greets;
+        let seems = match mode {
+            Mode::Ftfw if greeted || !for_long || numbered => return None,
+            Mode::Ftfw if self.alive => "NOTRACK: it never answers a greeting",
+            Mode::Ftfw => "ALARM: it says nothing but flows",
+            Mode::Notrack | Mode::Alarm if numbered => "FTFW: it greets or acknowledges",
+            Mode::Alarm if self.alive => "NOTRACK: it says that it is there",
+            Mode::Notrack if for_long && self.tells && !self.alive => {
+                "ALARM: it never says that it is there"
+            }
+            Mode::Notrack | Mode::Alarm => return None,
+        };
+        Some(format!("the peer seems to run the mode {seems}"))
+    }
+}
