@@ -3,14 +3,18 @@
 use std::collections::BTreeMap;
 
 macro_rules! counters {
-    ($($(#[$doc:meta])+ $name:ident = $word:literal,)+) => {
+    ($($(#[doc = $doc:literal])+ $name:ident = $word:literal,)+) => {
         /// Counters since the start; none of them ever goes down.
         #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
         pub struct Counters {
-            $($(#[$doc])+ pub $name: u64,)+
+            $($(#[doc = $doc])+ pub $name: u64,)+
         }
 
         impl Counters {
+            /// What each counts, by its name: the lines of a sentence.
+            pub const DESCRIBED: &'static [(&'static str, &'static [&'static str])] =
+                &[$(($word, &[$($doc),+]),)+];
+
             /// The counters by the name under which `status` shows them.
             pub fn by_name(&self) -> BTreeMap<&'static str, u64> {
                 BTreeMap::from([$(($word, self.$name),)+])

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::AsFd;
 
 use lockstep_ctnetlink::{
-    Answer, Batch, DecodeError, Family, Flow, Key, Kind, Messages, dump, get,
+    Answer, Batch, DecodeError, Family, Flow, Key, Kind, Messages, dump, dump_expectations, get,
 };
 use lockstep_sys::netlink::Receiver;
 use netlink_sys::protocols::NETLINK_NETFILTER;
@@ -167,6 +167,18 @@ impl TableSocket {
         let sequence = self.take_sequences(1);
         let mut request = Vec::new();
         dump(&mut request, family, sequence);
+        self.send("read", &request)?;
+        self.dumping = true;
+        self.dump_sequence = sequence;
+        self.dump_interrupted = false;
+        Ok(())
+    }
+
+    /// Begins to read the table of expectations; it goes on with [`TableSocket::read_part`].
+    pub fn begin_expectation_dump(&mut self, family: Family) -> Result<(), TableError> {
+        let sequence = self.take_sequences(1);
+        let mut request = Vec::new();
+        dump_expectations(&mut request, family, sequence);
         self.send("read", &request)?;
         self.dumping = true;
         self.dump_sequence = sequence;
