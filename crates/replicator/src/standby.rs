@@ -215,9 +215,12 @@ impl Injection {
             if since < PARKING_STEP {
                 return None;
             }
-            parking.stepped_at = Some(now);
             let share = u64::from(slots) * since.as_millis() as u64;
-            let share = share.div_ceil(PARKING_ROUND.as_millis() as u64);
+            let share = share / PARKING_ROUND.as_millis() as u64;
+            if share == 0 {
+                return None;
+            }
+            parking.stepped_at = Some(now);
             parking.left = share.min(u64::from(slots)) as Slot;
         }
         while self.parking.left > 0 {
@@ -256,8 +259,9 @@ impl Injection {
         if slots == 0 || !self.enabled {
             return None;
         }
+        let step = PARKING_STEP.max(PARKING_ROUND / slots + Duration::from_millis(1));
         let stepped_at = self.parking.stepped_at.filter(|_| self.parking.left == 0);
-        Some(stepped_at.map_or(now, |at| at + PARKING_STEP))
+        Some(stepped_at.map_or(now, |at| at + step))
     }
 
     /// What the kernel has of the slot.
