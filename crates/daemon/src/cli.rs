@@ -18,6 +18,10 @@ mod routes;
 mod status;
 
 pub(crate) use check::{BadConfiguration, load};
+pub(crate) use replication::{dump, parts as dump_parts};
+
+/// Where the daemon listens unless it is told otherwise.
+pub(crate) const SOCKET: &str = "/run/lockstep/lockstep.sock";
 
 /// The configuration is bad (`EX_CONFIG`): starting again does not help.
 const EXIT_BAD_CONFIGURATION: u8 = 78;
@@ -71,9 +75,11 @@ enum Command {
         #[command(flatten)]
         ask: Ask,
     },
-    /// Show the replication of flows
+    /// Show the replication of flows, or have something done about it
     #[command(subcommand)]
     Replication(replication::Command),
+    /// Show replication as metrics, in the text form of OpenMetrics
+    Metrics(Socket),
     /// Show what the kernel tracks; needs no daemon
     #[command(subcommand)]
     Conntrack(conntrack::Command),
@@ -83,7 +89,7 @@ enum Command {
 #[derive(Args, Debug)]
 pub(crate) struct Socket {
     /// The daemon's control socket
-    #[arg(long, value_name = "SOCKET", default_value = "/run/lockstep/lockstep.sock")]
+    #[arg(long, value_name = "SOCKET", default_value = SOCKET)]
     socket: PathBuf,
 }
 
@@ -145,6 +151,7 @@ fn perform(command: Command) -> anyhow::Result<()> {
         Command::Journal { follow, ask } => journal::show(follow, &ask),
         Command::Routes { ask } => routes::show(&ask),
         Command::Replication(command) => replication::perform(&command),
+        Command::Metrics(socket) => replication::metrics(&socket),
         Command::Conntrack(command) => conntrack::perform(&command),
     }
 }

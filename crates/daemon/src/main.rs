@@ -1,16 +1,19 @@
-//! The binary `lockstep`: the command line, and the wiring of the daemon's threads.
+//! The binary `lockstep`: the command line, and the wiring of the daemon's threads. Called by the
+//! name `conntrackd` it understands that program's command line.
 
 use std::process::ExitCode;
 
 mod checks;
 mod cli;
 mod conntrack;
+mod conntrackd;
 mod control;
 mod core;
 mod demo;
 mod hooks;
 mod logging;
 mod messages;
+mod metrics;
 mod network;
 mod process;
 mod replicator;
@@ -19,5 +22,8 @@ mod status;
 mod tracking;
 
 fn main() -> ExitCode {
+    if conntrackd::is_meant() {
+        return conntrackd::main();
+    }
     cli::main()
 }

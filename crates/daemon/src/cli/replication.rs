@@ -1,126 +1,150 @@
-//! `lockstep replication`: the state and the counters of flow replication.
+//! `lockstep replication`: the state, the counters and the caches of flow replication, and what a
+//! person can have it do.
 
-use clap::Subcommand;
+use clap::{Args, Subcommand, ValueEnum};
 
-use super::Ask;
-use super::output::{Cell, Page, Style, Table, print_json};
+use super::output::{Page, print, print_json};
+use super::{Ask, Socket};
 use crate::control::client::Client;
-use crate::control::protocol::Request;
+use crate::control::protocol::{Cache, Caches, Done, Form, Request, Stored, What};
 use crate::status::Replication;
 
-/// What can be asked about replication.
+mod dump;
+mod show;
+mod statistics;
+
+pub(crate) use dump::{dump, parts};
+pub(super) use show::describe;
+
+/// What can be asked of replication.
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Show role, peers and caches, and whether the peer's state has arrived
+    /// Show role, peers, links and caches, and whether everything has arrived
     Status(Ask),
-    /// Show the counters (conntrackd -s)
+    /// Show every counter, by what it counts (conntrackd -s)
     Statistics(Ask),
+    /// Put what the peers have told into the kernel (conntrackd -c)
+    Commit {
+        /// Flows or expectations only; flows, then expectations, without it
+        part: Option<Part>,
+        #[command(flatten)]
+        ask: Ask,
+    },
+    /// Empty the caches; the internal one is read again from the kernel (conntrackd -f)
+    Flush {
+        /// One of them only
+        cache: Option<Which>,
+        #[command(flatten)]
+        ask: Ask,
+    },
+    /// Ask the peers for everything they have (conntrackd -n)
+    Resync(Ask),
+    /// Tell the peers everything this router has (conntrackd -B)
+    Bulk(Ask),
+    /// Read the kernel's tables into the internal cache (conntrackd -R)
+    Reread(Ask),
+    /// Remove what is replicated from the kernel when the purge timeout has passed (conntrackd -t)
+    Purge(Ask),
+    /// Show what the kernel has told (conntrackd -i)
+    Internal(Content),
+    /// Show what the peers have told (conntrackd -e)
+    External(Content),
+}
+
+/// A part of what is replicated.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum Part {
+    Flows,
+    Expectations,
+}
+
+/// A cache.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum Which {
+    Internal,
+    External,
+}
+
+/// What of a cache is shown.
+#[derive(Args, Debug)]
+pub(super) struct Content {
+    /// Expectations instead of flows
+    #[arg(long)]
+    expectations: bool,
+    #[command(flatten)]
+    ask: Ask,
 }
 
 pub(super) fn perform(command: &Command) -> anyhow::Result<()> {
-    let (Command::Status(ask) | Command::Statistics(ask)) = command;
-    let mut client = Client::connect(&ask.socket.socket)?;
-    let replication: Replication = client.ask(&Request::Replication {})?;
-    let mut page = Page::new();
     match command {
-        Command::Status(_) if ask.json => return print_json(&replication),
-        Command::Statistics(_) if ask.json => return print_json(&replication.statistics),
-        Command::Status(_) => describe(&mut page, &replication),
-        Command::Statistics(_) => counters(&mut page, &replication),
-    }
-    page.print()
-}
-
-pub(super) fn describe(page: &mut Page, replication: &Replication) {
-    let Replication { role, in_sync, reason, internal, external, committed, .. } = replication;
-    let mut table =
-        Table::new(&["REPLICATION", "IN SYNC", "INTERNAL", "EXTERNAL", "COMMITTED", "WHY"]);
-    let synchronised = match in_sync {
-        true => Cell::styled("yes", Style::Good),
-        false => Cell::styled("no", Style::Notable),
-    };
-    table.row([
-        role.into(),
-        synchronised,
-        internal.to_string().into(),
-        external.to_string().into(),
-        committed.to_string().into(),
-        reason.into(),
-    ]);
-    page.gap();
-    page.table(&table);
-    let mut peers = Table::new(&["PEER", "HEARD", "UNACKNOWLEDGED"]);
-    for peer in &replication.peers {
-        peers.row([
-            (&peer.address).into(),
-            format!("{}.{:03} s ago", peer.heard_ms / 1000, peer.heard_ms % 1000).into(),
-            peer.unacknowledged.to_string().into(),
-        ]);
-    }
-    page.gap();
-    if replication.peers.is_empty() {
-        page.line("no peer has been heard");
-    }
-    page.table(&peers);
-}
-
-fn counters(page: &mut Page, replication: &Replication) {
-    let mut table = Table::new(&["COUNTER", "VALUE"]);
-    for (name, value) in &replication.statistics {
-        table.row([name.into(), value.to_string().into()]);
-    }
-    page.table(&table);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::status::Peer;
-
-    fn replication() -> Replication {
-        Replication {
-            role: "backup".to_owned(),
-            peers: vec![Peer {
-                address: "192.168.9.2".to_owned(),
-                heard_ms: 1_042,
-                unacknowledged: 3,
-                ..Peer::default()
-            }],
-            in_sync: false,
-            reason: "the bulk of the peer's flows is under way".to_owned(),
-            internal: 12,
-            external: 9_876,
-            committed: 0,
-            statistics: [("messages-sent".to_owned(), 7), ("lost".to_owned(), 0)].into(),
-            ..Replication::default()
+        Command::Status(ask) => {
+            let replication = state(ask)?;
+            if ask.json {
+                return print_json(&replication);
+            }
+            let mut page = Page::new();
+            show::describe(&mut page, &replication);
+            page.print()
         }
+        Command::Statistics(ask) => {
+            let replication = state(ask)?;
+            if ask.json {
+                return print_json(&statistics::value(&replication)?);
+            }
+            let mut page = Page::new();
+            statistics::describe(&mut page, &replication);
+            page.print()
+        }
+        Command::Commit { part, ask } => {
+            let what = match part {
+                None => What::All,
+                Some(Part::Flows) => What::Flows,
+                Some(Part::Expectations) => What::Expectations,
+            };
+            order(ask, &Request::ReplicationCommit { what })
+        }
+        Command::Flush { cache, ask } => {
+            let which = match cache {
+                None => Caches::Both,
+                Some(Which::Internal) => Caches::Internal,
+                Some(Which::External) => Caches::External,
+            };
+            order(ask, &Request::ReplicationFlush { which })
+        }
+        Command::Resync(ask) => order(ask, &Request::ReplicationResync {}),
+        Command::Bulk(ask) => order(ask, &Request::ReplicationBulk {}),
+        Command::Reread(ask) => order(ask, &Request::ReplicationReread {}),
+        Command::Purge(ask) => order(ask, &Request::ReplicationPurge {}),
+        Command::Internal(content) => content.show(Cache::Internal),
+        Command::External(content) => content.show(Cache::External),
     }
+}
 
-    #[test]
-    fn role_caches_and_peers_are_shown() {
-        let mut page = Page::plain();
-        describe(&mut page, &replication());
-        let expected = "\
-REPLICATION  IN SYNC  INTERNAL  EXTERNAL  COMMITTED  WHY
-backup       no       12        9876      0          the bulk of the peer's flows is under way
-
-PEER         HEARD        UNACKNOWLEDGED
-192.168.9.2  1.042 s ago  3
-";
-        assert_eq!(page.text(), expected);
+impl Content {
+    fn show(&self, cache: Cache) -> anyhow::Result<()> {
+        let kind = if self.expectations { Stored::Expectations } else { Stored::Flows };
+        let form = if self.ask.json { Form::Json } else { Form::Text };
+        dump(&mut self.ask.socket.client()?, cache, kind, form)
     }
+}
 
-    #[test]
-    fn a_peer_that_was_never_heard_is_said() {
-        let mut page = Page::plain();
-        describe(&mut page, &Replication { peers: Vec::new(), ..replication() });
-        assert!(page.text().ends_with("\nno peer has been heard\n"), "{}", page.text());
-    }
+fn state(ask: &Ask) -> anyhow::Result<Replication> {
+    ask.socket.client()?.ask(&Request::Replication {})
+}
 
-    #[test]
-    fn counters_are_listed_by_name() {
-        let mut page = Page::plain();
-        counters(&mut page, &replication());
-        assert_eq!(page.text(), "COUNTER        VALUE\nlost           0\nmessages-sent  7\n");
+/// Has the daemon do something, and tells what has happened.
+fn order(ask: &Ask, request: &Request) -> anyhow::Result<()> {
+    let done: Done = ask.socket.client()?.ask(request)?;
+    if ask.json { print_json(&done) } else { print(&format!("{}\n", done.summary)) }
+}
+
+/// Shows everything as metrics.
+pub(super) fn metrics(socket: &Socket) -> anyhow::Result<()> {
+    print(&crate::metrics::text(&socket.client()?.ask(&Request::Replication {})?)?)
+}
+
+impl Socket {
+    fn client(&self) -> anyhow::Result<Client> {
+        Client::connect(&self.socket)
     }
 }

@@ -1,0 +1,211 @@
+//! How replication stands: role, peers, links, and what is under way.
+
+use crate::cli::output::{Cell, Page, Style, Table};
+use crate::status::replication::{Commit, Link, Peer, Replication};
+
+/// Adds replication to a page. What there is nothing to say of is left out.
+pub(crate) fn describe(page: &mut Page, replication: &Replication) {
+    let Replication { role, in_sync, reason, internal, external, committed, .. } = replication;
+    let mut table =
+        Table::new(&["REPLICATION", "IN SYNC", "INTERNAL", "EXTERNAL", "COMMITTED", "WHY"]);
+    let synchronised = match in_sync {
+        true => Cell::styled("yes", Style::Good),
+        false => Cell::styled("no", Style::Notable),
+    };
+    table.row([
+        role.into(),
+        synchronised,
+        internal.to_string().into(),
+        external.to_string().into(),
+        committed.to_string().into(),
+        reason.into(),
+    ]);
+    page.gap();
+    page.table(&table);
+    peers(page, &replication.peers);
+    links(page, &replication.links);
+    under_way(page, replication);
+}
+
+fn peers(page: &mut Page, peers: &[Peer]) {
+    let mut table = Table::new(&["PEER", "HEARD", "UNACKNOWLEDGED", "BEHIND", "MISSING", "ON", ""]);
+    for peer in peers {
+        let note = match (&peer.differs, peer.silent, peer.initial_copy) {
+            (Some(differs), _, _) => Cell::styled(differs, Style::Bad),
+            (None, true, _) => Cell::styled("silent", Style::Bad),
+            (None, false, false) => Cell::styled("no full copy yet", Style::Notable),
+            (None, false, true) => "".into(),
+        };
+        table.row([
+            (&peer.address).into(),
+            format!("{} ago", seconds(peer.heard_ms)).into(),
+            peer.unacknowledged.to_string().into(),
+            lag(peer.behind, peer.behind_ms),
+            lag(peer.missing, peer.missing_ms),
+            peer.interface.as_deref().unwrap_or_default().into(),
+            note,
+        ]);
+    }
+    page.gap();
+    if peers.is_empty() {
+        page.line("no peer has been heard");
+    }
+    page.table(&table);
+}
+
+/// Messages, and since when.
+fn lag(messages: u64, age_ms: u64) -> Cell {
+    match messages {
+        0 => "0".into(),
+        _ => Cell::styled(format!("{messages} ({})", seconds(age_ms)), Style::Notable),
+    }
+}
+
+fn links(page: &mut Page, links: &[Link]) {
+    let mut table = Table::new(&["LINK", "TRANSPORT", "TO", "STATE", "WHY"]);
+    for link in links {
+        let style = match link.state.as_str() {
+            "active" => Style::Good,
+            "down" => Style::Bad,
+            _ => Style::Plain,
+        };
+        table.row([
+            (&link.interface).into(),
+            (&link.transport).into(),
+            format!("{} port {}", link.to.join(" "), link.port).into(),
+            Cell::styled(&link.state, style),
+            link.reason.as_deref().unwrap_or_default().into(),
+        ]);
+    }
+    if !links.is_empty() {
+        page.gap();
+    }
+    page.table(&table);
+}
+
+fn under_way(page: &mut Page, replication: &Replication) {
+    let trouble = replication.kernel.trouble.as_ref();
+    if !replication.jobs.is_empty() || replication.last_commit.is_some() || trouble.is_some() {
+        page.gap();
+    }
+    for job in &replication.jobs {
+        let of = job.total.map(|total| format!(" of {total}")).unwrap_or_default();
+        page.line(&format!("under way: {}, {}{of}", job.name, job.done));
+    }
+    if let Some(commit) = &replication.last_commit {
+        committed(page, commit);
+    }
+    if let Some(trouble) = trouble {
+        page.words(&["kernel:".into(), Cell::styled(trouble, Style::Bad)]);
+    }
+}
+
+fn committed(page: &mut Page, commit: &Commit) {
+    let style = if commit.complete { Style::Plain } else { Style::Bad };
+    page.words(&[
+        format!("last commit at {} took {}:", commit.at, seconds(commit.took_ms)).into(),
+        Cell::styled(&commit.summary, style),
+    ]);
+    for (reason, count) in &commit.refused {
+        page.line(&format!("  refused {count}: {reason}"));
+    }
+    for sample in &commit.samples {
+        page.line(&format!("    {sample}"));
+    }
+}
+
+/// Milliseconds as seconds.
+pub(super) fn seconds(milliseconds: u64) -> String {
+    format!("{}.{:03} s", milliseconds / 1000, milliseconds % 1000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::replication::{Job, Kernel};
+
+    fn replication() -> Replication {
+        Replication {
+            role: "backup".to_owned(),
+            peers: vec![Peer {
+                address: "192.168.9.2".to_owned(),
+                heard_ms: 1_042,
+                unacknowledged: 3,
+                ..Peer::default()
+            }],
+            in_sync: false,
+            reason: "the bulk of the peer's flows is under way".to_owned(),
+            internal: 12,
+            external: 9_876,
+            ..Replication::default()
+        }
+    }
+
+    #[test]
+    fn role_caches_and_peers_are_shown() {
+        let mut page = Page::plain();
+        describe(&mut page, &replication());
+        let expected = "\
+REPLICATION  IN SYNC  INTERNAL  EXTERNAL  COMMITTED  WHY
+backup       no       12        9876      0          the bulk of the peer's flows is under way
+
+PEER         HEARD        UNACKNOWLEDGED  BEHIND  MISSING  ON
+192.168.9.2  1.042 s ago  3               0       0            no full copy yet
+";
+        assert_eq!(page.text(), expected);
+    }
+
+    #[test]
+    fn a_peer_that_was_never_heard_is_said() {
+        let mut page = Page::plain();
+        describe(&mut page, &Replication { peers: Vec::new(), ..replication() });
+        assert!(page.text().ends_with("\nno peer has been heard\n"), "{}", page.text());
+    }
+
+    #[test]
+    fn links_lag_work_and_refusals_are_shown_when_there_are_any() {
+        let mut whole = replication();
+        whole.peers[0].behind = 40;
+        whole.peers[0].behind_ms = 2_500;
+        whole.peers[0].differs = Some("seems to be in mode NOTRACK".to_owned());
+        let link = |interface: &str, state: &str| Link {
+            interface: interface.to_owned(),
+            transport: "udp".to_owned(),
+            to: vec!["192.168.9.2".to_owned()],
+            port: 3780,
+            state: state.to_owned(),
+            ..Link::default()
+        };
+        let cut = Link { reason: Some("no carrier".to_owned()), ..link("eth8", "down") };
+        whole.links = vec![cut, link("eth9", "active")];
+        whole.jobs = vec![Job { name: "commit".to_owned(), done: 10, total: Some(99) }];
+        whole.last_commit = Some(Commit {
+            at: "2026-03-01T12:00:00.000Z".to_owned(),
+            took_ms: 1_234,
+            complete: false,
+            summary: "7 of 9 flows".to_owned(),
+            refused: [("the table is full".to_owned(), 2)].into(),
+            samples: vec!["tcp 10.0.0.1:1 to 10.0.0.2:2".to_owned()],
+            ..Commit::default()
+        });
+        whole.kernel =
+            Kernel { trouble: Some("the table is full".to_owned()), ..Kernel::default() };
+        let mut page = Page::plain();
+        describe(&mut page, &whole);
+        let expected = "
+PEER         HEARD        UNACKNOWLEDGED  BEHIND        MISSING  ON
+192.168.9.2  1.042 s ago  3               40 (2.500 s)  0            seems to be in mode NOTRACK
+
+LINK  TRANSPORT  TO                     STATE   WHY
+eth8  udp        192.168.9.2 port 3780  down    no carrier
+eth9  udp        192.168.9.2 port 3780  active
+
+under way: commit, 10 of 99
+last commit at 2026-03-01T12:00:00.000Z took 1.234 s: 7 of 9 flows
+  refused 2: the table is full
+    tcp 10.0.0.1:1 to 10.0.0.2:2
+kernel: the table is full
+";
+        assert!(page.text().ends_with(expected), "{}", page.text());
+    }
+}

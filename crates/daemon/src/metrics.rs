@@ -1,0 +1,366 @@
+//! Replication in the text form of OpenMetrics, made of one answer of the daemon.
+
+use std::fmt::Write as _;
+use std::sync::atomic::AtomicU64;
+
+use lockstep_replicator::Counters;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::status::Replication;
+use crate::status::replication::{Commit, Kernel, Link, Peer};
+
+/// What all names begin with.
+const PREFIX: &str = "lockstep_replication";
+
+type Labels = Vec<(String, String)>;
+type Number = Gauge<f64, AtomicU64>;
+
+/// The page.
+///
+/// # Errors
+/// Only when text cannot be written into memory.
+pub(crate) fn text(replication: &Replication) -> anyhow::Result<String> {
+    let mut page = Page { registry: Registry::with_prefix(PREFIX) };
+    page.state(replication);
+    page.caches(replication);
+    page.counters(replication);
+    page.commit(replication.last_commit.as_ref());
+    page.jobs(replication);
+    page.peers(&replication.peers);
+    page.links(&replication.links);
+    page.kernel(&replication.kernel);
+    let mut text = String::new();
+    encode(&mut text, &page.registry)?;
+    Ok(text)
+}
+
+struct Page {
+    registry: Registry,
+}
+
+impl Page {
+    fn state(&mut self, replication: &Replication) {
+        let Replication { role, mode, standby, .. } = replication;
+        let labels = [("role", role), ("mode", mode), ("standby", standby)];
+        self.gauges(
+            "info",
+            "Role, mode and way of standing by, as labels; always 1",
+            [(labels.to_vec(), 1)],
+        );
+        self.gauge("active", "Whether this router is the one that serves", role == "active");
+        self.gauge("in_sync", "Whether a takeover now would lose nothing", replication.in_sync);
+        let uptime = number(replication.uptime_s as f64);
+        let help = "Time since replication began";
+        self.registry.register_with_unit("uptime", help, Unit::Seconds, uptime);
+    }
+
+    fn caches(&mut self, replication: &Replication) {
+        let by_cache = |internal: u64, external: u64| {
+            [("internal", internal), ("external", external)]
+                .map(|(cache, count)| (vec![("cache", cache)], count))
+        };
+        let flows = by_cache(replication.internal, replication.external);
+        self.gauges("flows", "Flows in the cache", flows);
+        let expectations =
+            by_cache(replication.internal_expectations, replication.external_expectations);
+        self.gauges("expectations", "Expectations in the cache", expectations);
+        let help = "Most flows that fit into each cache";
+        self.gauge("cache_limit_flows", help, replication.cache_limit);
+    }
+
+    /// What has been counted since the start, by the names of the statistics.
+    fn counters(&mut self, replication: &Replication) {
+        for (name, value) in &replication.statistics {
+            let help = described(name).unwrap_or_else(|| format!("The statistic {name}"));
+            let counter = Counter::<u64>::default();
+            counter.inc_by(*value);
+            self.registry.register(word(name), help, counter);
+        }
+    }
+
+    fn commit(&mut self, commit: Option<&Commit>) {
+        let Some(commit) = commit else { return };
+        let duration = number(seconds(commit.took_ms));
+        let help = "Time the last commit took";
+        self.registry.register_with_unit("last_commit_duration", help, Unit::Seconds, duration);
+        self.gauge("last_commit_complete", "Whether everything was tried", commit.complete);
+        let counts = commit.counts.iter().map(|(outcome, n)| (vec![("outcome", outcome)], *n));
+        self.gauges("last_commit_entries", "Entries of the last commit by outcome", counts);
+        let refused = commit.refused.iter().map(|(reason, n)| (vec![("reason", reason)], *n));
+        self.gauges(
+            "last_commit_refused_entries",
+            "Entries the kernel refused, by reason",
+            refused,
+        );
+    }
+
+    fn jobs(&mut self, replication: &Replication) {
+        let jobs = &replication.jobs;
+        let done = jobs.iter().map(|job| (vec![("job", &job.name)], job.done));
+        self.gauges("job_done_entries", "Entries that long work under way has dealt with", done);
+        let total = jobs.iter().filter_map(|job| Some((vec![("job", &job.name)], job.total?)));
+        self.gauges("job_total_entries", "Entries that it has to deal with in all", total);
+    }
+
+    fn peers(&mut self, peers: &[Peer]) {
+        let each = |value: fn(&Peer) -> u64| {
+            peers.iter().map(move |peer| (vec![("peer", &peer.address)], value(peer)))
+        };
+        self.gauges("peer_silent", "Whether it counts as gone", each(|peer| peer.silent.into()));
+        let help = "Whether a full copy of its flows has arrived";
+        self.gauges("peer_initial_copy", help, each(|peer| peer.initial_copy.into()));
+        let help = "Messages it has not acknowledged";
+        self.gauges("peer_unacknowledged_messages", help, each(|peer| peer.unacknowledged));
+        let help = "Messages in line to be sent to it";
+        self.gauges("peer_waiting_messages", help, each(|peer| peer.waiting));
+        let help = "Messages it does not know of us yet";
+        self.gauges("peer_behind_messages", help, each(|peer| peer.behind));
+        let help = "Messages of it that are missing here";
+        self.gauges("peer_missing_messages", help, each(|peer| peer.missing));
+        let lost = Family::<Labels, Counter<u64>>::default();
+        for peer in peers {
+            lost.get_or_create(&labels(&[("peer", &peer.address)])).inc_by(peer.lost);
+        }
+        let help = "Messages of it that were missing when a later one came";
+        self.registry.register("peer_lost_messages", help, lost);
+        let times: [(&str, &str, fn(&Peer) -> u64); 3] = [
+            ("peer_heard_ago", "Time since it was last heard", |peer| peer.heard_ms),
+            ("peer_behind", "Age of the oldest message it does not know yet", |peer| {
+                peer.behind_ms
+            }),
+            ("peer_missing", "Since when the oldest message is missing here", |peer| {
+                peer.missing_ms
+            }),
+        ];
+        for (name, help, value) in times {
+            let family = Family::<Labels, Number>::default();
+            for peer in peers {
+                family.get_or_create(&labels(&[("peer", &peer.address)])).set(seconds(value(peer)));
+            }
+            self.registry.register_with_unit(name, help, Unit::Seconds, family);
+        }
+    }
+
+    fn links(&mut self, links: &[Link]) {
+        let named =
+            |link: &Link| labels(&[("interface", &link.interface), ("transport", &link.transport)]);
+        let state = |state: &'static str| {
+            links.iter().map(move |link| (named(link), u64::from(link.state == state)))
+        };
+        self.families("link_active", "Whether it is used to send", state("active"));
+        self.families("link_down", "Whether it cannot be used", state("down"));
+        let largest = links.iter().map(|link| (named(link), link.max_datagram));
+        self.families("link_largest_datagram_bytes", "Largest payload of a datagram", largest);
+        for (name, links) in by_name(links, |link| &link.statistics) {
+            let family = Family::<Labels, Counter<u64>>::default();
+            for (link, value) in links {
+                family.get_or_create(&named(link)).inc_by(value);
+            }
+            let help = format!("The link's statistic {name}");
+            self.registry.register(format!("link_{}", word(name)), help, family);
+        }
+    }
+
+    fn kernel(&mut self, kernel: &Kernel) {
+        if let Some(entries) = kernel.entries {
+            self.gauge("kernel_table_flows", "Flows in the kernel's table", entries);
+        }
+        if let Some(limit) = kernel.limit {
+            self.gauge("kernel_table_limit_flows", "Most flows that fit into it", limit);
+        }
+        let help = "Receive buffer for the kernel's events";
+        self.gauge("kernel_event_buffer_bytes", help, kernel.event_buffer);
+        let help = "What that buffer may grow to";
+        self.gauge("kernel_event_buffer_limit_bytes", help, kernel.event_buffer_limit);
+        self.gauge(
+            "kernel_trouble",
+            "Whether something is wrong with it",
+            kernel.trouble.is_some(),
+        );
+        for (name, value) in &kernel.statistics {
+            let counter = Counter::<u64>::default();
+            counter.inc_by(*value);
+            let help = format!("The kernel's own counter {name}");
+            self.registry.register(format!("kernel_{}", word(name)), help, counter);
+        }
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: impl Into<u64>) {
+        self.registry.register(name, help, number(value.into() as f64));
+    }
+
+    fn gauges<K: AsRef<str>, V: AsRef<str>>(
+        &mut self,
+        name: &str,
+        help: &str,
+        values: impl IntoIterator<Item = (Vec<(K, V)>, u64)>,
+    ) {
+        let owned = values.into_iter().map(|(labels, value)| {
+            let labels = labels.iter();
+            let own =
+                labels.map(|(key, value)| (key.as_ref().to_owned(), value.as_ref().to_owned()));
+            (own.collect(), value)
+        });
+        self.families(name, help, owned);
+    }
+
+    fn families(
+        &mut self,
+        name: &str,
+        help: &str,
+        values: impl IntoIterator<Item = (Labels, u64)>,
+    ) {
+        let family = Family::<Labels, Number>::default();
+        for (labels, value) in values {
+            family.get_or_create(&labels).set(value as f64);
+        }
+        self.registry.register(name, help, family);
+    }
+}
+
+/// The values of each name over all links.
+fn by_name<'a>(
+    links: &'a [Link],
+    statistics: impl Fn(&'a Link) -> &'a std::collections::BTreeMap<String, u64>,
+) -> std::collections::BTreeMap<&'a str, Vec<(&'a Link, u64)>> {
+    let mut named = std::collections::BTreeMap::<_, Vec<_>>::new();
+    for link in links {
+        for (name, value) in statistics(link) {
+            named.entry(name.as_str()).or_default().push((link, *value));
+        }
+    }
+    named
+}
+
+fn number(value: f64) -> Number {
+    let gauge = Number::default();
+    gauge.set(value);
+    gauge
+}
+
+fn labels(pairs: &[(&str, &str)]) -> Labels {
+    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+fn seconds(milliseconds: u64) -> f64 {
+    milliseconds as f64 / 1000.0
+}
+
+/// A statistic's name as a metric's: only letters, digits and underscores.
+fn word(name: &str) -> String {
+    name.chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' })
+        .collect()
+}
+
+/// What a counter of the replicator counts, in one line without a full stop.
+fn described(name: &str) -> Option<String> {
+    let (_, lines) = Counters::DESCRIBED.iter().find(|(word, _)| *word == name)?;
+    let mut text = String::new();
+    for line in *lines {
+        // Writing into memory cannot fail.
+        let _ = write!(text, "{line}");
+    }
+    Some(text.trim().trim_end_matches('.').to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::status::replication::Job;
+
+    const REFERENCE: &str = include_str!("../../../docs/reference/metrics.md");
+
+    fn replication() -> Replication {
+        let counters = Counters::default().by_name();
+        Replication {
+            role: "backup".to_owned(),
+            mode: "ftfw".to_owned(),
+            standby: "cache".to_owned(),
+            in_sync: true,
+            external: 9,
+            statistics: counters.into_keys().map(|name| (name.to_owned(), 7)).collect(),
+            peers: vec![Peer {
+                address: "10.9.9.2".to_owned(),
+                heard_ms: 1_500,
+                lost: 3,
+                ..Peer::default()
+            }],
+            links: vec![Link {
+                interface: "eth9".to_owned(),
+                transport: "udp".to_owned(),
+                state: "active".to_owned(),
+                statistics: [("sent-bytes".to_owned(), 11)].into(),
+                ..Link::default()
+            }],
+            jobs: vec![Job { name: "read".to_owned(), done: 1, total: Some(2) }],
+            last_commit: Some(Commit {
+                took_ms: 250,
+                complete: true,
+                counts: [("created".to_owned(), 5)].into(),
+                refused: [("the table is full".to_owned(), 1)].into(),
+                ..Commit::default()
+            }),
+            kernel: Kernel {
+                entries: Some(4),
+                limit: Some(1000),
+                statistics: [("insert_failed".to_owned(), 6)].into(),
+                ..Kernel::default()
+            },
+            ..Replication::default()
+        }
+    }
+
+    #[test]
+    fn values_stand_under_names_that_carry_their_units() {
+        let text = text(&replication()).unwrap();
+        for line in [
+            "lockstep_replication_info{role=\"backup\",mode=\"ftfw\",standby=\"cache\"} 1.0",
+            "lockstep_replication_in_sync 1.0",
+            "lockstep_replication_active 0.0",
+            "lockstep_replication_flows{cache=\"external\"} 9.0",
+            "lockstep_replication_messages_lost_total 7",
+            "lockstep_replication_peer_heard_ago_seconds{peer=\"10.9.9.2\"} 1.5",
+            "lockstep_replication_peer_lost_messages_total{peer=\"10.9.9.2\"} 3",
+            "lockstep_replication_link_active{interface=\"eth9\",transport=\"udp\"} 1.0",
+            "lockstep_replication_link_sent_bytes_total{interface=\"eth9\",transport=\"udp\"} 11",
+            "lockstep_replication_last_commit_duration_seconds 0.25",
+            "lockstep_replication_last_commit_refused_entries{reason=\"the table is full\"} 1.0",
+            "lockstep_replication_job_total_entries{job=\"read\"} 2.0",
+            "lockstep_replication_kernel_insert_failed_total 6",
+        ] {
+            assert!(text.lines().any(|shown| shown == line), "{line} in {text}");
+        }
+        assert!(text.ends_with("# EOF\n"));
+    }
+
+    /// The names after `# TYPE`, those of what is counted by others left out.
+    fn shown() -> BTreeSet<String> {
+        let text = text(&replication()).unwrap();
+        let named = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+        named
+            .filter_map(|line| {
+                let (name, kind) = line.split_once(' ')?;
+                Some(if kind == "counter" { format!("{name}_total") } else { name.to_owned() })
+            })
+            .filter(|name| !name.ends_with("_sent_bytes_total") && !name.contains("insert_failed"))
+            .collect()
+    }
+
+    #[test]
+    fn the_reference_describes_every_metric_and_no_other() {
+        let row = |line: &str| Some(line.strip_prefix("| `")?.split_once('`')?.0.to_owned());
+        let described: BTreeSet<String> =
+            REFERENCE.lines().filter_map(row).filter(|name| !name.contains("NAME")).collect();
+        let shown = shown();
+        let missing: Vec<_> = shown.difference(&described).collect();
+        let stale: Vec<_> = described.difference(&shown).collect();
+        assert!(missing.is_empty() && stale.is_empty(), "missing: {missing:#?}, stale: {stale:#?}");
+    }
+}
