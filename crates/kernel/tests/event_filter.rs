@@ -75,7 +75,7 @@ fn what_our_own_requests_cause_is_left_out_when_asked() {
         remove_all(&mut ours);
         assert_eq!(create(&mut other, &[tcp(1, Nat::None)]), []);
         remove_all(&mut other);
-        let heard: Vec<_> = told(&mut events).into_iter().map(|(what, key)| (what, key)).collect();
+        let heard = told(&mut events);
         let (one, two) = (tcp(1, Nat::None).key(), tcp(2, Nat::None).key());
         assert_eq!(heard, [("new", two), ("new", one), ("destroy", one)]);
     });
