@@ -21,9 +21,11 @@ mod links;
 mod reading;
 mod removal;
 mod report;
+mod standby;
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::net::IpAddr;
 use std::sync::mpsc as handshake;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -45,6 +47,7 @@ use commit::{Committing, Ended};
 use links::OneLink;
 use reading::Reading;
 use removal::Removal;
+use standby::Injection;
 
 /// How often the links and the router's addresses are looked at although nothing is known to have
 /// changed.
@@ -110,6 +113,9 @@ struct Actor {
     monitor: Option<Monitor>,
     events: EventSocket,
     table: TableSocket,
+    injection: Injection,
+    /// The router's own addresses.
+    local: Vec<IpAddr>,
     requests: mpsc::Receiver<ReplicatorRequest>,
     /// Steps that came while another one was being carried out.
     waiting: VecDeque<(StepId, Step)>,
@@ -130,12 +136,10 @@ struct Actor {
     /// The last turn has not taken all that has come.
     more_to_hear: bool,
     outgoing: Vec<u8>,
-    netlink: Vec<u8>,
     started: Instant,
     redump_at: Option<Instant>,
     dumped_at: Option<Instant>,
     housekeeping_at: Instant,
-    event_buffer: usize,
     events_reopened_at: Option<Instant>,
     /// Why this thread cannot go on.
     hopeless: Option<anyhow::Error>,
@@ -151,8 +155,7 @@ impl Actor {
         core: mpsc::Sender<CoreEvent>,
     ) -> anyhow::Result<Self> {
         let now = Instant::now();
-        let event_buffer = config.event_buffer;
-        let events = EventSocket::open(event_buffer)?;
+        let events = events::open(&config)?;
         let table = TableSocket::open()?;
         let mut actor = Self {
             replicator: Replicator::new(config.clone(), start(), now),
@@ -161,6 +164,8 @@ impl Actor {
             monitor: None,
             events,
             table,
+            injection: Injection::open()?,
+            local: Vec::new(),
             requests,
             waiting: VecDeque::new(),
             commit: None,
@@ -175,16 +180,15 @@ impl Actor {
             more_to_send: false,
             more_to_hear: false,
             outgoing: Vec::new(),
-            netlink: Vec::new(),
             started: now,
             redump_at: Some(now),
             dumped_at: None,
             housekeeping_at: now,
-            event_buffer,
             events_reopened_at: None,
             hopeless: None,
         };
         actor.open_links()?;
+        actor.filter_events();
         Ok(actor)
     }
 
@@ -280,6 +284,8 @@ impl Actor {
         }
         self.do_reading();
         self.do_removal();
+        self.do_injection();
+        self.do_refresh();
         Ok(())
     }
 
@@ -290,15 +296,25 @@ impl Actor {
             || self.commit.is_some()
             || self.reading.is_some()
             || self.removal.is_some()
+            || self.injection.more
             || self.replicator.purge_wanted()
+    }
+
+    fn next_deadline(&self) -> Instant {
+        let now = Instant::now();
+        let deadlines = [
+            self.replicator.next_deadline(),
+            self.replicator.next_injection(now),
+            self.replicator.refresh_deadline(now),
+            self.redump_at,
+        ];
+        deadlines.into_iter().flatten().fold(self.housekeeping_at, Instant::min)
     }
 
     /// Waits for the next thing to happen, and takes it in. Work for which nothing has to happen is
     /// done in every turn, so it comes last here and keeps nobody from being heard.
     async fn wait(&mut self) {
-        let deadline =
-            [self.replicator.next_deadline(), self.redump_at, Some(self.housekeeping_at)];
-        let deadline = deadline.into_iter().flatten().min().unwrap_or(self.housekeeping_at);
+        let deadline = self.next_deadline();
         let more = self.has_work();
         tokio::select! {
             biased;
@@ -312,8 +328,8 @@ impl Actor {
                 // However much comes from the peers, the kernel has its turn.
                 self.listen();
             }
-            events = self.events.receive(&mut self.netlink) => match events {
-                Ok(events) => self.take(events),
+            ready = self.events.ready() => match ready {
+                Ok(()) => drop(self.listen()),
                 Err(error) => self.reopen_events(error),
             },
             changed = links::changed(self.monitor.as_mut()) => self.surroundings_changed(changed),
@@ -334,6 +350,7 @@ impl Actor {
     }
 
     async fn change_role(&mut self, step: Step) -> Outcome {
+        self.finish_injection();
         match step {
             Step::ReplicateActive => {
                 // The addresses that came with mastership are the router's own from now on.

@@ -4,11 +4,12 @@
 //! it would take the kernel nearly as long as doing it, and the table is read afterwards anyway.
 //! The peer is served between batches.
 
+use std::collections::BTreeMap;
 use std::time::{Instant, SystemTime};
 
 use lockstep_failover::{Outcome, StepId};
 use lockstep_kernel::conntrack::{Committer, TableError};
-use lockstep_replicator::{Commit, CommitReport};
+use lockstep_replicator::{Commit, CommitReport, Progress};
 use tracing::warn;
 
 use super::commands::done;
@@ -21,8 +22,6 @@ pub(super) struct Committing {
     commit: Commit,
     committer: Committer,
     began: Instant,
-    /// Flows there were when it began.
-    total: u64,
     /// The steps that wait for its end.
     pub(super) steps: Vec<StepId>,
     /// The people who do.
@@ -44,6 +43,7 @@ impl Actor {
     /// about to be used.
     pub(super) fn begin_commit(&mut self, steps: Vec<StepId>, people: Vec<Person>) {
         self.call_off_purge();
+        self.finish_injection();
         self.abandon_reading();
         if let Err(error) = self.events.pause() {
             // Then what we do is told to us as well; the reading afterwards puts it right.
@@ -53,7 +53,6 @@ impl Actor {
             commit: self.replicator.begin_commit(),
             committer: Committer::new(),
             began: Instant::now(),
-            total: self.replicator.external_len() as u64,
             steps,
             people,
         });
@@ -121,10 +120,9 @@ impl Actor {
     /// The commit under way, for `status`.
     pub(super) fn commit_progress(&self) -> Option<status::replication::Job> {
         self.commit.as_ref().map(|committing| {
-            let report = committing.commit.report();
-            let done = report.committed() + report.unchanged + report.refused() + report.deleted;
-            let total = Some(committing.total.max(done));
-            status::replication::Job { name: "commit".to_owned(), done, total }
+            let progress = committing.commit.progress();
+            let Progress { done, total } = progress;
+            status::replication::Job { name: "commit".to_owned(), done, total: Some(total) }
         })
     }
 }
@@ -146,23 +144,37 @@ fn shown(
     complete: bool,
     summary: String,
 ) -> status::replication::Commit {
-    let counts = [
+    status::replication::Commit {
+        at: status::timestamp(SystemTime::now()),
+        took_ms: committing.began.elapsed().as_millis() as u64,
+        complete,
+        summary,
+        counts: counts(report).into_iter().map(|(name, count)| (name.to_owned(), count)).collect(),
+        refused: refusals(report),
+        samples: report.samples.clone(),
+    }
+}
+
+/// What has become of entries, by name.
+pub(super) fn counts(report: &CommitReport) -> [(&'static str, u64); 12] {
+    [
         ("committed", report.committed()),
         ("created", report.created),
         ("updated", report.updated),
         ("replaced", report.replaced),
         ("deleted", report.deleted),
         ("unchanged", report.unchanged),
+        ("retimed", report.retimed),
+        ("without-helper", report.without_helper),
+        ("without-master", report.without_master),
+        ("expectations", report.expectations),
+        ("left", report.left),
         ("refused", report.refused()),
-    ];
+    ]
+}
+
+/// Refused entries by reason.
+pub(super) fn refusals(report: &CommitReport) -> BTreeMap<String, u64> {
     let reason = |errno: i32| std::io::Error::from_raw_os_error(errno).to_string();
-    status::replication::Commit {
-        at: status::timestamp(SystemTime::now()),
-        took_ms: committing.began.elapsed().as_millis() as u64,
-        complete,
-        summary,
-        counts: counts.into_iter().map(|(name, count)| (name.to_owned(), count)).collect(),
-        refused: report.refused.iter().map(|(errno, count)| (reason(*errno), *count)).collect(),
-        samples: report.samples.clone(),
-    }
+    report.refused.iter().map(|(errno, count)| (reason(*errno), *count)).collect()
 }

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use lockstep_ctnetlink::{Kind, Messages};
-use lockstep_kernel::conntrack::{EventSocket, Events, TableSocket};
-use lockstep_replicator::{Change, KernelEvent};
+use lockstep_ctnetlink::{Kind, Message};
+use lockstep_kernel::conntrack::{EventSocket, Filtering, OpenError, TableSocket, Unwanted};
+use lockstep_replicator::{Change, Config, KernelEvent, Replicator};
 use tracing::{debug, warn};
 
 use super::{Actor, REDUMP};
@@ -15,12 +15,22 @@ const SHORT_LIVED: Duration = Duration::from_secs(1);
 impl Actor {
     /// Takes some of the events that wait; `false` when there was none.
     pub(super) fn listen(&mut self) -> bool {
-        match self.events.try_receive(&mut self.netlink) {
-            Ok(Some(events)) => self.take(events),
-            Ok(None) => return false,
-            Err(error) => self.reopen_events(error),
+        let own = [self.table.port_id(), self.injection.port_id()];
+        let (replicator, now) = (&mut self.replicator, Instant::now());
+        let mut unclear = false;
+        let taken = self.events.take(|message| unclear |= !learn(replicator, message, own, now));
+        match taken {
+            Ok(taken) => {
+                if taken.overrun || unclear {
+                    self.lost_events();
+                }
+                taken.messages > 0 || taken.overrun
+            }
+            Err(error) => {
+                self.reopen_events(error);
+                true
+            }
         }
-        true
     }
 
     /// Listens with a new socket in place of one that fails; what happened meanwhile is read from
@@ -34,9 +44,10 @@ impl Actor {
             return;
         }
         warn!(%error, "the kernel's events cannot be heard; a new socket is opened");
-        match EventSocket::open(self.event_buffer) {
+        match open(&self.config) {
             Ok(events) => {
                 self.events = events;
+                self.filter_events();
                 self.redump();
             }
             Err(error) => self.hopeless = Some(error.into()),
@@ -51,50 +62,27 @@ impl Actor {
         }
     }
 
-    pub(super) fn take(&mut self, events: Events) {
-        let messages = std::mem::take(&mut self.netlink);
-        if events == Events::Overrun || !self.learn(&messages) {
-            self.redump();
+    /// Has the kernel leave out what would be left out here. It goes on as before where it cannot:
+    /// everything is asked again here.
+    pub(super) fn filter_events(&mut self) {
+        let ports = [self.injection.port_id()];
+        let (filter, local) = (&self.config.filter, self.local.as_slice());
+        let filtering = self.events.leave_out(&Unwanted { filter, local, ports: &ports });
+        match filtering {
+            Ok(Filtering::Nothing | Filtering::Kernel { .. }) => {}
+            Ok(Filtering::Unfiltered { reason }) => {
+                debug!(reason, "events are not filtered in the kernel");
+            }
+            Err(error) => self.reopen_events(error),
         }
-        self.netlink = messages;
     }
 
-    /// Feeds a buffer of events; `false` when some were lost.
-    fn learn(&mut self, messages: &[u8]) -> bool {
-        let own = self.table.port_id();
-        let now = Instant::now();
-        let mut complete = true;
-        for message in Messages::new(messages) {
-            let Ok(message) = message else { return false };
-            let change = match message.kind() {
-                Ok(Kind::New) => Change::New,
-                Ok(Kind::Update | Kind::Entry) => Change::Update,
-                Ok(Kind::Destroy) => Change::Delete,
-                Ok(
-                    Kind::ExpectationNew
-                    | Kind::ExpectationUpdate
-                    | Kind::ExpectationDestroy
-                    | Kind::ExpectationEntry
-                    | Kind::Answer(_)
-                    | Kind::Done(_)
-                    | Kind::Noop
-                    | Kind::Unknown,
-                ) => continue,
-                Ok(Kind::Overrun) | Err(_) => {
-                    complete = false;
-                    continue;
-                }
-            };
-            match message.flow() {
-                Ok(flow) => {
-                    let own = message.header().port_id == own;
-                    let event = KernelEvent { change, flow: &flow, own };
-                    self.replicator.handle_kernel_event(event, now);
-                }
-                Err(error) => debug!(%error, "an event that cannot be understood"),
-            }
+    fn lost_events(&mut self) {
+        if self.redump_at.is_none() {
+            let buffer = self.events.buffer();
+            warn!(buffer, "events of the kernel were lost; its table is read again");
         }
-        complete
+        self.redump();
     }
 
     /// Events were lost: the table has to be read again, soon and not too often.
@@ -103,4 +91,37 @@ impl Actor {
         let earliest = self.dumped_at.map_or(now, |at| at + REDUMP);
         self.redump_at.get_or_insert(earliest.max(now));
     }
+}
+
+/// A socket that hears of everything, with the buffer of the settings.
+pub(super) fn open(config: &Config) -> Result<EventSocket, OpenError> {
+    EventSocket::open_growing(config.event_buffer, config.event_buffer_limit)
+}
+
+/// Feeds an event; `false` when it tells that others were lost, or cannot be told from that.
+fn learn(replicator: &mut Replicator, message: &Message<'_>, own: [u32; 2], now: Instant) -> bool {
+    let change = match message.kind() {
+        Ok(Kind::New) => Change::New,
+        Ok(Kind::Update | Kind::Entry) => Change::Update,
+        Ok(Kind::Destroy) => Change::Delete,
+        Ok(
+            Kind::ExpectationNew
+            | Kind::ExpectationUpdate
+            | Kind::ExpectationDestroy
+            | Kind::ExpectationEntry
+            | Kind::Answer(_)
+            | Kind::Done(_)
+            | Kind::Noop
+            | Kind::Unknown,
+        ) => return true,
+        Ok(Kind::Overrun) | Err(_) => return false,
+    };
+    match message.flow() {
+        Ok(flow) => {
+            let own = own.contains(&message.header().port_id);
+            replicator.handle_kernel_event(KernelEvent { change, flow: &flow, own }, now);
+        }
+        Err(error) => debug!(%error, "an event that cannot be understood"),
+    }
+    true
 }

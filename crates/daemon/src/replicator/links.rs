@@ -227,8 +227,15 @@ impl Actor {
         };
         match addresses {
             Ok(addresses) => {
-                let own = addresses.iter().map(|address| address.address.addr());
-                self.replicator.set_local_addresses(own);
+                let mut own: Vec<_> =
+                    addresses.iter().map(|address| address.address.addr()).collect();
+                own.sort_unstable();
+                own.dedup();
+                if own != self.local {
+                    self.replicator.set_local_addresses(own.iter().copied());
+                    self.local = own;
+                    self.filter_events();
+                }
             }
             Err(error) => debug!(%error, "the router's own addresses cannot be read"),
         }

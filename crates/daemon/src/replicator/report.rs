@@ -7,10 +7,11 @@ use lockstep_replicator::{CopyState, Event, LinkState, Mode, Role, Standby, Tran
 use tracing::{debug, info, warn};
 
 use super::Actor;
+use super::commit::{counts, refusals};
 use super::links::OneLink;
 use super::removal::Cause;
 use crate::messages::CoreEvent;
-use crate::status::replication::{Job, Link, Peer, Replication};
+use crate::status::replication::{Injection, Job, Link, Peer, Replication};
 
 impl Actor {
     /// Passes on what the replicator has to say.
@@ -82,6 +83,7 @@ impl Actor {
             external: self.replicator.external_len() as u64,
             committed: self.replicator.last_committed(),
             last_commit: self.last_commit.clone(),
+            injection: self.shown_injection(),
             jobs: self.jobs(),
             uptime_s: self.started.elapsed().as_secs(),
             statistics: named(self.replicator.statistics()),
@@ -158,12 +160,26 @@ impl Actor {
         shown.collect()
     }
 
+    fn shown_injection(&self) -> Option<Injection> {
+        let kernel = self.config.standby == Standby::Kernel;
+        let injection = kernel.then(|| self.replicator.injection())?;
+        Some(Injection {
+            in_kernel: injection.in_kernel as u64,
+            waiting: injection.waiting as u64,
+            refused: injection.refused as u64,
+            counts: named(counts(&injection.report)),
+            refusals: refusals(&injection.report),
+            samples: injection.report.samples,
+        })
+    }
+
     fn jobs(&self) -> Vec<Job> {
-        let reading = self.reading.as_ref().map(|reading| Job {
-            name: "read".to_owned(),
-            done: reading.done,
-            total: reading.total,
-        });
+        let reading = match &self.reading {
+            Some(reading) => Some((reading.done, reading.total)),
+            // Until then what is known of the kernel's table may be wrong.
+            None => self.redump_at.map(|_| (0, None)),
+        };
+        let reading = reading.map(|(done, total)| Job { name: "read".to_owned(), done, total });
         let removal = self.removal.as_ref().map(|removal| Job {
             name: match removal.cause {
                 Cause::Purge => "purge".to_owned(),
@@ -172,7 +188,10 @@ impl Actor {
             done: removal.removed,
             total: Some(removal.total),
         });
-        self.commit_progress().into_iter().chain(reading).chain(removal).collect()
+        let waiting = self.replicator.injection().waiting as u64;
+        let injection =
+            (waiting > 0).then(|| Job { name: "inject".to_owned(), done: 0, total: Some(waiting) });
+        self.commit_progress().into_iter().chain(reading).chain(removal).chain(injection).collect()
     }
 }
 

@@ -33,7 +33,9 @@ fn after_lost_events_both_routers_have_what_the_kernel_has() {
         let real = table(&active.node);
         assert!(active.lost_events() > 0, "the test has to make the kernel lose events");
         let here = real.len() as u64;
-        active.until("the kernel's count", |status| status.internal == here);
+        let settled = |status: &status::Replication| status.jobs.is_empty();
+        active.until("the kernel's count", |status| status.internal == here && settled(status));
+        active.until("the peer knows", |status| status.peers.iter().all(|peer| peer.behind == 0));
         standby.until("the same at the peer", |status| status.external == here && status.in_sync);
     }
     let real = table(&active.node);

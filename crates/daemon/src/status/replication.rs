@@ -43,6 +43,9 @@ pub(crate) struct Replication {
     /// How the last commit went.
     #[serde(default)]
     pub last_commit: Option<Commit>,
+    /// What stands by in the kernel, when it does.
+    #[serde(default)]
+    pub injection: Option<Injection>,
     /// Long work under way.
     #[serde(default)]
     pub jobs: Vec<Job>,
@@ -134,6 +137,24 @@ pub(crate) struct Job {
     pub done: u64,
     /// Entries to be dealt with, as far as is known.
     pub total: Option<u64>,
+}
+
+/// What a backup keeps in its kernel, and what becomes of it after a takeover.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct Injection {
+    /// Flows in the kernel that this router does not serve.
+    pub in_kernel: u64,
+    /// Flows that wait to be put in or taken out or, after a takeover, to get their own timeouts.
+    pub waiting: u64,
+    /// Flows that the kernel does not take now.
+    pub refused: u64,
+    /// Since the start, entries by what has become of them.
+    pub counts: BTreeMap<String, u64>,
+    /// Since the start, refused entries by reason.
+    pub refusals: BTreeMap<String, u64>,
+    /// The first refused entries, in words.
+    pub samples: Vec<String>,
 }
 
 /// How a commit went.

@@ -33,18 +33,34 @@ impl Injector {
         replicator: &mut Replicator,
         now: Instant,
     ) -> Result<bool, TableError> {
-        self.executor.advance(table, &mut Injection { replicator, now })
+        self.executor.advance(table, &mut Injection { replicator, now, new: true })
+    }
+
+    /// Carries out what is begun and nothing new, so that nothing planned for one role is done in
+    /// another; `false` when nothing is left of it, which is so after a few batches.
+    ///
+    /// # Errors
+    /// As [`Injector::advance`].
+    pub fn finish(
+        &mut self,
+        table: &mut TableSocket,
+        replicator: &mut Replicator,
+        now: Instant,
+    ) -> Result<bool, TableError> {
+        self.executor.advance(table, &mut Injection { replicator, now, new: false })
     }
 }
 
 struct Injection<'a> {
     replicator: &'a mut Replicator,
     now: Instant,
+    /// Whether something new may be begun.
+    new: bool,
 }
 
 impl Work for Injection<'_> {
     fn next(&mut self) -> Option<Planned> {
-        self.replicator.poll_injection(self.now)
+        if self.new { self.replicator.poll_injection(self.now) } else { None }
     }
 
     fn done(&mut self, planned: &Planned) {
