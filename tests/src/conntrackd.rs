@@ -1,6 +1,6 @@
 //! A real conntrackd in a namespace, and the flows that it and the kernel know.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::wait;
 
-/// conntrackd in FTFW mode over UDP multicast on `eth2`. Dropped, it is killed; when the test panics, its log is
+/// conntrackd on one router. Dropped, it is killed; when the test panics, its log is
 /// printed.
 #[derive(Debug)]
 pub struct Conntrackd {
@@ -23,20 +23,42 @@ pub struct Conntrackd {
 pub type Flows = BTreeSet<String>;
 
 impl Conntrackd {
-    /// Starts it and waits until it answers.
+    /// Starts it in FTFW mode over UDP multicast on `eth2`, for TCP flows only, and waits until it answers.
     ///
     /// # Panics
     /// When it does not; also when conntrackd is not installed.
     #[track_caller]
     pub fn start(node: &Node, startup_resync: bool) -> Self {
+        let address = node.addresses("eth2").expect("the addresses of eth2")[0].addr();
+        let sync = format!(
+            "  Mode FTFW {{
+    StartupResync {}
+  }}
+  Multicast {{
+    IPv4_address 225.0.0.50
+    Group {}
+    IPv4_interface {address}
+    Interface eth2
+    Checksum on
+  }}
+",
+            if startup_resync { "on" } else { "off" },
+            Lab::REPLICATION_PORT,
+        );
+        let filter = "  Filter From Userspace {\n    Protocol Accept {\n      TCP\n    }\n  }\n";
+        Self::configured(node, &sync, filter)
+    }
+
+    /// Starts it with these lines in its section `Sync`, and these besides the usual ones in `General`.
+    ///
+    /// # Panics
+    /// When it does not answer; also when conntrackd is not installed.
+    #[track_caller]
+    pub fn configured(node: &Node, sync: &str, general: &str) -> Self {
         let directory = TempDir::new().expect("a directory for conntrackd");
         let path = |name: &str| directory.path().join(name);
-        let address = node.addresses("eth2").expect("the addresses of eth2")[0].addr();
-        fs::write(
-            path("conntrackd.conf"),
-            configuration(&directory, &address.to_string(), startup_resync),
-        )
-        .expect("its configuration");
+        fs::write(path("conntrackd.conf"), configuration(&directory, sync, general))
+            .expect("its configuration");
         let log = File::create(path("output")).expect("its output");
         let mut command = Command::new("setpriv");
         command
@@ -83,6 +105,18 @@ impl Conntrackd {
     #[track_caller]
     pub fn external(&self) -> Flows {
         flows(&self.command(&["-e"]))
+    }
+
+    /// What it shows of each flow that its kernel told it, by what identifies the flow.
+    #[track_caller]
+    pub fn internal_content(&self) -> Content {
+        content(&self.command(&["-i"]))
+    }
+
+    /// What it shows of each flow that its peer told it, by what identifies the flow.
+    #[track_caller]
+    pub fn external_content(&self) -> Content {
+        content(&self.command(&["-e"]))
     }
 
     /// Its process id.
@@ -161,30 +195,43 @@ pub fn flows(list: &str) -> Flows {
     list.lines().filter_map(flow).collect()
 }
 
+/// What lists of every kind show of a flow, by what identifies it: its state and its mark.
+pub type Content = BTreeMap<String, String>;
+
+/// Reads a list as [`flows`] does, with the state and the mark of each flow.
+pub fn content(list: &str) -> Content {
+    let described = |line: &str| {
+        let words = || line.split_whitespace();
+        let is_state =
+            |word: &&str| word.chars().all(|char| char.is_ascii_uppercase() || char == '_');
+        let state = words().skip(2).find(is_state).unwrap_or("-");
+        let mark = words().find_map(|word| word.strip_prefix("mark=")).unwrap_or("0");
+        Some((flow(line)?, format!("{state} {mark}")))
+    };
+    list.lines().filter_map(described).collect()
+}
+
 fn flow(line: &str) -> Option<String> {
     let mut words = line.split_whitespace();
     let protocol: u8 = words.by_ref().nth(1)?.parse().ok()?;
     let words: Vec<&str> = words.collect();
     let field = |name: &str| words.iter().find_map(|word| word.strip_prefix(name)).unwrap_or("-");
     let [source, destination] = [field("src="), field("dst=")];
-    Some(format!("{protocol} {source}:{} {destination}:{}", field("sport="), field("dport=")))
+    let zone = words.iter().find_map(|word| word.strip_prefix("zone=")).unwrap_or("0");
+    let of_query = words.iter().find_map(|word| word.strip_prefix("id=")).unwrap_or("-");
+    let [from, to] = if [1, 58].contains(&protocol) {
+        [of_query, field("type=")]
+    } else {
+        [field("sport="), field("dport=")]
+    };
+    Some(format!("{protocol} {source}:{from} {destination}:{to} {zone}"))
 }
 
-fn configuration(directory: &TempDir, address: &str, startup_resync: bool) -> String {
+fn configuration(directory: &TempDir, sync: &str, general: &str) -> String {
     let path = |name: &str| directory.path().join(name).display().to_string();
     format!(
         "Sync {{
-  Mode FTFW {{
-    StartupResync {}
-  }}
-  Multicast {{
-    IPv4_address 225.0.0.50
-    Group {}
-    IPv4_interface {address}
-    Interface eth2
-    Checksum on
-  }}
-}}
+{sync}}}
 General {{
   Systemd off
   HashSize 32768
@@ -197,15 +244,8 @@ General {{
   }}
   NetlinkBufferSize 2097152
   NetlinkBufferSizeMaxGrowth 8388608
-  Filter From Userspace {{
-    Protocol Accept {{
-      TCP
-    }}
-  }}
-}}
+{general}}}
 ",
-        if startup_resync { "on" } else { "off" },
-        Lab::REPLICATION_PORT,
         path("log"),
         path("lock"),
         path("socket"),

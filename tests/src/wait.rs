@@ -18,6 +18,19 @@ pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
     some(what, || condition().then_some(()));
 }
 
+/// Waits until `condition` holds, and goes on after [`PATIENCE`] in any case: for who can say better than a sentence what
+/// is still wrong then.
+pub fn until_or(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        if Instant::now() >= deadline {
+            eprintln!("waited {PATIENCE:?} in vain: {what}");
+            return;
+        }
+        thread::sleep(LOOK_EVERY);
+    }
+}
+
 /// Waits until `look` finds something.
 ///
 /// # Panics

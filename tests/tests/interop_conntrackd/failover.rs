@@ -1,4 +1,4 @@
-//! Lockstep and a real conntrackd as each other's peer, with keepalived beside conntrackd where mastership moves.
+//! Connections across failures, with keepalived beside conntrackd where mastership moves, and what starting brings.
 //!
 //! Client and server are connected through the routers' NAT, and the firewall is strict: a connection whose flow is lost
 //! is dead.

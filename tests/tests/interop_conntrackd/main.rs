@@ -1,0 +1,5 @@
+//! Lockstep and a real conntrackd as each other's peer.
+
+mod failover;
+mod loss;
+mod matrix;
