@@ -150,7 +150,7 @@ enum Sent {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Content {
     Flow(Change),
-    Expectation,
+    Expectation(Change),
     Ack(u32, u32),
     Nack(u32, u32),
     Resync,

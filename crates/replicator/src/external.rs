@@ -4,9 +4,10 @@
 //! copy can leave it unconfirmed: a router that gave the active role away may still tell the end of
 //! a flow that lives on at another.
 
-use lockstep_ctnetlink::Flow;
+use lockstep_ctnetlink::{Expectation, Flow};
 
 use crate::complete::is_complete_on_the_wire;
+use crate::expectations::RemoteExpectations;
 use crate::key::Key;
 use crate::standby::Injection;
 use crate::statistics::Counters;
@@ -19,6 +20,7 @@ const MAX_MEANWHILE: usize = 262_144;
 
 pub(crate) struct External {
     pub(crate) table: Table<Remote>,
+    pub(crate) expectations: RemoteExpectations,
     /// By peer: grows with every resync; an entry carries the value of its last confirmation.
     generations: Vec<u32>,
     /// What the peers have told since the commit under way began; `None` when there is none.
@@ -66,6 +68,7 @@ impl External {
     pub(crate) fn new(limit: usize, secret: u64, in_kernel: bool) -> Self {
         Self {
             table: Table::new(limit, secret),
+            expectations: RemoteExpectations::new(secret.rotate_left(11)),
             generations: Vec::new(),
             meanwhile: None,
             injection: Injection::new(in_kernel),
@@ -117,11 +120,13 @@ impl External {
             self.drop_where(0..self.table.slots(), |_| true);
         }
         self.table.clear();
+        self.expectations.table.clear();
     }
 
     /// Takes everything out; what of it is in the kernel stays there.
     pub(crate) fn take(&mut self) -> Table<Remote> {
         self.injection = self.injection.begin_again();
+        self.expectations.table.clear();
         self.table.take()
     }
 
@@ -192,6 +197,19 @@ impl External {
         moved
     }
 
+    /// The peer speaks of an expectation.
+    pub(crate) fn apply_expectation(
+        &mut self,
+        peer: u8,
+        change: Change,
+        expectation: &Expectation,
+        now_s: u32,
+        counters: &mut Counters,
+    ) {
+        let teller = (peer, self.generation(peer));
+        self.expectations.apply(teller, change, expectation, now_s, counters);
+    }
+
     /// The peer's entries that it has confirmed in its current generation.
     pub(crate) fn confirmed(&self, peer: u8) -> usize {
         let generation = self.generation(peer);
@@ -202,6 +220,7 @@ impl External {
     /// Drops the peer's entries that its current generation has not confirmed; returns how many.
     pub(crate) fn sweep(&mut self, peer: u8) -> usize {
         let generation = self.generation(peer);
+        self.expectations.sweep(peer, generation);
         self.drop_where(0..self.table.slots(), |entry| {
             entry.peer == peer && entry.generation != generation
         })
@@ -213,6 +232,7 @@ impl External {
         let slots = self.table.slots();
         if *cursor >= slots {
             *cursor = 0;
+            self.expectations.drop_unheard(since_s);
         }
         let walk = *cursor..slots.min(cursor.saturating_add(steps));
         *cursor = walk.end;

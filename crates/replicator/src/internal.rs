@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use lockstep_ctnetlink::Flow;
 
 use crate::complete::is_complete;
+use crate::expectations::LocalExpectations;
 use crate::key::Key;
 use crate::statistics::Counters;
 use crate::stored::Stored;
@@ -15,8 +16,12 @@ use crate::wire::{self, Change, Flags, Unsendable};
 /// reading has to be repeated.
 const MAX_TOMBSTONES: usize = 262_144;
 
+/// Where a walk over everything goes on with expectations.
+const EXPECTATIONS: u64 = 1 << 32;
+
 pub(crate) struct Internal {
     pub(crate) table: Table<Local>,
+    pub(crate) expectations: LocalExpectations,
     /// Nothing of it is told to anybody.
     silent: bool,
     /// Counts readings of the kernel's table; what a reading did not touch is gone.
@@ -32,6 +37,8 @@ pub(crate) struct Internal {
 pub(crate) enum Object {
     /// A flow.
     Flow(Slot),
+    /// An expectation, which has slots of its own.
+    Expectation(Slot),
 }
 
 /// A flow of our kernel, and how many conversations are about it.
@@ -108,6 +115,7 @@ impl Internal {
     pub(crate) fn new(limit: usize, secret: u64) -> Self {
         Self {
             table: Table::new(limit, secret),
+            expectations: LocalExpectations::new(secret.rotate_left(11)),
             silent: false,
             reading: 0,
             under_way: false,
@@ -218,7 +226,10 @@ impl Internal {
 
     /// A conversation refers to the object from now on.
     pub(crate) fn hold(&mut self, object: Object) {
-        let Object::Flow(slot) = object;
+        let slot = match object {
+            Object::Flow(slot) => slot,
+            Object::Expectation(slot) => return self.expectations.hold(slot),
+        };
         if let Some(entry) = self.table.get_mut(slot) {
             entry.held += 1;
         }
@@ -226,7 +237,10 @@ impl Internal {
 
     /// A conversation refers to the object no more.
     pub(crate) fn let_go(&mut self, object: Object) {
-        let Object::Flow(slot) = object;
+        let slot = match object {
+            Object::Flow(slot) => slot,
+            Object::Expectation(slot) => return self.expectations.let_go(slot),
+        };
         if let Some(entry) = self.table.get_mut(slot) {
             entry.held = entry.held.saturating_sub(1);
         }
@@ -235,7 +249,10 @@ impl Internal {
 
     /// Gives the slot of a dead entry back, once no conversation refers to it.
     pub(crate) fn release(&mut self, object: Object) {
-        let Object::Flow(slot) = object;
+        let slot = match object {
+            Object::Flow(slot) => slot,
+            Object::Expectation(slot) => return self.expectations.release(slot),
+        };
         let Some(entry) = self.table.get(slot) else { return };
         if !entry.stage.is_alive() && entry.held == 0 {
             self.table.remove(slot);
@@ -245,8 +262,10 @@ impl Internal {
 
     /// What there is to say about the object now; `None` when nothing is.
     pub(crate) fn change(&self, object: Object) -> Option<Change> {
-        let Object::Flow(slot) = object;
-        self.table.get(slot)?.stage.change()
+        match object {
+            Object::Flow(slot) => self.table.get(slot)?.stage.change(),
+            Object::Expectation(slot) => self.expectations.change(slot).map(|(change, _)| change),
+        }
     }
 
     /// Appends a message about the object as it is now.
@@ -257,7 +276,13 @@ impl Internal {
         number: u32,
         out: &mut Vec<u8>,
     ) -> Result<(), Unsendable> {
-        let Object::Flow(slot) = object;
+        let slot = match object {
+            Object::Flow(slot) => slot,
+            Object::Expectation(slot) => {
+                let (change, it) = self.expectations.change(slot).ok_or(Unsendable::Gone)?;
+                return wire::encode_expectation_message(change, flags, number, it, out);
+            }
+        };
         let Some(entry) = self.table.get(slot) else { return Err(Unsendable::Gone) };
         let Some(change) = entry.stage.change() else { return Err(Unsendable::Gone) };
         wire::encode_flow_message(change, flags, number, &entry.stored.flow(), out)
@@ -266,11 +291,23 @@ impl Internal {
     /// The first object at or after `cursor` that lives, and the cursor behind it: a walk over all
     /// of them.
     pub(crate) fn next_alive(&self, cursor: &mut u64) -> Option<Object> {
-        while !self.silent && *cursor < u64::from(self.table.slots()) {
+        if self.silent {
+            return None;
+        }
+        while *cursor < u64::from(self.table.slots()) {
             let slot = *cursor as Slot;
             *cursor += 1;
             if self.table.get(slot).is_some_and(|entry| entry.stage.is_alive()) {
                 return Some(Object::Flow(slot));
+            }
+        }
+        // Expectations come after the flows that expect them.
+        *cursor = (*cursor).max(EXPECTATIONS);
+        while *cursor - EXPECTATIONS < u64::from(self.expectations.table.slots()) {
+            let slot = (*cursor - EXPECTATIONS) as Slot;
+            *cursor += 1;
+            if self.expectations.table.get(slot).is_some_and(|entry| entry.stage.is_alive()) {
+                return Some(Object::Expectation(slot));
             }
         }
         None
@@ -283,7 +320,7 @@ impl Internal {
 
     /// Steps of a walk over everything.
     pub(crate) fn steps(&self) -> u64 {
-        u64::from(self.table.slots())
+        u64::from(self.table.slots()) + u64::from(self.expectations.table.slots())
     }
 
     /// The kernel's table is about to be read.
@@ -367,6 +404,7 @@ impl Internal {
     /// Forgets everything; no conversation may refer to anything any more.
     pub(crate) fn clear(&mut self) {
         self.table.clear();
+        self.expectations.clear();
         self.dead = 0;
         self.tombstones.clear();
     }

@@ -16,6 +16,7 @@ mod config;
 mod conversation;
 mod early;
 mod event;
+mod expectations;
 mod external;
 mod filter;
 mod internal;
@@ -38,7 +39,7 @@ pub use event::{
     Cache, CopyState, Event, Lag, LinkState, LinkView, Origin, PeerState, Role, Start, SyncState,
     Transmit,
 };
-pub use replicator::{InjectionState, KernelEvent, PEER_SILENT, Replicator};
+pub use replicator::{ExpectationEvent, InjectionState, KernelEvent, PEER_SILENT, Replicator};
 pub use statistics::Counters;
 pub use timeout::{PARKED_S, is_parked};
 pub use wire::Change;

@@ -1,6 +1,7 @@
 //! The replicator: caches, roles and timers around the conversations with the peers.
 
 mod copies;
+mod expectations;
 mod injection;
 mod links;
 mod peer;
@@ -32,6 +33,7 @@ use crate::table::Slot;
 use crate::timeout::is_parked;
 use crate::wire::Change;
 
+pub use expectations::ExpectationEvent;
 pub use injection::InjectionState;
 use injection::Takeover;
 use links::Links;

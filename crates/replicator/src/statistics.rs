@@ -61,6 +61,20 @@ counters! {
     external_swept = "external-swept",
     /// Flows dropped from the external cache because nobody told them again (mode ALARM).
     external_expired = "external-expired",
+    /// Expectations that entered the internal cache.
+    internal_expectations_created = "internal-expectations-created",
+    /// Expectations that left the internal cache.
+    internal_expectations_destroyed = "internal-expectations-destroyed",
+    /// Expectations the internal cache had no room for.
+    internal_expectations_full = "internal-expectations-full",
+    /// Expectations of the kernel whose helper is not replicated, or whose master is not known.
+    internal_expectations_filtered = "internal-expectations-filtered",
+    /// Expectations that entered the external cache.
+    external_expectations_created = "external-expectations-created",
+    /// Expectations that left the external cache because the peer said so.
+    external_expectations_destroyed = "external-expectations-destroyed",
+    /// Expectations the external cache had no room for.
+    external_expectations_full = "external-expectations-full",
     /// Datagrams sent.
     datagrams_sent = "datagrams-sent",
     /// Bytes of those.
@@ -80,7 +94,7 @@ counters! {
     peers_refused = "peers-refused",
     /// Changes of the link on which a peer is spoken to.
     link_changes = "link-changes",
-    /// Expectation messages, which are acknowledged and not kept.
+    /// Expectation messages about helpers that are not replicated here: acknowledged and not kept.
     expectations_ignored = "expectations-ignored",
     /// Messages or rests of datagrams that were not taken: the sum of the next five.
     malformed = "malformed-messages",

@@ -18,12 +18,14 @@ pub(super) enum Place {
 #[derive(Default)]
 pub(super) struct Places {
     flows: Vec<u32>,
+    expectations: Vec<u32>,
 }
 
 impl Places {
     pub(super) fn get(&self, object: Object) -> Place {
         let (places, slot) = match object {
             Object::Flow(slot) => (&self.flows, slot),
+            Object::Expectation(slot) => (&self.expectations, slot),
         };
         match places.get(slot as usize).copied().unwrap_or(NOWHERE) {
             NOWHERE => Place::Nowhere,
@@ -35,6 +37,7 @@ impl Places {
     pub(super) fn set(&mut self, object: Object, place: Place) {
         let (places, slot) = match object {
             Object::Flow(slot) => (&mut self.flows, slot),
+            Object::Expectation(slot) => (&mut self.expectations, slot),
         };
         let value = match place {
             Place::Nowhere => NOWHERE,

@@ -112,7 +112,7 @@ impl Conversation {
                     self.open_resync = None;
                 }
             }
-            Content::Flow(_) | Content::Expectation => self.told_since = true,
+            Content::Flow(_) | Content::Expectation(_) => self.told_since = true,
             Content::Ack(..) | Content::Nack(..) => {}
         }
         Ok(Received { content: Some(content), restarted })

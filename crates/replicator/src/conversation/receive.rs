@@ -164,7 +164,7 @@ impl Conversation {
                 counters.resyncs_received += 1;
                 self.copy_wanted = true;
             }
-            Content::Flow(_) | Content::Expectation | Content::Alive => {}
+            Content::Flow(_) | Content::Expectation(_) | Content::Alive => {}
         }
     }
 
@@ -233,7 +233,9 @@ pub(super) fn content(message: &Message<'_>) -> Result<Content, Malformed> {
     let in_order = to.wrapping_sub(from) as i32 >= 0;
     match message.kind {
         Some(Kind::Flow(change)) if flags.0 & !GREETING == 0 => Ok(Content::Flow(change)),
-        Some(Kind::Expectation(_)) if flags.0 & !GREETING == 0 => Ok(Content::Expectation),
+        Some(Kind::Expectation(change)) if flags.0 & !GREETING == 0 => {
+            Ok(Content::Expectation(change))
+        }
         Some(Kind::Control) if flags.has(Flags::ACK) && in_order => Ok(Content::Ack(from, to)),
         Some(Kind::Control) if flags.has(Flags::ACK) => Err(Malformed::BadHeader),
         Some(Kind::Control) if flags.has(Flags::NACK) && in_order => Ok(Content::Nack(from, to)),

@@ -108,7 +108,7 @@ impl Replicator {
         };
         peer.stuck_since = None;
         if let Resync::Asked { progress_at, .. } = &mut peer.resync
-            && matches!(content, Content::Flow(_) | Content::Expectation)
+            && matches!(content, Content::Flow(_) | Content::Expectation(_))
         {
             *progress_at = now;
         }
@@ -119,7 +119,10 @@ impl Replicator {
                 let now_s = self.seconds(now);
                 self.external.apply(index, change, &flow, now_s, &mut self.counters);
             }
-            Content::Expectation => self.counters.expectations_ignored += 1,
+            Content::Expectation(change) => {
+                let index = peer.index;
+                self.heed_expectation(index, change, body, now)?;
+            }
             Content::Resync => self.speaker(place).want_copy(),
             Content::Ack(..) | Content::Nack(..) | Content::Alive => {}
         }

@@ -27,7 +27,7 @@ impl Replicator {
     /// are. Flows that are not wanted any more are told to the peers as ended and forgotten.
     ///
     /// Returns whether the kernel's table has to be read again ([`Replicator::begin_dump`]),
-    /// because flows may be wanted that were left out before.
+    /// because flows or expectations may be wanted that were left out before.
     #[must_use = "flows that are wanted now are still only in the kernel"]
     pub fn configure(&mut self, config: Config, now: Instant) -> bool {
         let before = std::mem::replace(&mut self.config, config);
@@ -38,6 +38,7 @@ impl Replicator {
         now_in_force.standby = before.standby;
         now_in_force.links = before.links;
         let filters = now_in_force.filter != before.filter;
+        let helpers = now_in_force.expectations != before.expectations;
         let raised = now_in_force.cache_limit > before.cache_limit;
         self.internal.table.set_limit(self.config.cache_limit);
         self.external.table.set_limit(self.config.cache_limit);
@@ -45,8 +46,11 @@ impl Replicator {
             self.selection.configure(&self.config.filter);
             self.end_unwanted();
         }
+        if filters || helpers {
+            self.end_unwanted_expectations();
+        }
         self.settle(now);
-        filters || raised
+        filters || helpers || raised
     }
 
     /// Peers need not keep what is not kept up to date any more.
@@ -84,6 +88,8 @@ impl Replicator {
         let notices = [
             (Cache::Internal, self.internal.table.take_notice()),
             (Cache::External, self.external.table.take_notice()),
+            (Cache::InternalExpectations, self.internal.expectations.table.take_notice()),
+            (Cache::ExternalExpectations, self.external.expectations.table.take_notice()),
         ];
         for (cache, notice) in notices {
             match notice {

@@ -49,6 +49,8 @@ impl Replicator {
         all.extend([
             ("internal-flows", self.internal.len() as u64),
             ("external-flows", self.external.table.len() as u64),
+            ("internal-expectations", self.internal.expectations.len() as u64),
+            ("external-expectations", self.external.expectations.table.len() as u64),
             ("resend-queue-length", sum(Conversation::unacknowledged)),
             ("transmit-queue-length", sum(Conversation::waiting_to_send)),
         ]);

@@ -1,0 +1,164 @@
+//! Expectations from one router's kernel to the other's cache.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+
+use common::{A, B, FAIR, Weather, World, config, flow};
+use lockstep_ctnetlink::{Expectation, HelperName, L4};
+use lockstep_replicator::{Change, Config, ExpectationEvent, Expectations};
+use std::time::Duration;
+
+/// What the FTP helper expects of the control connection with this number.
+fn expected(number: u32, port: u16) -> Expectation {
+    let master = flow(number).orig;
+    let mut tuple = master.inverse();
+    tuple.l4 = L4::Ports { source: 0, destination: port };
+    let mut mask = tuple;
+    mask.l4 = L4::Ports { source: 0, destination: 0xffff };
+    let mut expectation = Expectation::new(master, tuple, mask);
+    expectation.timeout_s = Some(300);
+    expectation.helper = HelperName::new(b"ftp");
+    expectation
+}
+
+fn pair(weather: Weather, config: &Config) -> World {
+    let mut world = World::with(3, weather, config);
+    world.run_s(3);
+    world.activate(A);
+    world.run_s(1);
+    world
+}
+
+fn tell(world: &mut World, change: Change, expectation: &Expectation) {
+    let event = ExpectationEvent { change, expectation, own: false };
+    world.nodes[A].handle_expectation_event(event, world.now);
+    world.drain(A);
+}
+
+fn has(world: &World, node: usize) -> Vec<u16> {
+    let ports = world.nodes[node].external_expectations().map(|it| match it.tuple.l4 {
+        L4::Ports { destination, .. } => destination,
+        L4::None | L4::Icmp { .. } => 0,
+    });
+    let mut ports: Vec<_> = ports.collect();
+    ports.sort_unstable();
+    ports
+}
+
+#[test]
+fn what_the_kernel_expects_is_told_and_its_end_as_well() {
+    let mut world = pair(FAIR, &config());
+    world.create(A, 1);
+    tell(&mut world, Change::New, &expected(1, 4000));
+    tell(&mut world, Change::New, &expected(1, 4001));
+    world.run_s(1);
+    assert_eq!(has(&world, B), [4000, 4001]);
+    let arrived = world.nodes[B].external_expectations().next().unwrap().clone();
+    assert_eq!(arrived, expected(1, 4000));
+    assert!(world.nodes[B].has_external_master(&arrived));
+    tell(&mut world, Change::Delete, &expected(1, 4000));
+    world.run_s(2);
+    assert_eq!(has(&world, B), [4001]);
+    assert_eq!(world.nodes[A].internal_expectations_len(), 1);
+}
+
+#[test]
+fn an_expectation_without_a_known_master_or_of_another_helper_is_left_out() {
+    let mut config = config();
+    config.expectations = Expectations::Of(vec!["ftp".to_owned()]);
+    let mut world = pair(FAIR, &config);
+    tell(&mut world, Change::New, &expected(1, 4000));
+    world.create(A, 1);
+    let mut sip = expected(1, 4001);
+    sip.helper = HelperName::new(b"sip");
+    tell(&mut world, Change::New, &sip);
+    tell(&mut world, Change::New, &expected(1, 4002));
+    world.run_s(1);
+    assert_eq!(has(&world, B), [4002]);
+    assert_eq!(world.nodes[A].counters().internal_expectations_filtered, 2);
+}
+
+#[test]
+fn a_router_that_comes_late_gets_the_expectations_after_the_flows() {
+    let mut world = pair(FAIR, &config());
+    world.create(A, 1);
+    tell(&mut world, Change::New, &expected(1, 4000));
+    world.restart(B, &config());
+    world.run_s(5);
+    assert_eq!((world.nodes[B].external_len(), has(&world, B)), (1, vec![4000]));
+}
+
+#[test]
+fn a_full_copy_leaves_no_expectation_that_has_ended() {
+    let mut world = pair(FAIR, &config());
+    world.create(A, 1);
+    tell(&mut world, Change::New, &expected(1, 4000));
+    tell(&mut world, Change::New, &expected(1, 4001));
+    world.run_s(1);
+    world.connected = false;
+    world.run_s(10);
+    tell(&mut world, Change::Delete, &expected(1, 4000));
+    world.run_s(60);
+    world.connected = true;
+    world.run_s(10);
+    assert_eq!(has(&world, B), [4001]);
+}
+
+#[test]
+fn a_reading_of_the_kernel_finds_what_events_did_not_tell() {
+    let mut world = pair(FAIR, &config());
+    world.create(A, 1);
+    tell(&mut world, Change::New, &expected(1, 4000));
+    let now = world.now;
+    world.nodes[A].begin_expectation_dump();
+    world.nodes[A].dumped_expectation(&expected(1, 4001), now);
+    world.nodes[A].dumped_expectation(&expected(9, 4002), now);
+    assert!(world.nodes[A].end_expectation_dump(now));
+    world.drain(A);
+    world.run_s(1);
+    assert_eq!(has(&world, B), [4001]);
+}
+
+#[test]
+fn helpers_that_are_left_out_by_new_settings_end_at_the_peer() {
+    let mut world = pair(FAIR, &config());
+    world.create(A, 1);
+    tell(&mut world, Change::New, &expected(1, 4000));
+    world.run_s(1);
+    let mut off = config();
+    off.expectations = Expectations::Off;
+    assert!(world.nodes[A].configure(off, world.now));
+    world.drain(A);
+    world.run_s(1);
+    assert_eq!(has(&world, B), []);
+    assert_eq!(world.nodes[B].external_len(), 1);
+}
+
+#[test]
+fn expectations_survive_loss_and_reordering() {
+    let weather = Weather { loss: 20, duplication: 10, longest_delay: Duration::from_millis(30) };
+    let mut world = pair(weather, &config());
+    for number in 0..200 {
+        world.create(A, number);
+        tell(&mut world, Change::New, &expected(number, number as u16));
+        if number % 2 == 0 {
+            tell(&mut world, Change::Delete, &expected(number, number as u16));
+        }
+        world.run(Duration::from_millis(5));
+    }
+    world.run_s(30);
+    assert_eq!(has(&world, B), (0..200).filter(|n| n % 2 == 1).collect::<Vec<u16>>());
+    assert_eq!(world.nodes[B].external_len(), 200);
+}
+
+#[test]
+fn the_router_that_takes_over_forgets_what_it_was_told() {
+    let mut world = pair(FAIR, &config());
+    world.create(A, 1);
+    tell(&mut world, Change::New, &expected(1, 4000));
+    world.run_s(1);
+    assert_eq!(has(&world, B), [4000]);
+    world.activate(B);
+    assert_eq!(has(&world, B), []);
+}
