@@ -71,7 +71,7 @@ fn portions(table: &mut TableSocket, read: impl Fn(&mut EventSocket) -> u32) -> 
         empty(table, portion);
         let begun = processor_time();
         count += read(&mut events);
-        time += processor_time() - begun;
+        time += processor_time().saturating_sub(begun);
     }
     assert_eq!(count, 2 * FLOWS);
     (time, count)
@@ -83,7 +83,7 @@ fn dump(table: &mut TableSocket, each: impl Fn(&[u8]) -> u32) -> (Duration, u32)
     while dump.read(&mut buffer).unwrap() {
         black_box(each(&buffer));
     }
-    (processor_time() - begun, FLOWS)
+    (processor_time().saturating_sub(begun), FLOWS)
 }
 
 /// How much of a processor this thread has had.
@@ -109,7 +109,7 @@ fn plain(table: &mut TableSocket) -> (Duration, u32) {
             black_box(&buffer[..length]);
             count += 1;
         }
-        time += processor_time() - begun;
+        time += processor_time().saturating_sub(begun);
     }
     (time, count)
 }

@@ -16,7 +16,7 @@ mod tracking;
 pub use commit::Committer;
 pub use events::{EventSocket, Events, Filtering, Taken, Unwanted};
 pub use inject::Injector;
-pub use table::{Dump, Failure, TableError, TableSocket};
+pub use table::{Dump, Failure, Statistics, TableError, TableSocket};
 pub use tracking::{Tracking, keep_events, tracking};
 
 use std::io;

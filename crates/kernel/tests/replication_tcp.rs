@@ -146,11 +146,11 @@ fn the_sender_is_told_that_its_connection_has_ended() {
 fn a_new_connection_takes_the_place_of_the_old_one() {
     with_cables(async |a, b| {
         let mut right = b.open_soon(&stream("vb", B, A)).await;
-        let mut old = connect(a, A).await;
+        let mut old = connect(a, A);
         let told = attend(&mut [(b, &mut right)], |told| told.contains(&BEGAN)).await;
         assert_eq!(told.iter().filter(|it| matches!(it, Told::Began(_))).count(), 1);
         old.write_all(b"old").unwrap();
-        let mut new = connect(a, A).await;
+        let mut new = connect(a, A);
         new.write_all(b"new").unwrap();
         let told = attend(&mut [(b, &mut right)], |told| bytes(told).len() >= 6).await;
         let (old_bytes, end) = (position(&told, b"old"), position_of(&told, &ENDED));
@@ -166,9 +166,9 @@ fn a_stranger_is_turned_away_and_counted() {
     with_cables(async |a, b| {
         a.add_address("va", "10.99.0.77").await;
         let mut right = b.open_soon(&stream("vb", B, A)).await;
-        let mut stranger = connect(a, "10.99.0.77").await;
+        let mut stranger = connect(a, "10.99.0.77");
         stranger.write_all(b"let me in").unwrap();
-        let mut friend = connect(a, A).await;
+        let mut friend = connect(a, A);
         friend.write_all(b"hello").unwrap();
         let told = attend(&mut [(b, &mut right)], |told| bytes(told).len() >= 5).await;
         assert_eq!(bytes(&told), b"hello");
@@ -192,7 +192,7 @@ fn a_peer_that_reads_nothing_is_given_up_and_nothing_grows() {
             taken += 1;
         }
         assert!(taken < 100_000);
-        assert!(!left.send(Some(address(B)), &[9; 256 * 1024]), "there is no room");
+        assert!(!left.send(Some(address(B)), &vec![9; 256 * 1024]), "there is no room");
         let ended = Told::Ended(Direction::Outgoing);
         attend(&mut [(a, &mut left)], |told| told.contains(&ended)).await;
         assert!(left.has_room(), "what waited went with the connection");
@@ -240,7 +240,7 @@ fn position_of(told: &[Told], wanted: &Told) -> usize {
 }
 
 /// A plain connection to the other side's port.
-async fn connect(side: &Side, from: &str) -> TcpStream {
+fn connect(side: &Side, from: &str) -> TcpStream {
     side.within(|| {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         socket.bind(&SockAddr::from(SocketAddr::new(address(from), 0))).unwrap();

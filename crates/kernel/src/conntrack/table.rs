@@ -1,5 +1,10 @@
 //! The content of the table, and changes to it.
 
+mod lookup;
+mod statistics;
+
+pub use statistics::Statistics;
+
 use std::io;
 use std::os::fd::AsFd;
 
