@@ -35,7 +35,8 @@ pub(super) struct Executor {
 }
 
 impl Executor {
-    /// Carries out the next batch; `false` when nothing was left to do.
+    /// Carries out the next batch, and what its refusals lead to, so that nothing is under way
+    /// when it returns; `false` when nothing was left to do.
     ///
     /// # Errors
     /// When it is not known what became of the batch.
@@ -45,18 +46,34 @@ impl Executor {
         work: &mut impl Work,
     ) -> Result<bool, TableError> {
         while self.has_room() {
-            let Some(planned) = self.retries.pop().or_else(|| work.next()) else { break };
+            let Some(planned) = work.next() else { break };
             self.add(planned);
         }
-        if self.batch.is_empty() {
-            return Ok(false);
+        let some = !self.batch.is_empty();
+        while !self.batch.is_empty() {
+            self.carry_out(table, work)?;
+            while self.has_room() {
+                let Some(planned) = self.retries.pop() else { break };
+                self.add(planned);
+            }
         }
+        Ok(some)
+    }
+
+    fn carry_out(
+        &mut self,
+        table: &mut TableSocket,
+        work: &mut impl Work,
+    ) -> Result<(), TableError> {
         let result = table.execute(&mut self.batch);
         let settled = result.and_then(|failures| self.settle(table, work, failures));
+        if settled.is_err() {
+            self.retries.clear();
+        }
         self.planned.clear();
         self.owners.clear();
         self.batch.clear();
-        settled.map(|()| true)
+        settled
     }
 
     /// Whether another change fits, which may take two requests.

@@ -5,38 +5,79 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Instant;
 
 use lockstep_ctnetlink::Flow;
-use lockstep_replicator::{Config, Origin, Replicator, Start};
+use lockstep_replicator::{Change, Config, KernelEvent, Link, Origin, Replicator, Start};
 
 /// Payload of a datagram on Ethernet.
 const MAX_DATAGRAM: usize = 1500 - 28;
 
-/// A replicator whose external cache holds `flows`, as an active peer has told them.
-pub(crate) fn backup_told(flows: &[Flow]) -> Replicator {
-    let mut now = Instant::now();
-    let [mut active, mut backup] = [1_000_000, 2_000_000].map(|first_sequence| {
-        let start = Start { first_sequence, secret: 42, max_datagram: MAX_DATAGRAM };
-        Replicator::new(config(flows.len()), start, now)
-    });
-    active.activate(now);
-    active.begin_dump();
-    for flow in flows {
-        active.dumped(flow, now);
-    }
-    assert!(active.end_dump(now));
-    while !(backup.sync_state().in_sync && backup.external_len() == flows.len()) {
-        let told = pass(&mut active, &mut backup, Ipv4Addr::new(192, 0, 2, 1), now);
-        let answered = pass(&mut backup, &mut active, Ipv4Addr::new(192, 0, 2, 2), now);
-        if !told && !answered {
-            let deadlines = [&active, &backup].map(Replicator::next_deadline);
-            now = deadlines.into_iter().flatten().min().unwrap().max(now);
-            active.handle_timeout(now);
-            backup.handle_timeout(now);
-        }
-    }
-    backup
+/// An active router and its backup, on a network without loss.
+pub(crate) struct Pair {
+    pub(crate) active: Replicator,
+    pub(crate) backup: Replicator,
+    pub(crate) now: Instant,
 }
 
-/// Carries what `from` has to say over a network without loss; whether there was anything.
+/// A replicator whose external cache holds `flows`, as an active peer has told them.
+pub(crate) fn backup_told(flows: &[Flow]) -> Replicator {
+    Pair::told(flows, config(flows.len())).backup
+}
+
+/// The settings of both routers.
+pub(crate) fn config(flows: usize) -> Config {
+    let group = IpAddr::V4(Ipv4Addr::new(225, 0, 0, 50));
+    let mut config = Config::new("gateway", vec![Link::multicast("eth0", group)]);
+    config.cache_limit = flows.max(1_000);
+    config
+}
+
+impl Pair {
+    /// The backup has been told `flows`, and is in sync.
+    pub(crate) fn told(flows: &[Flow], config: Config) -> Self {
+        let now = Instant::now();
+        let [mut active, backup] = [1_000_000, 2_000_000].map(|first_sequence| {
+            let start = Start { first_sequence, secret: 42, max_datagram: MAX_DATAGRAM };
+            Replicator::new(config.clone(), start, now)
+        });
+        active.activate(now);
+        active.begin_dump();
+        for flow in flows {
+            active.dumped(flow, now);
+        }
+        assert!(active.end_dump(now));
+        let mut pair = Self { active, backup, now };
+        while !(pair.backup.sync_state().in_sync && pair.backup.external_len() == flows.len()) {
+            pair.step();
+        }
+        pair
+    }
+
+    /// The active router's kernel has something to say; returns when the backup knows it.
+    #[allow(dead_code, reason = "not every test changes flows")]
+    pub(crate) fn tell(&mut self, change: Change, flow: &Flow) {
+        self.active.handle_kernel_event(KernelEvent { change, flow, own: false }, self.now);
+        while self.pass() {}
+    }
+
+    /// Lets one datagram or the time pass.
+    fn step(&mut self) {
+        if !self.pass() {
+            let deadlines = [&self.active, &self.backup].map(Replicator::next_deadline);
+            self.now = deadlines.into_iter().flatten().min().unwrap().max(self.now);
+            self.active.handle_timeout(self.now);
+            self.backup.handle_timeout(self.now);
+        }
+    }
+
+    /// Whether there was anything to carry in either direction.
+    fn pass(&mut self) -> bool {
+        let Self { active, backup, now } = self;
+        let told = pass(active, backup, Ipv4Addr::new(192, 0, 2, 1), *now);
+        let answered = pass(backup, active, Ipv4Addr::new(192, 0, 2, 2), *now);
+        told || answered
+    }
+}
+
+/// Carries what `from` has to say; whether there was anything.
 fn pass(from: &mut Replicator, to: &mut Replicator, source: Ipv4Addr, now: Instant) -> bool {
     /// As many as a link has under way before an answer comes.
     const AT_ONCE: usize = 64;
@@ -48,10 +89,4 @@ fn pass(from: &mut Replicator, to: &mut Replicator, source: Ipv4Addr, now: Insta
         to.handle_datagram(Origin::group(0, IpAddr::V4(source)), &datagram, now);
     }
     true
-}
-
-fn config(cache_limit: usize) -> Config {
-    let mut config = Config::new("gateway", Vec::new());
-    config.cache_limit = cache_limit;
-    config
 }

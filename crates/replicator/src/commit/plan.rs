@@ -1,6 +1,6 @@
 //! What is asked of the kernel for one flow, and what follows from its refusals.
 
-use lockstep_ctnetlink::{Flow, Key, ProtocolState, Status, ZoneDirection};
+use lockstep_ctnetlink::{Flow, Key, ProtocolState, Status, TcpState, ZoneDirection};
 
 use super::report::named;
 use super::{CommitReport, EAGAIN, EBUSY, EEXIST, EINVAL, ENOBUFS, ENOENT, ENOMEM, EOPNOTSUPP};
@@ -195,11 +195,12 @@ pub(crate) fn update_status(existing: Status, wanted: Status) -> Status {
 }
 
 /// Without the window data of the old master the tracker would take the next packets for invalid.
-/// TCP only: the same bytes mean other things for other protocols.
+/// TCP only: the same bytes mean other things for other protocols. A peer that tells window scales
+/// without flags means that they were agreed on, and the kernel takes them only with that flag.
 pub(crate) fn be_liberal(flow: &mut Flow) {
-    const BE_LIBERAL: u8 = 0x08;
     if let ProtocolState::Tcp(tcp) = &mut flow.protocol_state {
-        let [orig, reply] = tcp.flags.unwrap_or_default();
-        tcp.flags = Some([orig | BE_LIBERAL, reply | BE_LIBERAL]);
+        let agreed = if tcp.window_scale.is_some() { TcpState::WINDOW_SCALE } else { 0 };
+        let flags = tcp.flags.unwrap_or([agreed; 2]);
+        tcp.flags = Some(flags.map(|flags| flags | TcpState::BE_LIBERAL));
     }
 }
