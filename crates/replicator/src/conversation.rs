@@ -53,6 +53,9 @@ const MAX_ANSWERS: usize = 8;
 /// fits the receive buffers that conntrackd's documentation asks for.
 const COPY_IN_FLIGHT: usize = 2048;
 
+/// A peer acknowledges a second after the last message at the latest, if nothing is lost.
+const OVERDUE: Duration = Duration::from_millis(2500);
+
 /// How long a greeting may be under way.
 const LATE_GREETING: Duration = Duration::from_secs(2);
 
@@ -69,6 +72,8 @@ pub(crate) struct Conversation {
     refresh: Option<Refresh>,
     /// When a copy was asked for.
     asked_at: Option<Instant>,
+    /// Our number when the last copy had been sent.
+    copied_until: u64,
     /// Something has been told since then.
     told_since: bool,
     /// When a copy began.
@@ -176,6 +181,7 @@ impl Conversation {
             refresh: (config.mode == Mode::Alarm).then(|| Refresh::new(config.refresh_interval)),
             asked_at: None,
             told_since: false,
+            copied_until: 0,
             copied_at: None,
             held_up: false,
             greeted: false,
@@ -203,6 +209,16 @@ impl Conversation {
             open_nacks: VecDeque::new(),
             open_resync: None,
             doubt: false,
+        }
+    }
+
+    /// Puts what may change of the settings in force.
+    pub(crate) fn configure(&mut self, config: &Config) {
+        self.ack_window = config.ack_window.max(1);
+        self.window = self.window.min(self.ack_window);
+        self.resend_limit = config.resend_queue.max(1);
+        if let Some(refresh) = &mut self.refresh {
+            *refresh = Refresh::new(config.refresh_interval);
         }
     }
 
@@ -240,6 +256,17 @@ impl Conversation {
         let oldest = self.resend.first().and_then(|number| self.milestones.sent_at(number));
         let time = oldest.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
         Lag { messages: messages as u64, time }
+    }
+
+    /// Whether a copy of everything is being sent, or was and is not acknowledged yet.
+    pub(crate) fn copying(&self) -> bool {
+        let open = self.resend.first().is_some_and(|number| number < self.copied_until);
+        self.copy.is_some() || self.copy_wanted || open
+    }
+
+    /// Whether the peer owes an acknowledgement for longer than a healthy one does.
+    pub(crate) fn overdue(&self, now: Instant) -> bool {
+        self.lag(now).time >= OVERDUE
     }
 
     /// What is odd about the peer, in words.

@@ -79,6 +79,15 @@ impl Origin {
     }
 }
 
+/// Who speaks over a connection: each is used one way.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Direction {
+    /// The peer, which has opened it.
+    Incoming,
+    /// This router.
+    Outgoing,
+}
+
 /// A datagram, or a piece of a stream, has been put into the buffer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Transmit {

@@ -21,23 +21,23 @@ mod external;
 mod filter;
 mod internal;
 mod key;
+#[cfg(test)]
+mod memory;
 mod refresh;
 mod replicator;
 mod resync;
-mod statistics;
 mod standby;
+mod statistics;
 mod stored;
 mod table;
 mod timeout;
-#[cfg(test)]
-mod memory;
 pub mod wire;
 
 pub use commit::{Action, COMMIT_LIMIT, Commit, CommitReport, Planned, Progress, Purge, Retry};
 pub use config::{Config, Expectations, Filter, Link, Mode, PeerProtocol, Standby, Transport};
 pub use event::{
-    Cache, CopyState, Event, Lag, LinkState, LinkView, Origin, PeerState, Role, Start, SyncState,
-    Transmit,
+    Cache, CopyState, Direction, Event, Lag, LinkState, LinkView, Origin, PeerState, Role, Start,
+    SyncState, Transmit,
 };
 pub use replicator::{ExpectationEvent, InjectionState, KernelEvent, PEER_SILENT, Replicator};
 pub use statistics::Counters;

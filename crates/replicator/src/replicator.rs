@@ -10,6 +10,7 @@ mod receive;
 mod refresh;
 mod requests;
 mod settings;
+mod stream;
 mod sync;
 mod transfer;
 mod view;
@@ -26,8 +27,8 @@ use crate::external::External;
 use crate::filter::Selection;
 use crate::internal::{Internal, Learned, Object};
 use crate::key::Key;
-use crate::resync::{Cause, Resync};
 use crate::refresh::Refresh;
+use crate::resync::{Cause, Resync};
 use crate::statistics::Counters;
 use crate::table::Slot;
 use crate::timeout::is_parked;
@@ -339,7 +340,7 @@ impl Replicator {
             self.step_resync(place, now);
             self.peers[place].settle(now);
         }
-        let standing = self.standing();
+        let standing = self.standing(now);
         if standing != self.standing {
             self.standing = standing;
             self.push(Event::Sync(self.sync_state()));

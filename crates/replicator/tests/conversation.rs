@@ -7,6 +7,7 @@ mod common;
 use std::time::Duration;
 
 use common::{A, B, FAIR, Weather, World, config, flow, tcp};
+use lockstep_replicator::wire::{Flags, encode_control, encode_flow_message};
 use lockstep_replicator::{Change, Event, Origin, Role};
 
 const BAD: Weather =
@@ -531,4 +532,87 @@ fn a_full_cache_refuses_and_counts() {
     }
     assert_eq!(world.nodes[A].internal_len(), 10);
     assert_eq!(world.nodes[A].counters().internal_full, 10);
+}
+
+#[test]
+fn a_greeting_that_comes_late_does_not_make_old_messages_new() {
+    let mut world = World::new(1, FAIR);
+    world.cut();
+    let origin = Origin::group(0, World::address(A));
+    let control = |flags: u8, number: u32| {
+        let mut bytes = Vec::new();
+        encode_control(Flags(flags), number, &mut bytes);
+        bytes
+    };
+    let told = |change: Change, number: u32| {
+        let mut bytes = Vec::new();
+        encode_flow_message(change, Flags(0), number, &flow(1), &mut bytes).unwrap();
+        bytes
+    };
+    let greeting = Flags::ALIVE | Flags::HELLO;
+    for datagram in [
+        control(greeting, 100),
+        control(Flags::ALIVE | Flags::HELLO_BACK, 102),
+        told(Change::New, 103),
+        told(Change::Delete, 104),
+        control(greeting, 101),
+        told(Change::New, 103),
+    ] {
+        world.nodes[B].handle_datagram(origin, &datagram, world.now);
+        world.run(Duration::from_millis(20));
+    }
+    assert_eq!(world.nodes[B].external_len(), 0, "an ended flow came back");
+    assert_eq!(world.nodes[B].counters().before, 2);
+}
+
+#[test]
+fn a_resync_is_told_once() {
+    let mut world = World::new(1, FAIR);
+    world.run_s(2);
+    world.activate(A);
+    for number in 0..100 {
+        world.create(A, number);
+    }
+    world.run_s(2);
+    let completed = |world: &World| {
+        let events = world.events[B].iter();
+        events.filter(|event| matches!(event, Event::ResyncCompleted { .. })).count()
+    };
+    assert_eq!(completed(&world), 1, "at the start");
+    world.restart(A, &config());
+    world.activate(A);
+    world.run_s(5);
+    assert_eq!(completed(&world), 2, "after a restart of the peer");
+    world.nodes[B].request_resync(world.now);
+    world.drain(B);
+    world.run_s(5);
+    assert_eq!(completed(&world), 3, "by command");
+}
+
+#[test]
+fn an_active_router_is_in_sync_when_its_peer_has_acknowledged() {
+    let mut world = World::new(1, FAIR);
+    world.run_s(2);
+    for number in 0..20_000 {
+        world.kernels[A].insert(number);
+    }
+    world.activate(A);
+    assert!(!world.in_sync(A));
+    assert_eq!(world.nodes[A].sync_state().reason, "the peer 10.99.0.2 is being told all flows");
+    world.run_s(3);
+    assert!(world.in_sync(A), "{}", world.nodes[A].sync_state().reason);
+    let lag = world.nodes[A].peer(world.now).unwrap().peer_behind;
+    assert!(lag.messages <= 1, "{lag:?}");
+    // The peer is heard, and hears nothing.
+    world.mute = Some(A);
+    world.create(A, 30_000);
+    world.run_s(4);
+    assert!(!world.in_sync(A));
+    let peer = world.nodes[A].peer(world.now).unwrap();
+    assert!(peer.peer_behind.time >= Duration::from_secs(2), "{:?}", peer.peer_behind);
+    assert!(world.nodes[A].sync_state().reason.contains("10.99.0.2 does not acknowledge"));
+    world.mute = None;
+    world.run_s(3);
+    assert!(world.in_sync(A), "{}", world.nodes[A].sync_state().reason);
+    world.assert_replicated(A);
 }

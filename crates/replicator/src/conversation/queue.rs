@@ -109,6 +109,12 @@ impl Conversation {
         self.objects.push_back((self.ticket, object));
     }
 
+    /// Whatever was not acknowledged may have been lost with a connection.
+    pub(crate) fn say_again(&mut self) {
+        self.repeat(true);
+        self.answer_soon();
+    }
+
     /// Empties the resend queue; the objects in it are said again under new numbers, and the
     /// control messages too if `controls`.
     pub(super) fn repeat(&mut self, controls: bool) {

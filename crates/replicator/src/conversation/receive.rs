@@ -110,7 +110,9 @@ impl Conversation {
         match &mut self.greetings {
             Some((first, last, at)) if now.saturating_duration_since(*at) < LATE_GREETING => {
                 let after_first = number.wrapping_sub(*first) as i32 >= 0;
-                let after_last = number.wrapping_sub(*last) as i32 > 0;
+                // What has come after the greetings is of the same row.
+                let newest = self.last.filter(|heard| heard.wrapping_sub(*last) as i32 > 0);
+                let after_last = number.wrapping_sub(newest.unwrap_or(*last)) as i32 > 0;
                 if after_first && !after_last {
                     return false;
                 }

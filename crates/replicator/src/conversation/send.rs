@@ -190,6 +190,7 @@ impl Conversation {
             }
         }
         counters.bulks_sent += 1;
+        self.copied_until = self.next;
         let answers = self.copy.take().map(|copy| copy.answers).unwrap_or_default();
         for number in &answers {
             self.push(Control::Ack(*number, *number), counters);

@@ -111,9 +111,12 @@ impl Replicator {
 
     /// The links, in the order of the configuration.
     pub fn links(&self) -> Vec<LinkView> {
+        let nobody = !self.peers.iter().any(Peer::present);
+        let counts = |peer: &&Peer| nobody || peer.present();
+        let used = |link| self.peers.iter().filter(counts).any(|peer| peer.link == link);
         let view = |(number, link): (usize, &OneLink)| LinkView {
             state: link.state.clone(),
-            active: self.links.is_up(number) && self.peers.iter().any(|peer| peer.link == number),
+            active: self.links.is_up(number) && used(number),
             sent: link.sent,
             received: link.received,
         };
@@ -137,8 +140,11 @@ impl Replicator {
         let peer = &mut self.peers[place];
         let from = std::mem::replace(&mut peer.link, link);
         let address = peer.address();
-        self.counters.link_changes += 1;
-        self.push(Event::LinkChanged { address, from, to: link });
+        // A search for a silent one goes round and round.
+        if peer.present() {
+            self.counters.link_changes += 1;
+            self.push(Event::LinkChanged { address, from, to: link });
+        }
     }
 
     /// Puts the next datagram into `buffer`, which is cleared first; `None` when there is nothing

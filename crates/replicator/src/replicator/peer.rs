@@ -11,6 +11,7 @@ use crate::resync::{Cause, Resync};
 use crate::statistics::Counters;
 
 use super::PEER_SILENT;
+use super::stream::Stream;
 
 /// Most peers at a time.
 pub(super) const MAX_PEERS: usize = 8;
@@ -39,10 +40,13 @@ pub(super) struct Peer {
     /// When it was made a peer.
     pub(super) since: Instant,
     pub(super) heard_at: Option<Instant>,
+    /// When a silent one is looked for on the next link.
+    pub(super) search_at: Option<Instant>,
     /// Not heard, or not for long.
     pub(super) silent: bool,
     pub(super) conversation: Conversation,
     pub(super) early: Early,
+    pub(super) stream: Stream,
     pub(super) resync: Resync,
     /// When entries that an empty peer did not confirm are dropped.
     pub(super) sweep_at: Option<Instant>,
@@ -86,9 +90,11 @@ impl Peer {
             link: 0,
             since: now,
             heard_at: None,
+            search_at: Some(now + PEER_SILENT),
             silent: true,
             conversation: Conversation::new(first, config),
             early: Early::default(),
+            stream: Stream::default(),
             resync: Resync::wanted(Cause::Appeared),
             sweep_at: None,
             provoke_at: None,
@@ -145,6 +151,7 @@ impl Peer {
         [
             self.conversation.next_deadline().filter(|_| self.reach != Reach::Overheard),
             silent,
+            self.search_at,
             self.resync_deadline().filter(|_| self.present()),
             self.early.next_deadline(),
             self.sweep_at,

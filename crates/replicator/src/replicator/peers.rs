@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::Replicator;
-use super::peer::{MAX_PEERS, Peer, Reach};
+use super::peer::{MAX_PEERS, Peer, Reach, due};
 use crate::config::Mode;
 use crate::conversation::Conversation;
 use crate::event::{Event, Origin, Role};
@@ -23,6 +23,9 @@ const UNANSWERED: Duration = Duration::from_secs(10);
 
 /// A router heard by way of the group is given up when it has been silent for this long.
 const FORGOTTEN: Duration = Duration::from_mins(5);
+
+/// Time between two links on which a silent peer is looked for.
+const SEARCH_INTERVAL: Duration = Duration::from_millis(2500);
 
 /// On another link a peer is known again by a number that goes on from its last one, or comes a
 /// little before: less and more than this.
@@ -224,9 +227,10 @@ impl Replicator {
         Some(self.peers.len() - 1)
     }
 
-    fn heard(&mut self, place: usize, now: Instant) {
+    pub(super) fn heard(&mut self, place: usize, now: Instant) {
         let peer = &mut self.peers[place];
         peer.heard_at = Some(now);
+        peer.search_at = None;
         if std::mem::take(&mut peer.silent) {
             self.counters.peer_appeared += 1;
             if let Some(address) = peer.address() {
@@ -278,6 +282,11 @@ impl Replicator {
                     self.push(Event::PeerSilent { address });
                 }
                 self.want_resync(place, Cause::Appeared);
+                self.peers[place].search_at = Some(now);
+            }
+            if due(self.peers[place].search_at, now) {
+                self.peers[place].search_at = Some(now + SEARCH_INTERVAL);
+                self.use_another_link(place);
             }
         }
         while let Some(place) = self.peers.iter().position(|peer| due_to_go(peer, now)) {

@@ -38,7 +38,13 @@ impl Replicator {
     }
 
     /// Processes a message when its turn has come, and those that waited for it.
-    fn sort(&mut self, place: usize, origin: Origin, message: &Message<'_>, now: Instant) {
+    pub(super) fn sort(
+        &mut self,
+        place: usize,
+        origin: Origin,
+        message: &Message<'_>,
+        now: Instant,
+    ) {
         self.counters.messages_received += 1;
         let peer = &mut self.peers[place];
         let early = peer.conversation.is_early(message);

@@ -40,6 +40,9 @@ impl Replicator {
         let filters = now_in_force.filter != before.filter;
         let helpers = now_in_force.expectations != before.expectations;
         let raised = now_in_force.cache_limit > before.cache_limit;
+        for peer in &mut self.peers {
+            peer.conversation.configure(&self.config);
+        }
         self.internal.table.set_limit(self.config.cache_limit);
         self.external.table.set_limit(self.config.cache_limit);
         if filters {

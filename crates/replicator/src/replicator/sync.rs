@@ -20,7 +20,11 @@ pub(super) enum Standing {
     Arriving(IpAddr),
     Missing(IpAddr),
     Arrived(IpAddr),
-    Active,
+    ActiveAlone,
+    ActiveToldAll,
+    ActiveGreeting(IpAddr),
+    ActiveTelling(IpAddr),
+    ActiveUnanswered(IpAddr),
 }
 
 impl Standing {
@@ -43,22 +47,42 @@ impl Standing {
             Self::Arrived(address) => {
                 (true, format!("all flows of the peer {address} have arrived"))
             }
-            Self::Active => (true, "this router is the active one".to_owned()),
+            Self::ActiveAlone => {
+                (true, "this router is the active one; no peer is there".to_owned())
+            }
+            Self::ActiveToldAll => {
+                (true, "this router is the active one; its peers have been told all".to_owned())
+            }
+            Self::ActiveGreeting(address) => {
+                (false, format!("the peer {address} has not answered the greeting yet"))
+            }
+            Self::ActiveTelling(address) => {
+                (false, format!("the peer {address} is being told all flows"))
+            }
+            Self::ActiveUnanswered(address) => {
+                (false, format!("the peer {address} does not acknowledge what it is told"))
+            }
         };
         SyncState { in_sync, reason }
     }
 }
 
 impl Replicator {
-    /// Whether this router holds every flow the peers have told, and why (not). What was lost on
-    /// the way and is being repeated counts only after a second.
+    /// As a backup: whether this router holds every flow the peers have told, and why (not). What
+    /// was lost on the way and is being repeated counts only after a second. As the active one:
+    /// whether every peer that is there holds what it was told. As of the last call that brought
+    /// the time.
     pub fn sync_state(&self) -> SyncState {
-        self.standing().say()
+        self.standing.say()
     }
 
-    pub(super) fn standing(&self) -> Standing {
+    pub(super) fn standing(&self, now: Instant) -> Standing {
         if self.role == Role::Active {
-            return Standing::Active;
+            let mut present = self.peers.iter().filter(|peer| peer.present()).peekable();
+            if present.peek().is_none() {
+                return Standing::ActiveAlone;
+            }
+            return present.find_map(|peer| lags(peer, now)).unwrap_or(Standing::ActiveToldAll);
         }
         let present = || self.peers.iter().filter(|peer| peer.present());
         let worst = present().filter_map(lacks).next();
@@ -79,6 +103,20 @@ impl Replicator {
     pub fn peer(&self, now: Instant) -> Option<PeerState> {
         let heard = self.peers.iter().filter(|peer| peer.heard_at.is_some());
         heard.filter_map(|peer| state(peer, now)).next()
+    }
+}
+
+fn lags(peer: &Peer, now: Instant) -> Option<Standing> {
+    let address = peer.address()?;
+    let conversation = &peer.conversation;
+    if !conversation.established() {
+        Some(Standing::ActiveGreeting(address))
+    } else if conversation.copying() {
+        Some(Standing::ActiveTelling(address))
+    } else if conversation.overdue(now) {
+        Some(Standing::ActiveUnanswered(address))
+    } else {
+        None
     }
 }
 
