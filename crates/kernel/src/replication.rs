@@ -6,12 +6,9 @@
 //! again or renamed, [`LinkSockets::condition`] says so, and the link is to be opened anew.
 
 mod datagram;
-mod group_socket;
 mod outbox;
 mod outgoing;
 mod stream;
-
-pub use group_socket::LinkSocket;
 
 use std::fmt;
 use std::future::poll_fn;
