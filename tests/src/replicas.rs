@@ -34,6 +34,15 @@ pub enum Transport {
     Tcp,
 }
 
+/// Whose router has the traffic; the other one stands by.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Serves {
+    /// The one that runs Lockstep.
+    Ours,
+    /// The one that runs conntrackd.
+    Theirs,
+}
+
 /// What both are told.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Setting {
@@ -89,8 +98,9 @@ impl Setting {
         if self.v6 { "ff02::50" } else { "225.0.0.50" }.parse().expect("an address")
     }
 
-    /// Our `[replication]`, after a virtual router that is master at once.
-    fn ours(self, [own, peer]: [IpAddr; 2]) -> String {
+    /// Our `[replication]`, after a virtual router that is alone: it serves at once, or not for an hour.
+    fn ours(self, serves: Serves, [own, peer]: [IpAddr; 2]) -> String {
+        let startup_limit = if serves == Serves::Ours { "0s" } else { "1h" };
         let mode = match self.mode {
             Mode::Ftfw => "ftfw",
             Mode::Notrack => "notrack",
@@ -117,7 +127,7 @@ id = "ours"
 interface = "eth0"
 vrid = 51
 advertisement-interval = "100ms"
-startup-limit = "0s"
+startup-limit = "{startup_limit}"
 addresses = ["10.51.0.1/24"]
 
 [replication]
@@ -209,12 +219,13 @@ impl Replicas {
         Self { ours, theirs, relay: Some(relay), setting, _relay_host: Some(host) }
     }
 
-    /// Lockstep, master.
+    /// Lockstep, in this part.
     #[track_caller]
-    pub fn start_lockstep(&self) -> Lockstep {
+    pub fn start_lockstep(&self, serves: Serves) -> Lockstep {
         let addresses = self.setting.addresses(Whose::Ours, self.relay.is_some());
-        let lockstep = Lockstep::start(&self.ours, &self.setting.ours(addresses));
-        lockstep.wait_for_state("gateway", "master");
+        let lockstep = Lockstep::start(&self.ours, &self.setting.ours(serves, addresses));
+        let state = if serves == Serves::Ours { "master" } else { "backup" };
+        lockstep.wait_for_state("gateway", state);
         lockstep
     }
 

@@ -1,7 +1,7 @@
 //! Every mode over every transport, in both directions, without loss: what is made, changed and deleted on one side is made,
 //! changed and deleted on the other.
 
-use lockstep_tests::replicas::{Mode, Replicas, Setting, Transport};
+use lockstep_tests::replicas::{Mode, Replicas, Serves, Setting, Transport};
 use lockstep_tests::tables::{self, flow};
 
 const OURS: u8 = 1;
@@ -62,7 +62,7 @@ fn play_both_families(mode: Mode, transport: Transport) {
 fn play(setting: Setting) {
     let replicas = Replicas::next_to_each_other(setting);
     let conntrackd = replicas.start_conntrackd(false);
-    let lockstep = replicas.start_lockstep();
+    let lockstep = replicas.start_lockstep(Serves::Ours);
     let told = || {
         replicas.wait_until_they_have_ours(&conntrackd, || {});
         replicas.wait_until_we_have_theirs(&lockstep);
