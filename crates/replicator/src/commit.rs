@@ -5,6 +5,7 @@
 //! flows that were expected by another one after those that were not. A router that stands by in
 //! its kernel commits only what waits for injection, in the order in which it was told.
 
+mod expectations;
 mod plan;
 mod purge;
 mod report;
@@ -39,6 +40,7 @@ pub struct Commit {
     related_next: usize,
     meanwhile_next: usize,
     waiting_next: usize,
+    next_expected: Slot,
     /// When the first flow was asked for.
     began: Option<Instant>,
     progress: Progress,
@@ -58,11 +60,10 @@ impl Commit {
     /// The next flow; `None` when all have been handed out, also those of which the peer has told
     /// since the commit began, or when [`COMMIT_LIMIT`] is over.
     pub fn next(&mut self, replicator: &Replicator, now: Instant) -> Option<Planned> {
-        let began = *self.began.get_or_insert(now);
+        self.began.get_or_insert(now);
         self.progress.total = total(replicator);
-        if now.saturating_duration_since(began) >= COMMIT_LIMIT {
-            let rest = self.progress.total.saturating_sub(self.progress.done);
-            self.report.left = rest;
+        if self.is_over(now) {
+            self.report.left = self.progress.total.saturating_sub(self.progress.done);
             return None;
         }
         let planned = if replicator.external().injection.enabled() {
@@ -72,6 +73,10 @@ impl Commit {
         };
         self.progress.done += u64::from(planned.is_some());
         planned
+    }
+
+    fn is_over(&self, now: Instant) -> bool {
+        self.began.is_some_and(|began| now.saturating_duration_since(began) >= COMMIT_LIMIT)
     }
 
     fn find_next(&mut self, replicator: &Replicator, now: Instant) -> Option<Planned> {
@@ -244,10 +249,12 @@ pub(crate) fn plan_deletion(replicator: &Replicator, key: &Key, heard_s: u32) ->
 
 fn total(replicator: &Replicator) -> u64 {
     let external = replicator.external();
-    if external.injection.enabled() {
-        return external.injection.to_commit() as u64;
-    }
-    (external.table.len() + external.meanwhile().len()) as u64
+    let flows = if external.injection.enabled() {
+        external.injection.to_commit()
+    } else {
+        external.table.len() + external.meanwhile().len()
+    };
+    (flows + external.expectations.table.len()) as u64
 }
 
 /// How many flows stand between this one and one that was not expected.

@@ -2,17 +2,19 @@
 
 use std::time::Instant;
 
-use lockstep_ctnetlink::Flow;
+use lockstep_ctnetlink::{Batch, Expectation, Flow};
 use lockstep_replicator::{Commit, Planned, Replicator, Retry};
 
 use super::execute::{Executor, Work};
-use super::{TableError, TableSocket};
+use super::{Failure, TableError, TableSocket};
 
 /// Carries out a [`Commit`], one batch at a time, so that the caller can attend to others between
 /// two batches, or leave it at that.
 #[derive(Debug, Default)]
 pub struct Committer {
     executor: Executor,
+    batch: Batch,
+    expectations: Vec<Expectation>,
 }
 
 impl Committer {
@@ -34,9 +36,57 @@ impl Committer {
         replicator: &Replicator,
         now: Instant,
     ) -> Result<bool, TableError> {
-        self.executor.advance(table, &mut CommitWork { commit, replicator, now })
+        let more = self.executor.advance(table, &mut CommitWork { commit, replicator, now })?;
+        Ok(more || self.expect(table, commit, replicator, now)?)
+    }
+
+    /// A batch of expectations; whether there were any.
+    fn expect(
+        &mut self,
+        table: &mut TableSocket,
+        commit: &mut Commit,
+        replicator: &Replicator,
+        now: Instant,
+    ) -> Result<bool, TableError> {
+        while self.batch.len() + 2 <= Batch::CAPACITY {
+            let Some(expectation) = commit.next_expectation(replicator, now) else { break };
+            self.add(expectation);
+        }
+        let some = !self.batch.is_empty();
+        while !self.batch.is_empty() {
+            let result = table.execute(&mut self.batch);
+            self.batch.clear();
+            let tried = std::mem::take(&mut self.expectations);
+            self.settle(commit, tried, result?);
+        }
+        Ok(some)
+    }
+
+    fn add(&mut self, expectation: Expectation) {
+        let added = self.batch.create_expectation(&expectation)
+            && self.batch.update_expectation(&expectation);
+        debug_assert!(added, "there was room");
+        self.expectations.push(expectation);
+    }
+
+    fn settle(&mut self, commit: &mut Commit, tried: Vec<Expectation>, failures: Vec<Failure>) {
+        let mut failures = failures.into_iter().filter(|it| it.index % 2 == CREATION).peekable();
+        for (place, expectation) in tried.into_iter().enumerate() {
+            let Some(failure) = failures.next_if(|it| it.index / 2 == place) else {
+                commit.expectation_done(&expectation);
+                continue;
+            };
+            let again = commit.expectation_refused(expectation, failure.errno, &failure.words());
+            if let Some(expectation) = again {
+                self.add(expectation);
+            }
+        }
     }
 }
+
+/// Of the two requests for an expectation. The second sets the timeout: where the first was
+/// refused, or where the kernel keeps its own, nothing is lost with it.
+const CREATION: usize = 0;
 
 struct CommitWork<'a> {
     commit: &'a mut Commit,

@@ -123,10 +123,7 @@ impl Executor {
                 work.done(&planned);
                 continue;
             };
-            let words = failure
-                .text
-                .unwrap_or_else(|| io::Error::from_raw_os_error(failure.errno).to_string());
-            match work.refused(planned, failure.errno, &words) {
+            match work.refused(planned, failure.errno, &failure.words()) {
                 Retry::With(planned) => self.retries.push(planned),
                 Retry::Look(planned) => {
                     let existing = look(table, &planned)?;
@@ -136,6 +133,14 @@ impl Executor {
             }
         }
         Ok(())
+    }
+}
+
+impl Failure {
+    /// The kernel's own words, or the usual ones for the error number.
+    pub(super) fn words(&self) -> String {
+        let usual = || io::Error::from_raw_os_error(self.errno).to_string();
+        self.text.clone().unwrap_or_else(usual)
     }
 }
 
