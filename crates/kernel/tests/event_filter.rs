@@ -10,7 +10,9 @@ use std::net::IpAddr;
 
 use conntrack_support::*;
 use ipnet::IpNet;
-use lockstep_ctnetlink::{Batch, Flow, Key, Kind, ProtocolState, TcpState};
+use lockstep_ctnetlink::{
+    Batch, Expectation, Flow, HelperName, Key, Kind, L4, ProtocolState, TcpState, Tuple,
+};
 use lockstep_kernel::conntrack::{EventSocket, Filtering, TableSocket, Unwanted};
 use lockstep_replicator::Filter;
 
@@ -212,6 +214,69 @@ fn the_buffer_doubles_when_events_are_lost_up_to_its_limit() {
         }
         assert_eq!(sizes, [16_384, 20_000, 20_000, 20_000]);
     });
+}
+
+#[test]
+fn expectations_are_heard_when_asked_for_and_pass_every_filter() {
+    in_namespace_async(async || {
+        let mut table = TableSocket::open().unwrap();
+        let mut master = tcp(21_000, Nat::None);
+        master.helper = HelperName::new(b"ftp");
+        assert_eq!(create(&mut table, std::slice::from_ref(&master)), []);
+        let (expectation, filter) =
+            (expected(&master), Filter { protocols: vec![UDP], ..Filter::default() });
+        let mut events = EventSocket::open(1 << 20).unwrap();
+        leave_out(&mut events, &filter, &[], &[]);
+        for wanted in [false, true, false] {
+            events.hear_expectations(wanted).unwrap();
+            let mut batch = Batch::new();
+            assert!(batch.create_expectation(&expectation));
+            assert!(batch.delete_expectation(&expectation.key(), None));
+            assert_eq!(table.execute(&mut batch).unwrap(), []);
+            let mut heard = Vec::new();
+            while events
+                .take(|message| {
+                    let it = message.expectation().unwrap();
+                    heard.push((message.kind() == Ok(Kind::ExpectationNew), it.master, it.tuple));
+                })
+                .unwrap()
+                .messages
+                > 0
+            {}
+            let (master, tuple) = (expectation.master, expectation.tuple);
+            let both = [(true, master, tuple), (false, master, tuple)];
+            assert_eq!(heard, if wanted { both.to_vec() } else { Vec::new() });
+        }
+        // A pause is for expectations too, and a filter that changes does not end it.
+        events.hear_expectations(true).unwrap();
+        events.pause().unwrap();
+        let mut batch = Batch::new();
+        assert!(batch.create_expectation(&expectation));
+        assert_eq!(table.execute(&mut batch).unwrap(), []);
+        assert_eq!(events.take(|_| {}).unwrap().messages, 0);
+        events.resume().unwrap();
+        let mut batch = Batch::new();
+        assert!(batch.delete_expectation(&expectation.key(), None));
+        assert_eq!(table.execute(&mut batch).unwrap(), []);
+        assert_eq!(events.take(|_| {}).unwrap().messages, 1);
+    });
+}
+
+/// What an FTP server opens back to its client.
+fn expected(master: &Flow) -> Expectation {
+    let all = IpAddr::from([0xff; 4]);
+    let tuple = |source, destination, port| Tuple {
+        source,
+        destination,
+        protocol: TCP,
+        l4: L4::Ports { source: 0, destination: port },
+    };
+    let opened = tuple(master.orig.destination, master.orig.source, 40_000);
+    Expectation {
+        helper: master.helper,
+        timeout_s: Some(300),
+        ..Expectation::new(master.orig, opened, tuple(all, all, 0xffff))
+    }
 }
 
 /// Flows of both families, several protocols, networks and translations.

@@ -4,6 +4,7 @@
 
 mod replication_support;
 
+use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 use lockstep_kernel::replication::{Condition, LinkError};
@@ -76,7 +77,17 @@ fn only_configured_peers_are_heard_on_a_link_between_addresses() {
             a.add_address("va", stranger).await;
             let mut sender = a.open_soon(&between("va", near, far)).await;
             let mut receiver = b.open_soon(&between("vb", far, near)).await;
-            let stranger = a.within(|| UdpSocket::bind((address(stranger), 0)).unwrap());
+            let bound = async {
+                loop {
+                    match a.within(|| UdpSocket::bind((address(stranger), 0))) {
+                        Ok(socket) => return socket,
+                        // The kernel has not looked yet whether somebody else has it.
+                        Err(error) => assert_eq!(error.kind(), ErrorKind::AddrNotAvailable),
+                    }
+                    sleep(AGAIN).await;
+                }
+            };
+            let stranger = timeout(SOON, bound).await.unwrap();
             stranger.send_to(b"me too", SocketAddr::new(address(far), Link::PORT)).unwrap();
             for told in deliver(&mut sender, Some(address(far)), b"flows", &mut receiver).await {
                 let bytes = b"flows".to_vec();

@@ -142,8 +142,10 @@ pub(crate) fn with_cables(test: impl AsyncFnOnce(&Side, &Side)) {
         let (a, b) = (Side::new(a), Side::new(b));
         for side in [&a, &b] {
             // Addresses are usable at once: nobody else is there who could have them.
-            let setting = "net/ipv6/conf/default/accept_dad";
-            side.within(|| drop(lockstep_kernel::sysctl::write(setting, "0")));
+            for which in ["all", "default"] {
+                let setting = format!("net/ipv6/conf/{which}/accept_dad");
+                side.within(|| lockstep_kernel::sysctl::write(&setting, "0").unwrap());
+            }
         }
         lay(&a, &b, "va", "vb").await;
         lay(&a, &b, "wa", "wb").await;
