@@ -153,7 +153,7 @@ impl Internal {
             entry.stage = Stage::New;
             entry.stored = Stored::from(flow);
             counters.internal_created += 1;
-        } else if change == Change::New {
+        } else if made_now {
             entry.stage = Stage::New;
             entry.stored = Stored::from(flow);
             counters.internal_updated += 1;
@@ -351,19 +351,19 @@ impl Internal {
         let Some(entry) = self.table.get_mut(slot) else { return Learned::Nothing };
         entry.reading = reading;
         // Its end and its making may both be among the lost events.
-        if entry.stored.is_another_than(flow) {
-            entry.ours = committed;
-        }
-        let changed = entry.stored.merge(flow);
         let revived = !entry.stage.is_alive();
-        if !changed && !revived {
+        if revived || entry.stored.is_another_than(flow) {
+            entry.stored = Stored::from(flow);
+            entry.stage = Stage::New;
+            entry.ours = committed;
+        } else if entry.stored.merge_whole(flow) {
+            entry.stage = Stage::Updated;
+        } else {
             return Learned::Nothing;
         }
-        entry.stage = if revived { Stage::New } else { Stage::Updated };
         entry.changed_s = now_s;
         counters.internal_updated += 1;
         if revived {
-            entry.ours = committed;
             self.dead -= 1;
         }
         Learned::Tell(slot)

@@ -211,6 +211,30 @@ impl Stored {
         changed | self.merge_rare(newer)
     }
 
+    /// The same for a flow that is told whole, as in a reading of the kernel's table, which leaves
+    /// out a mark and labels of 0 and adjustments that are not there.
+    pub(crate) fn merge_whole(&mut self, newer: &Flow) -> bool {
+        let known = self.rare.as_deref();
+        let labels = known.and_then(|rare| rare.labels);
+        let adjustment = known.and_then(|rare| rare.sequence_adjustment);
+        let synproxy = known.and_then(|rare| rare.synproxy);
+        let mark = self.mark();
+        if (newer.labels.is_some() || labels.is_none())
+            && (newer.sequence_adjustment.is_some() || adjustment.is_none())
+            && (newer.synproxy.is_some() || synproxy.is_none())
+            && (newer.mark.is_some() || mark.is_none())
+        {
+            return self.merge(newer);
+        }
+        let mut whole = newer.clone();
+        whole.labels = newer.labels.or(labels.map(|_| [0; 4]));
+        whole.sequence_adjustment =
+            newer.sequence_adjustment.or(adjustment.map(|_| Default::default()));
+        whole.synproxy = newer.synproxy.or(synproxy.map(|_| Synproxy::default()));
+        whole.mark = newer.mark.or(mark.map(|_| 0));
+        self.merge(&whole)
+    }
+
     fn merge_rare(&mut self, newer: &Flow) -> bool {
         let said = Rare::of(newer, self.labels().is_some());
         let clears = newer.sequence_adjustment.is_some() || newer.synproxy.is_some();

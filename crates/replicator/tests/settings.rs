@@ -238,3 +238,41 @@ fn a_backup_looks_at_nothing_and_what_is_looked_at_is_bounded() {
     assert_eq!(world.nodes[A].next_refresh(much_later), None);
     assert_eq!(world.nodes[A].refresh_deadline(much_later), None);
 }
+
+#[test]
+fn what_a_reading_does_not_find_any_more_is_cleared_at_the_peer() {
+    let mut world = pair(&config());
+    let mut labelled = shifted(helped(1), 3);
+    labelled.labels = Some([4, 0, 0, 0]);
+    labelled.mark = Some(9);
+    world.event(A, Change::New, &labelled, false);
+    world.run_s(1);
+    let told = world.nodes[B].external_flows().next().unwrap();
+    assert_eq!((told.labels, told.mark), (Some([4, 0, 0, 0]), Some(9)));
+    let now = world.now;
+    for _ in 0..2 {
+        world.nodes[A].begin_dump();
+        world.nodes[A].dumped(&helped(1), now);
+        assert!(world.nodes[A].end_dump(now));
+    }
+    world.drain(A);
+    world.run_s(1);
+    let told = world.nodes[B].external_flows().next().unwrap();
+    assert_eq!((told.labels.unwrap_or_default(), told.mark), ([0; 4], Some(0)));
+}
+
+#[test]
+fn a_flow_made_anew_with_the_same_tuple_keeps_nothing_of_the_one_before() {
+    let mut world = pair(&config());
+    let mut first = flow(1);
+    (first.id, first.labels, first.mark) = (Some(1), Some([4, 0, 0, 0]), Some(9));
+    world.event(A, Change::New, &first, false);
+    world.run_s(1);
+    // The end of the first and the beginning of the second were among the events that were lost.
+    let mut second = flow(1);
+    second.id = Some(2);
+    world.event(A, Change::Update, &second, false);
+    world.run_s(1);
+    let told = world.nodes[B].external_flows().next().unwrap();
+    assert_eq!((told.labels, told.mark.unwrap_or_default()), (None, 0));
+}
