@@ -64,6 +64,51 @@ fn main() {
     println!("commit planned and encoded             {:7.0} ns", each(plan));
     println!("memory, internal cache                 {:7.0} bytes", per_flow(internal, &flows));
     println!("memory, external cache                 {:7.0} bytes", per_flow(external, &flows));
+    drop((sender, receiver));
+    internal_cache(&flows, now);
+}
+
+/// The price of each kind of event in the internal cache, with nobody to tell: what was not known,
+/// a change, a change to what is known already, the same read from the table, and the end.
+fn internal_cache(flows: &[Flow], now: Instant) {
+    let start = Start { first_sequence: 1, secret: 7, max_datagram: 1472 };
+    let mut alone = Replicator::new(config(flows.len()), start, now);
+    let changed: Vec<Flow> = flows.iter().map(closing).collect();
+    let mut row = |what: &str, work: &mut dyn FnMut(&mut Replicator)| {
+        let mut elapsed = Duration::ZERO;
+        let info = allocation_counter::measure(|| elapsed = time(|| work(&mut alone)));
+        let each = elapsed.as_nanos() as f64 / flows.len() as f64;
+        let bytes = info.bytes_current as f64 / flows.len() as f64;
+        println!("{what:38} {each:7.0} ns {bytes:7.1} bytes {:7} allocations", info.count_total);
+    };
+    let feed = |change, flows: &[Flow], replicator: &mut Replicator| {
+        for flow in flows {
+            let event = KernelEvent { change, flow, own: false };
+            replicator.handle_kernel_event(event, now);
+        }
+    };
+    row("internal cache: new", &mut |r| feed(Change::New, flows, r));
+    row("internal cache: update", &mut |r| feed(Change::Update, &changed, r));
+    row("internal cache: update that says nothing", &mut |r| feed(Change::Update, &changed, r));
+    row("internal cache: read from the table", &mut |r| {
+        r.begin_dump();
+        for flow in &changed {
+            r.dumped(flow, now);
+        }
+        assert!(r.end_dump(now));
+    });
+    row("internal cache: destroy", &mut |r| feed(Change::Delete, &changed, r));
+    row("internal cache: new where others were", &mut |r| feed(Change::New, flows, r));
+    row("internal cache: destroy again", &mut |r| feed(Change::Delete, flows, r));
+    assert_eq!(alone.internal_len(), 0);
+}
+
+/// The same flow on its way to its end.
+fn closing(flow: &Flow) -> Flow {
+    let mut flow = flow.clone();
+    flow.timeout_s = Some(120);
+    flow.protocol_state = ProtocolState::Tcp(TcpState { state: 4, ..TcpState::default() });
+    flow
 }
 
 /// Passes datagrams to and fro until there are none.

@@ -3,6 +3,13 @@
 //! An entry knows which peer told it last. Only that peer can end it, and only that peer's full
 //! copy can leave it unconfirmed: a router that gave the active role away may still tell the end of
 //! a flow that lives on at another.
+//!
+//! An update clears what it says is clear: a mark of 0, labels of 0, a translation that is no more.
+//! What it does not mention stays as it was. So conntrackd's update of a flow whose labels were
+//! cleared changes nothing here, since conntrackd leaves out labels of 0, and neither does it say
+//! that a helper, a master, a sequence adjustment or SYNPROXY's offsets are gone; they never go
+//! while a flow lives. A flow that is told as new, as in every full copy of one that has not changed
+//! since, begins without any of them.
 
 use lockstep_ctnetlink::{Expectation, Flow};
 

@@ -21,11 +21,12 @@ const SEND_STATE: u64 = 8;
 const GOAL: u64 = 200;
 
 fn tcp(number: u32, six: bool, translated: bool) -> Flow {
-    let host = |network: u16, host: u32| match six {
-        false => IpAddr::V4(Ipv4Addr::from_bits(u32::from(network) << 24 | host)),
-        true => {
+    let host = |network: u16, host: u32| {
+        if six {
             let [high, low] = [(host >> 16) as u16, host as u16];
             IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, network, 0, 0, 0, high, low))
+        } else {
+            IpAddr::V4(Ipv4Addr::from_bits(u32::from(network) << 24 | host))
         }
     };
     let orig = Tuple {

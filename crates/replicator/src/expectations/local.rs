@@ -65,9 +65,8 @@ impl LocalExpectations {
         if self.under_way {
             self.ended.remove(&hash(expectation, &self.keyed));
         }
-        let slot = match self.table.find(&Identity::of(expectation)) {
-            Some(slot) => slot,
-            None => return self.create(expectation, own, counters),
+        let Some(slot) = self.table.find(&Identity::of(expectation)) else {
+            return self.create(expectation, own, counters);
         };
         let reading = self.reading;
         let Some(entry) = self.table.get_mut(slot) else { return Learned::Nothing };

@@ -1,6 +1,8 @@
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use lockstep_ctnetlink::{L4, Tuple};
+use proptest::prelude::*;
 
 use super::*;
 
@@ -114,4 +116,75 @@ fn a_flow_told_anew_keeps_nothing_of_the_one_before() {
     let Applied::Put(slot) = cache.tell(0, Change::New, 1, 0) else { panic!("it is kept") };
     let known = cache.external.table.get(slot).map(|entry| entry.stored.flow()).unwrap();
     assert_eq!((known.labels, known.mark), (None, None));
+}
+
+/// A flow as a map of whole flows would keep it.
+struct Modelled {
+    flow: Flow,
+    peer: u8,
+    generation: u32,
+}
+
+proptest! {
+    /// Two peers tell, change, end and confirm flows at random, more than the cache has room for
+    /// and the same tuples in two zones. What is kept is what a map of whole flows would keep.
+    #[test]
+    fn the_packed_cache_keeps_what_a_map_of_whole_flows_would(
+        steps in proptest::collection::vec((0..2u8, 0..8u8, 0..40u16, 0..2u16, any::<u8>()), 1..300),
+    ) {
+        const LIMIT: usize = 32;
+        let mut external = External::new(LIMIT, 1, false);
+        let mut counters = Counters::default();
+        let mut model: BTreeMap<Key, Modelled> = BTreeMap::new();
+        let mut generations = [0u32; 2];
+        for (peer, action, number, zone, value) in steps {
+            let mut told = flow(number);
+            told.zone = zone;
+            told.mark = (value & 1 != 0).then_some(u32::from(value));
+            told.labels = (value & 2 != 0).then_some([u32::from(value) | 1, 0, 0, 0]);
+            told.status.0 = u32::from(value & 4);
+            if value & 8 != 0 {
+                told.reply.destination = IpAddr::V4(Ipv4Addr::new(203, 0, 113, value));
+            }
+            let key = Key::of(&told);
+            let generation = generations[usize::from(peer)];
+            let has_room = model.len() < LIMIT;
+            match action {
+                0..=2 => {
+                    external.apply(peer, Change::New, &told, 0, &mut counters);
+                    if has_room || model.contains_key(&key) {
+                        model.insert(key, Modelled { flow: told, peer, generation });
+                    }
+                }
+                3 | 4 => {
+                    external.apply(peer, Change::Update, &told, 0, &mut counters);
+                    if let Some(known) = model.get_mut(&key) {
+                        told.mark = told.mark.or(known.flow.mark);
+                        told.labels = told.labels.or(known.flow.labels);
+                        *known = Modelled { flow: told, peer, generation };
+                    } else if has_room {
+                        model.insert(key, Modelled { flow: told, peer, generation });
+                    }
+                }
+                5 | 6 => {
+                    external.apply(peer, Change::Delete, &told, 0, &mut counters);
+                    if model.get(&key).is_some_and(|known| known.peer == peer) {
+                        model.remove(&key);
+                    }
+                }
+                _ => {
+                    external.sweep(peer);
+                    model.retain(|_, known| known.peer != peer || known.generation == generation);
+                    generations[usize::from(peer)] = external.begin_generation(peer);
+                }
+            }
+            prop_assert_eq!(external.table.len(), model.len());
+            prop_assert_eq!(external.table.find(&key).is_some(), model.contains_key(&key));
+        }
+        let kept: BTreeMap<Key, Flow> =
+            external.table.iter().map(|e| (e.stored.key(), e.stored.flow())).collect();
+        let wanted: BTreeMap<Key, Flow> =
+            model.into_iter().map(|(key, known)| (key, known.flow)).collect();
+        prop_assert_eq!(kept, wanted);
+    }
 }

@@ -6,6 +6,7 @@ use lockstep_ctnetlink::Flow;
 
 use super::Replicator;
 use crate::event::Role;
+use crate::internal::Learned;
 use crate::key::Key;
 use crate::refresh::may_shift;
 
@@ -32,17 +33,14 @@ impl Replicator {
     /// that is not known (any more) is left to its events.
     pub fn refreshed(&mut self, flow: &Flow, now: Instant) {
         let table = &self.internal.table;
-        let entry = table.find(&Key::of(flow)).and_then(|slot| table.get(slot));
-        let same = |entry: &&crate::internal::Local| {
-            entry.stage.is_alive() && !entry.stored.is_another_than(flow)
-        };
-        if entry.filter(same).is_none() {
+        let known = table.find(&Key::of(flow)).and_then(|slot| table.get(slot));
+        if !known.is_some_and(|it| it.stage.is_alive() && !it.stored.is_another_than(flow)) {
             return;
         }
         self.counters.refreshed += 1;
         let now_s = self.seconds(now);
         let learned = self.internal.read(flow, false, now_s, &mut self.counters);
-        if learned != crate::internal::Learned::Nothing {
+        if learned != Learned::Nothing {
             self.counters.refreshed_changed += 1;
         }
         self.tell(learned);

@@ -128,9 +128,12 @@ fn told(flow: &Flow) -> Flow {
 }
 
 fn address(six: bool) -> impl Strategy<Value = IpAddr> {
-    (0..4u16).prop_map(move |host| match six {
-        false => IpAddr::V4(Ipv4Addr::new(192, 0, 2, host as u8)),
-        true => IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 1, host)),
+    (0..4u16).prop_map(move |host| {
+        if six {
+            IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 1, host))
+        } else {
+            IpAddr::V4(Ipv4Addr::new(192, 0, 2, host as u8))
+        }
     })
 }
 
