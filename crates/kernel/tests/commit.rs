@@ -9,9 +9,12 @@ mod peer;
 use std::time::Instant;
 
 use conntrack_support::*;
-use lockstep_ctnetlink::{Batch, Family, Flow, HelperName, Tuple};
+use lockstep_ctnetlink::{
+    Batch, Expectation, ExpectedTranslation, Family, Flow, FunctionName, HelperName, Kind, L4,
+    Messages, ProtocolState, Tuple,
+};
 use lockstep_kernel::conntrack::{Committer, EventSocket, TableSocket};
-use lockstep_replicator::{Commit, CommitReport};
+use lockstep_replicator::{Commit, CommitReport, Progress};
 
 /// Commits what the peer has told.
 fn commit(table: &mut TableSocket, told: &[Flow]) -> CommitReport {
@@ -19,6 +22,15 @@ fn commit(table: &mut TableSocket, told: &[Flow]) -> CommitReport {
     let (mut commit, mut committer) = (Commit::default(), Committer::new());
     while committer.advance(table, &mut commit, &backup, Instant::now()).unwrap() {}
     commit.report().clone()
+}
+
+/// What conntrackd's wire carries in full: not another identifier by which ICMP is translated.
+fn carried() -> Vec<Flow> {
+    let carried = |flow: &Flow| match flow.orig.l4 {
+        L4::Icmp { .. } => flow.reply.l4 == flow.orig.inverse().l4,
+        L4::None | L4::Ports { .. } => matches!(flow.orig.protocol, 6 | 17 | 132),
+    };
+    kinds().into_iter().filter(carried).collect()
 }
 
 /// What a peer's word says of a flow: conntrackd does not tell all that the kernel knows.
@@ -77,6 +89,152 @@ fn a_flow_whose_helper_this_kernel_does_not_have_is_committed_without_it() {
 
         assert_eq!((report.created, report.refused()), (2, 0), "{report}");
         assert_eq!(table.get(&told.key()).unwrap().unwrap().helper, None);
+    });
+}
+
+#[test]
+fn every_kind_of_flow_is_committed_with_its_translation_and_its_tags() {
+    in_namespace(|| {
+        let mut table = TableSocket::open().unwrap();
+        let mut told = carried();
+        let mut zoned = tcp(500, Nat::SourcePort);
+        zoned.zone = 7;
+        told.extend([tcp(500, Nat::SourcePort), zoned]);
+
+        let report = commit(&mut table, &told);
+
+        assert_eq!((report.created, report.refused()), (told.len() as u64, 0), "{report}");
+        for wanted in &told {
+            let found = table.get(&wanted.key()).unwrap().unwrap();
+            assert_eq!((found.reply, found.zone), (wanted.reply, wanted.zone));
+            if let ProtocolState::Sctp { .. } = wanted.protocol_state {
+                assert_eq!(found.protocol_state, wanted.protocol_state);
+            }
+        }
+    });
+}
+
+#[test]
+fn a_translation_that_is_taken_is_reported_with_both_flows_and_no_other_port_is_picked() {
+    in_namespace(|| {
+        let mut table = TableSocket::open().unwrap();
+        let told = tcp(1, Nat::Source);
+        assert_eq!(told.reply.l4, told.orig.inverse().l4, "no port is asked for");
+        let mut other = tcp(2, Nat::SourcePort);
+        other.reply = told.reply;
+        assert_eq!(create(&mut table, std::slice::from_ref(&other)), []);
+
+        let report = commit(&mut table, &[told.clone(), tcp(3, Nat::None)]);
+
+        assert_eq!((report.created, report.refused()), (1, 1), "{report}");
+        let words = report.to_string();
+        assert!(words.contains("ports 1 to 80") && words.contains("ports 2 to 80"), "{words}");
+        assert!(words.contains("EEXIST"), "{words}");
+        assert_eq!(table.get(&told.key()).unwrap(), None);
+        assert_eq!(table.get(&other.key()).unwrap().unwrap().reply, other.reply);
+    });
+}
+
+#[test]
+fn a_flow_of_the_other_direction_is_not_deleted_for_one_that_is_told() {
+    in_namespace(|| {
+        let mut table = TableSocket::open().unwrap();
+        // Its answers have the tuple that the told flow begins with.
+        let told = tcp(1, Nat::None);
+        let opposite = Flow { orig: told.reply, reply: told.orig, ..told.clone() };
+        assert_eq!(create(&mut table, std::slice::from_ref(&opposite)), []);
+
+        let report = commit(&mut table, std::slice::from_ref(&told));
+
+        assert_eq!((report.committed(), report.refused()), (0, 1), "{report}");
+        let flows = dump(&mut table, Family::Any);
+        assert_eq!((flows.len(), flows[0].orig), (1, opposite.orig));
+    });
+}
+
+#[test]
+fn an_entry_that_says_as_much_and_lives_longer_is_left_alone() {
+    in_namespace(|| {
+        let mut table = TableSocket::open().unwrap();
+        let mut there = tcp(1, Nat::Source);
+        there.timeout_s = Some(432_100);
+        assert_eq!(create(&mut table, std::slice::from_ref(&there)), []);
+        let before = table.get(&there.key()).unwrap().unwrap();
+
+        let report = commit(&mut table, &[tcp(1, Nat::Source)]);
+
+        assert_eq!((report.unchanged, report.committed()), (1, 0), "{report}");
+        assert_eq!(table.get(&there.key()).unwrap().unwrap().id, before.id);
+    });
+}
+
+#[test]
+fn expectations_follow_their_flows_with_class_translation_and_function() {
+    in_namespace(|| {
+        let mut table = TableSocket::open().unwrap();
+        let mut master = tcp(2000, Nat::Source);
+        master.orig.l4 = L4::Ports { source: 2000, destination: 21 };
+        master.reply.l4 = L4::Ports { source: 21, destination: 2000 };
+        master.helper = HelperName::new(b"ftp");
+        let data = Tuple {
+            source: master.orig.destination,
+            destination: master.reply.destination,
+            protocol: 6,
+            l4: L4::Ports { source: 0, destination: 40_000 },
+        };
+        let mask = Tuple {
+            source: [0xff; 4].into(),
+            destination: [0xff; 4].into(),
+            l4: L4::Ports { source: 0, destination: 0xffff },
+            ..data
+        };
+        let saved = Tuple {
+            source: master.orig.source,
+            destination: [0; 4].into(),
+            protocol: 6,
+            l4: L4::Ports { source: 40_000, destination: 0 },
+        };
+        let wanted = Expectation {
+            timeout_s: Some(200),
+            helper: master.helper,
+            translation: Some(ExpectedTranslation { tuple: saved, direction: 1 }),
+            function: FunctionName::new(b"nat-follow-master"),
+            ..Expectation::new(master.orig, data, mask)
+        };
+        let mut pair = peer::Pair::told(std::slice::from_ref(&master), peer::config(1));
+        pair.expect(&wanted);
+        let (mut commit, mut committer) = (Commit::default(), Committer::new());
+        let now = pair.now;
+        while committer.advance(&mut table, &mut commit, &pair.backup, now).unwrap() {}
+        let report = commit.report();
+        assert_eq!((report.created, report.expectations), (1, 1), "{report}");
+        assert_eq!(commit.progress(), Progress { done: 2, total: 2 });
+
+        let mut found = Vec::new();
+        let mut buffer = Vec::new();
+        table.begin_expectation_dump(Family::Any).unwrap();
+        while table.read_part(&mut buffer).unwrap() {
+            for message in Messages::new(&buffer).map(Result::unwrap) {
+                if message.kind().unwrap() == Kind::ExpectationEntry {
+                    found.push(message.expectation().unwrap());
+                }
+            }
+        }
+        assert_eq!(found.len(), 1);
+        assert!((190..=200).contains(&found[0].timeout_s.unwrap()), "{:?}", found[0]);
+        let same = Expectation { timeout_s: wanted.timeout_s, id: None, ..found[0].clone() };
+        assert_eq!(same.tuple, wanted.tuple);
+        assert_eq!((same.class, same.function, same.helper), (0, wanted.function, wanted.helper));
+        let translation = same.translation.unwrap();
+        assert_eq!(translation.tuple.source, saved.source);
+        let L4::Ports { source: port, .. } = translation.tuple.l4 else { panic!() };
+        assert_eq!((port, translation.direction), (40_000, 1));
+
+        // And again: what is there already is no refusal.
+        let (mut commit, mut committer) = (Commit::default(), Committer::new());
+        while committer.advance(&mut table, &mut commit, &pair.backup, now).unwrap() {}
+        let report = commit.report();
+        assert_eq!((report.expectations, report.refused()), (1, 0), "{report}");
     });
 }
 

@@ -4,8 +4,10 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Instant;
 
-use lockstep_ctnetlink::Flow;
-use lockstep_replicator::{Change, Config, KernelEvent, Link, Origin, Replicator, Start};
+use lockstep_ctnetlink::{Expectation, Flow};
+use lockstep_replicator::{
+    Change, Config, ExpectationEvent, KernelEvent, Link, Origin, Replicator, Start,
+};
 
 /// Payload of a datagram on Ethernet.
 const MAX_DATAGRAM: usize = 1500 - 28;
@@ -55,6 +57,14 @@ impl Pair {
     #[allow(dead_code, reason = "not every test changes flows")]
     pub(crate) fn tell(&mut self, change: Change, flow: &Flow) {
         self.active.handle_kernel_event(KernelEvent { change, flow, own: false }, self.now);
+        while self.pass() {}
+    }
+
+    /// The active router's kernel expects something; returns when the backup knows it.
+    #[allow(dead_code, reason = "not every test expects something")]
+    pub(crate) fn expect(&mut self, expectation: &Expectation) {
+        let event = ExpectationEvent { change: Change::New, expectation, own: false };
+        self.active.handle_expectation_event(event, self.now);
         while self.pass() {}
     }
 
