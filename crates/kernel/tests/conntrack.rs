@@ -139,6 +139,10 @@ fn an_update_changes_what_may_change_and_leaves_nat_alone() {
         let mut batch = Batch::new();
         assert!(batch.update(&flow));
         assert_eq!(table.execute(&mut batch).unwrap(), []);
+        // The flags nobody told stay as they were: the scale is agreed on, and selective
+        // acknowledgement permitted.
+        let told = TcpState { state: 4, window_scale: Some([3, 9]), flags: Some([0x23, 0x23]) };
+        flow.protocol_state = ProtocolState::Tcp(told);
         assert_same(&table.get(&flow.key()).unwrap().unwrap(), &flow);
     });
 }
