@@ -1,0 +1,6 @@
+//! What a person or a script has replication do, by both names of the program, with two daemons at
+//! work.
+
+mod conntrackd;
+mod lockstep;
+mod two;
