@@ -78,11 +78,11 @@ enum Command {
     /// Show the replication of flows, or have something done about it
     #[command(subcommand)]
     Replication(replication::Command),
-    /// Show replication as metrics, in the text form of OpenMetrics
+    /// Show replication as metrics, for Prometheus
     Metrics(Socket),
     /// Show what the kernel tracks; needs no daemon
     #[command(subcommand)]
-    Conntrack(conntrack::Command),
+    Conntrack(Box<conntrack::Command>),
 }
 
 /// Where the daemon listens.

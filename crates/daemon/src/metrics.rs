@@ -1,4 +1,4 @@
-//! Replication in the text form of OpenMetrics, made of one answer of the daemon.
+//! Replication in the text form of `OpenMetrics`, made of one answer of the daemon.
 
 use std::fmt::Write as _;
 use std::sync::atomic::AtomicU64;
@@ -11,12 +11,14 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::status::Replication;
-use crate::status::replication::{Commit, Kernel, Link, Peer};
+use crate::status::replication::{Commit, Injection, Kernel, Link, Peer};
 
 /// What all names begin with.
 const PREFIX: &str = "lockstep_replication";
 
 type Labels = Vec<(String, String)>;
+/// Name, meaning and milliseconds of a time that each peer has.
+type Time = (&'static str, &'static str, fn(&Peer) -> u64);
 type Number = Gauge<f64, AtomicU64>;
 
 /// The page.
@@ -29,6 +31,7 @@ pub(crate) fn text(replication: &Replication) -> anyhow::Result<String> {
     page.caches(replication);
     page.counters(replication);
     page.commit(replication.last_commit.as_ref());
+    page.injection(replication.injection.as_ref());
     page.jobs(replication);
     page.peers(&replication.peers);
     page.links(&replication.links);
@@ -98,6 +101,16 @@ impl Page {
         );
     }
 
+    fn injection(&mut self, injection: Option<&Injection>) {
+        let Some(injection) = injection else { return };
+        let help = "Flows in the kernel that this router does not serve";
+        self.gauge("standby_kernel_flows", help, injection.in_kernel);
+        let help = "Changes that wait to be made in the kernel";
+        self.gauge("standby_waiting_flows", help, injection.waiting);
+        let help = "Flows that the kernel does not take now";
+        self.gauge("standby_refused_flows", help, injection.refused);
+    }
+
     fn jobs(&mut self, replication: &Replication) {
         let jobs = &replication.jobs;
         let done = jobs.iter().map(|job| (vec![("job", &job.name)], job.done));
@@ -127,7 +140,7 @@ impl Page {
         }
         let help = "Messages of it that were missing when a later one came";
         self.registry.register("peer_lost_messages", help, lost);
-        let times: [(&str, &str, fn(&Peer) -> u64); 3] = [
+        let times: [Time; 3] = [
             ("peer_heard_ago", "Time since it was last heard", |peer| peer.heard_ms),
             ("peer_behind", "Age of the oldest message it does not know yet", |peer| {
                 peer.behind_ms
@@ -299,6 +312,7 @@ mod tests {
                 statistics: [("sent-bytes".to_owned(), 11)].into(),
                 ..Link::default()
             }],
+            injection: Some(Injection { in_kernel: 8, ..Injection::default() }),
             jobs: vec![Job { name: "read".to_owned(), done: 1, total: Some(2) }],
             last_commit: Some(Commit {
                 took_ms: 250,
@@ -332,6 +346,7 @@ mod tests {
             "lockstep_replication_link_sent_bytes_total{interface=\"eth9\",transport=\"udp\"} 11",
             "lockstep_replication_last_commit_duration_seconds 0.25",
             "lockstep_replication_last_commit_refused_entries{reason=\"the table is full\"} 1.0",
+            "lockstep_replication_standby_kernel_flows 8.0",
             "lockstep_replication_job_total_entries{job=\"read\"} 2.0",
             "lockstep_replication_kernel_insert_failed_total 6",
         ] {

@@ -78,8 +78,7 @@ pub(crate) struct Filter {
     #[arg(short = 'j', long, num_args = 0..=1, value_name = "ADDRESS")]
     #[expect(clippy::option_option, reason = "not asked for, any, or one")]
     any_nat: Option<Option<IpAddr>>,
-    /// Status that is set: ASSURED, SEEN_REPLY, UNREPLIED, EXPECTED, FIXED_TIMEOUT, SRC_NAT,
-    /// DST_NAT, OFFLOAD, HW_OFFLOAD
+    /// Status that is set, such as `ASSURED,SEEN_REPLY`; also UNREPLIED
     #[arg(short = 'u', long, value_delimiter = ',', value_name = "STATUS", value_parser = status)]
     status: Vec<Bits>,
 }

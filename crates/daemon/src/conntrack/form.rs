@@ -24,7 +24,8 @@ pub(super) enum Extra {
 /// A line of a list with what is asked for.
 pub(super) fn listed(mut line: String, flow: &Flow, extra: &[Extra]) -> String {
     if let Some(id) = flow.id.filter(|_| extra.contains(&Extra::Id)) {
-        line.push_str(&format!(" id={id}"));
+        line += " id=";
+        line += &id.to_string();
     }
     extended(labelled(line, flow, extra), flow, extra, 0)
 }
@@ -49,7 +50,8 @@ fn labelled(mut line: String, flow: &Flow, extra: &[Extra]) -> String {
     let set = (0..128).filter(|bit| words[bit / 32] >> (bit % 32) & 1 == 1);
     let set: Vec<String> = set.map(|bit| bit.to_string()).collect();
     if !set.is_empty() {
-        line.push_str(&format!(" labels={}", set.join(",")));
+        line += " labels=";
+        line += &set.join(",");
     }
     line
 }

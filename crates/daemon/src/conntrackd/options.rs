@@ -168,7 +168,7 @@ fn alone(option: &str, argument: Option<&str>) -> Result<(), String> {
     }
 }
 
-/// A word may be cut short, as conntrackd has it: VyOS writes `-s exp`.
+/// A word may be cut short, as conntrackd has it: `VyOS` writes `-s exp`.
 fn one_of<T: Copy>(
     option: &str,
     argument: Option<&str>,
@@ -233,6 +233,21 @@ mod tests {
         let call = parsed("-e expect").unwrap();
         let external = Action::Dump { cache: Cache::External, kind: Stored::Expectations };
         assert_eq!((call.action, call.xml), (external, false));
+    }
+
+    #[test]
+    fn the_reference_describes_every_option() {
+        let reference = include_str!("../../../../docs/reference/commands.md");
+        let section =
+            reference.split("\n## ").find(|part| part.starts_with("The name `conntrackd`"));
+        let section = section.expect("a section of its own");
+        for option in USAGE.split_whitespace().filter(|word| word.starts_with('-')) {
+            let option = option.trim_matches(',');
+            assert!(section.contains(&format!("`{option}")), "{option}");
+        }
+        for (word, _) in STATISTICS {
+            assert!(section.contains(word), "{word}");
+        }
     }
 
     #[test]

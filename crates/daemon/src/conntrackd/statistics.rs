@@ -60,13 +60,13 @@ impl Page<'_> {
     }
 
     fn overview(&mut self, replication: &Replication, expectations: bool) {
-        let prefix = |cache: &str| match expectations {
-            true => format!("{cache}-expectations"),
-            false => cache.to_owned(),
+        let prefix = |cache: &str| {
+            if expectations { format!("{cache}-expectations") } else { cache.to_owned() }
         };
-        let (internal, external) = match expectations {
-            true => (replication.internal_expectations, replication.external_expectations),
-            false => (replication.internal, replication.external),
+        let (internal, external) = if expectations {
+            (replication.internal_expectations, replication.external_expectations)
+        } else {
+            (replication.internal, replication.external)
         };
         self.cache("internal", &prefix("internal"), internal);
         self.cache("external", &prefix("external"), external);
@@ -95,16 +95,13 @@ impl Page<'_> {
 
     /// The traffic of the link in use, or of all together where that is not told apart.
     fn traffic(&mut self, replication: &Replication) {
-        match replication.links.iter().find(|link| link.state == "active") {
-            Some(link) => {
-                let transport = transport(link);
-                self.line(format_args!("{transport} traffic (active device={}):", link.interface));
-                self.numbers(link, replication.links.len() == 1);
-            }
-            None => {
-                self.line(format_args!("traffic (no active device):"));
-                self.numbers(&Link::default(), true);
-            }
+        if let Some(link) = replication.links.iter().find(|link| link.state == "active") {
+            let transport = transport(link);
+            self.line(format_args!("{transport} traffic (active device={}):", link.interface));
+            self.numbers(link, replication.links.len() == 1);
+        } else {
+            self.line(format_args!("traffic (no active device):"));
+            self.numbers(&Link::default(), true);
         }
         self.line(format_args!(""));
     }

@@ -74,7 +74,9 @@ fn put(text: &mut String, name: &str, value: &Value) {
         Value::Number(value) => value.to_string(),
         Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => return,
     };
-    text.push_str(&format!("<{name}>{value}</{name}>"));
+    for part in ["<", name, ">", &value, "</", name, ">"] {
+        text.push_str(part);
+    }
 }
 
 fn escaped(text: &str) -> String {

@@ -30,11 +30,15 @@ pub(crate) fn describe(page: &mut Page, replication: &Replication) {
 fn peers(page: &mut Page, peers: &[Peer]) {
     let mut table = Table::new(&["PEER", "HEARD", "UNACKNOWLEDGED", "BEHIND", "MISSING", "ON", ""]);
     for peer in peers {
-        let note = match (&peer.differs, peer.silent, peer.initial_copy) {
-            (Some(differs), _, _) => Cell::styled(differs, Style::Bad),
-            (None, true, _) => Cell::styled("silent", Style::Bad),
-            (None, false, false) => Cell::styled("no full copy yet", Style::Notable),
-            (None, false, true) => "".into(),
+        let note = match (&peer.differs, peer.silent) {
+            (Some(differs), _) => Cell::styled(differs, Style::Bad),
+            (None, true) => Cell::styled("silent", Style::Bad),
+            (None, false) => match peer.copy.as_str() {
+                "unneeded" | "arrived" => "".into(),
+                "arriving" => Cell::styled("its full copy is arriving", Style::Notable),
+                "wanted-again" => Cell::styled("its full copy is wanted again", Style::Notable),
+                _ => Cell::styled("no full copy yet", Style::Notable),
+            },
         };
         table.row([
             (&peer.address).into(),
@@ -85,6 +89,16 @@ fn links(page: &mut Page, links: &[Link]) {
 
 fn under_way(page: &mut Page, replication: &Replication) {
     let trouble = replication.kernel.trouble.as_ref();
+    if let Some(injection) = &replication.injection {
+        page.gap();
+        page.line(&format!(
+            "standing by in the kernel: {} flows, {} changes wait, {} refused",
+            injection.in_kernel, injection.waiting, injection.refused
+        ));
+        for (reason, count) in &injection.refusals {
+            page.line(&format!("  refused {count}: {reason}"));
+        }
+    }
     if !replication.jobs.is_empty() || replication.last_commit.is_some() || trouble.is_some() {
         page.gap();
     }

@@ -9,9 +9,9 @@ use crate::status::Replication;
 
 /// The groups of counters, and how the names in each begin. What fits nowhere is shown last.
 const GROUPS: &[(&str, &[&str])] = &[
+    ("expectations", &["internal-expectations-", "external-expectations-", "expectation"]),
     ("internal cache", &["internal-"]),
     ("external cache", &["external-"]),
-    ("expectations", &["expectation"]),
     ("commit and purge", &["commit", "purge", "flush"]),
     ("standing by in the kernel", &["inject", "standby", "parked", "park", "refresh", "restored"]),
     ("traffic", &["datagrams-", "bytes-", "streams-", "connections-"]),
@@ -42,6 +42,7 @@ pub(super) fn value(replication: &Replication) -> anyhow::Result<Value> {
         "links",
         "peers",
         "kernel",
+        "injection",
         "jobs",
         "last-commit",
     ] {
@@ -62,6 +63,7 @@ pub(super) fn describe(page: &mut Page, replication: &Replication) {
         shown.push((heading, rows(group)));
     }
     shown.push(("other", rows(rest)));
+    shown.push(("flows standing by in the kernel", injection(replication)));
     shown.push(("kernel", kernel(replication)));
     for (heading, rows) in shown {
         group(page, heading, &rows);
@@ -121,6 +123,20 @@ fn state(replication: &Replication) -> Rows {
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .into()
+}
+
+fn injection(replication: &Replication) -> Rows {
+    let Some(injection) = &replication.injection else { return Rows::new() };
+    let now = [
+        ("in-kernel-now", injection.in_kernel),
+        ("waiting-now", injection.waiting),
+        ("refused-now", injection.refused),
+    ];
+    let mut shown: Rows =
+        now.map(|(name, count)| (name.to_owned(), count.to_string())).into_iter().collect();
+    shown.extend(rows(&injection.counts));
+    shown.extend(rows(&injection.refusals));
+    shown
 }
 
 fn kernel(replication: &Replication) -> Rows {
