@@ -162,14 +162,15 @@ impl Commit {
     /// Decides between the replica and what the kernel has under its original tuple, or else under
     /// its reply tuple.
     pub fn compare(&mut self, planned: Planned, existing: Option<&Flow>) -> Option<Planned> {
-        match planned.clone().compare(existing) {
+        let flow = planned.flow.clone();
+        match planned.compare(existing) {
             Compared::Do(planned) => Some(planned),
             Compared::Same => {
                 self.report.unchanged += 1;
                 None
             }
             Compared::Clash(reason) => {
-                self.report.refuse_flow(&planned.flow, EEXIST, &reason);
+                self.report.refuse_flow(&flow, EEXIST, &reason);
                 None
             }
         }

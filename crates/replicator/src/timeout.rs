@@ -159,7 +159,7 @@ mod tests {
     #[test]
     fn a_configured_timeout_stands_above_all_and_is_never_a_parked_one() {
         let established = flow(6, tcp(3), Some(432_000));
-        assert_eq!(committed_s(&established, 1, Some(Duration::from_secs(180))), 180);
+        assert_eq!(committed_s(&established, 1, Some(Duration::from_mins(3))), 180);
         assert_eq!(committed_s(&established, 1, Some(Duration::ZERO)), 1);
         assert!(!is_parked(committed_s(&established, 1, Some(Duration::MAX))));
     }

@@ -49,6 +49,7 @@ pub enum Retry {
 }
 
 /// What a refusal means.
+#[expect(clippy::large_enum_variant, reason = "lives for a moment, one at a time")]
 pub(crate) enum Refusal {
     /// Try that.
     Retry(Retry),
@@ -61,6 +62,7 @@ pub(crate) enum Refusal {
 }
 
 /// What follows from looking at what the kernel has.
+#[expect(clippy::large_enum_variant, reason = "lives for a moment, one at a time")]
 pub(crate) enum Compared {
     /// Do this.
     Do(Planned),

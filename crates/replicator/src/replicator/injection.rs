@@ -281,15 +281,12 @@ impl Replicator {
         let told = self.takeover.told.as_ref();
         let remote = told.and_then(|table| table.get(table.find(&Key::of(flow))?));
         let configured = self.config.commit_timeout;
-        let timeout_s = match remote {
-            Some(remote) => {
-                let age_s = self.seconds(now).saturating_sub(remote.heard_s);
-                timeout::committed_s(&remote.stored.flow(), age_s, configured)
-            }
-            None => {
-                let unknown = Flow { timeout_s: None, ..flow.clone() };
-                timeout::committed_s(&unknown, 0, configured)
-            }
+        let timeout_s = if let Some(remote) = remote {
+            let age_s = self.seconds(now).saturating_sub(remote.heard_s);
+            timeout::committed_s(&remote.stored.flow(), age_s, configured)
+        } else {
+            let unknown = Flow { timeout_s: None, ..flow.clone() };
+            timeout::committed_s(&unknown, 0, configured)
         };
         Cow::Owned(Flow { timeout_s: Some(timeout_s), ..flow.clone() })
     }
