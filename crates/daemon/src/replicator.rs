@@ -357,8 +357,13 @@ impl Actor {
                 self.look_after_addresses().await;
                 self.call_off_purge();
                 self.replicator.activate(Instant::now());
-                // What a reading under way has seen may be older than the commit.
-                self.read_anew();
+                if self.replicator.late_flows() > 0 {
+                    // Told after the commit. The reading comes after this one.
+                    self.begin_commit(Vec::new(), Vec::new());
+                } else {
+                    // What a reading under way has seen may be older than the commit.
+                    self.read_anew();
+                }
                 Outcome::Done("the kernel's flows are read and told to the peer".to_owned())
             }
             Step::ReplicateBackup => {

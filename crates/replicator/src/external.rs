@@ -22,6 +22,22 @@ use crate::stored::Stored;
 use crate::table::{Entry, Slot, Table};
 use crate::wire::Change;
 
+/// Most changes after a commit that are remembered one by one until the role comes.
+const MAX_LATE: usize = 16_384;
+
+/// What is known of the changes since the last commit ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Late {
+    /// No commit has ended that the role has to follow.
+    No,
+    /// All of them: they are in `meanwhile`.
+    Some,
+    /// That there were too many.
+    Many,
+    /// They are being committed.
+    Committing,
+}
+
 /// Most changes during one commit that the commit still heeds. They bound its time, too.
 const MAX_MEANWHILE: usize = 262_144;
 
@@ -32,6 +48,7 @@ pub(crate) struct External {
     generations: Vec<u32>,
     /// What the peers have told since the commit under way began; `None` when there is none.
     meanwhile: Option<Vec<Told>>,
+    late: Late,
     /// What of it is in the kernel of a backup that stands by there.
     pub(crate) injection: Injection,
 }
@@ -78,6 +95,7 @@ impl External {
             expectations: RemoteExpectations::new(secret.rotate_left(11)),
             generations: Vec::new(),
             meanwhile: None,
+            late: Late::No,
             injection: Injection::new(in_kernel),
         }
     }
@@ -101,10 +119,61 @@ impl External {
     /// A commit begins, or begins again: what is told from now on comes after it.
     pub(crate) fn begin_commit(&mut self) {
         self.meanwhile = Some(Vec::new());
+        self.late = Late::No;
     }
 
+    /// The commit of what was late begins; what it is, and what is told from now on, is part of it.
+    pub(crate) fn begin_late_commit(&mut self) {
+        self.meanwhile.get_or_insert_default();
+        self.late = Late::Committing;
+    }
+
+    /// A commit has ended. What is told from now on is late, and remembered for the role.
     pub(crate) fn end_commit(&mut self) {
+        self.meanwhile = Some(Vec::new());
+        self.late = Late::Some;
+    }
+
+    /// What [`External::keep_late`] has kept.
+    pub(crate) fn late(&self) -> usize {
+        match self.late {
+            Late::No | Late::Committing => 0,
+            Late::Some => self.meanwhile.as_ref().map_or(0, Vec::len),
+            Late::Many => self.table.len(),
+        }
+    }
+
+    /// Whether the commit under way is of what was late.
+    pub(crate) fn commits_late(&self) -> bool {
+        self.late == Late::Committing
+    }
+
+    /// The role has not come, or has come with what was late.
+    pub(crate) fn forget_late(&mut self) {
         self.meanwhile = None;
+        self.late = Late::No;
+    }
+
+    /// Forgets everything but what was told since the last commit ended, for another commit.
+    pub(crate) fn keep_late(&mut self) {
+        let told = match self.late {
+            Late::No | Late::Committing => Vec::new(),
+            Late::Some => self.meanwhile.take().unwrap_or_default(),
+            // Nobody knows which: all of it.
+            Late::Many => return,
+        };
+        let find = |told: &Told| self.table.find(&told.key);
+        let mut slots: Vec<_> = told.iter().filter_map(find).collect();
+        slots.sort_unstable();
+        slots.dedup();
+        let kept: Vec<_> = slots.into_iter().filter_map(|slot| self.table.remove(slot)).collect();
+        self.clear();
+        for entry in kept {
+            // There was room for more.
+            drop(self.table.insert(entry));
+        }
+        self.late = if told.is_empty() { Late::No } else { Late::Some };
+        self.meanwhile = (!told.is_empty()).then_some(told);
     }
 
     /// What has been told since the commit began, in order; grows until its end.
@@ -114,6 +183,11 @@ impl External {
 
     fn note(&mut self, key: Key, ended: Option<u32>, counters: &mut Counters) {
         let Some(meanwhile) = &mut self.meanwhile else { return };
+        if self.late == Late::Some && meanwhile.len() >= MAX_LATE {
+            self.meanwhile = None;
+            self.late = Late::Many;
+            return;
+        }
         if meanwhile.len() >= MAX_MEANWHILE {
             counters.commit_too_late += 1;
             return;

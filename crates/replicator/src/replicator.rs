@@ -261,6 +261,7 @@ impl Replicator {
         } else if self.committing {
             self.purge_at = Some(now + self.config.purge_timeout);
         }
+        self.external.forget_late();
         self.settle(now);
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use common::{A, B, FAIR, Weather, World, config, flow, tcp};
 use lockstep_replicator::wire::{Flags, encode_control, encode_flow_message};
-use lockstep_replicator::{Change, Event, Origin, Role};
+use lockstep_replicator::{Action, Change, Event, Origin, Role};
 
 const BAD: Weather =
     Weather { loss: 30, duplication: 10, longest_delay: Duration::from_millis(20) };
@@ -615,4 +615,62 @@ fn an_active_router_is_in_sync_when_its_peer_has_acknowledged() {
     world.run_s(3);
     assert!(world.in_sync(A), "{}", world.nodes[A].sync_state().reason);
     world.assert_replicated(A);
+}
+
+#[test]
+fn what_a_peer_tells_between_the_commit_and_the_active_role_is_committed_too() {
+    let mut world = World::new(1, FAIR);
+    world.run_s(1);
+    world.activate(A);
+    for number in 0..50 {
+        world.create(A, number);
+    }
+    world.run_s(1);
+    let commit_all = |world: &mut World| {
+        let mut commit = world.nodes[B].begin_commit();
+        let mut planned_flows = Vec::new();
+        while let Some(planned) = commit.next(&world.nodes[B], world.now) {
+            planned_flows.push((planned.action, planned.flow.orig));
+            commit.done(&planned);
+        }
+        world.nodes[B].end_commit(commit.report());
+        world.drain(B);
+        planned_flows
+    };
+    assert_eq!(commit_all(&mut world).len(), 50);
+    world.create(A, 100);
+    world.destroy(A, 7);
+    world.run_s(1);
+    world.nodes[B].activate(world.now);
+    world.drain(B);
+    assert_eq!(world.nodes[B].late_flows(), 2);
+    let late = commit_all(&mut world);
+    assert!(late.contains(&(Action::Create, flow(100).orig)), "{late:?}");
+    assert!(late.contains(&(Action::Delete, flow(7).orig)), "{late:?}");
+    assert!(late.len() <= 3, "only what was late: {late:?}");
+    assert_eq!((world.nodes[B].late_flows(), world.nodes[B].external_len()), (0, 0));
+    assert!(!world.nodes[B].purge_wanted());
+}
+
+#[test]
+fn nothing_is_late_when_the_role_does_not_come_or_comes_at_once() {
+    let mut world = World::new(1, FAIR);
+    world.run_s(1);
+    world.activate(A);
+    world.create(A, 1);
+    world.run_s(1);
+    let commit = world.nodes[B].begin_commit();
+    world.nodes[B].end_commit(commit.report());
+    world.nodes[B].activate(world.now);
+    assert_eq!((world.nodes[B].late_flows(), world.nodes[B].external_len()), (0, 0));
+    world.nodes[B].deactivate(world.now);
+    world.drain(B);
+    world.run_s(2);
+    let commit = world.nodes[B].begin_commit();
+    world.nodes[B].end_commit(commit.report());
+    world.nodes[B].deactivate(world.now);
+    world.create(A, 2);
+    world.run_s(1);
+    world.nodes[B].activate(world.now);
+    assert_eq!(world.nodes[B].late_flows(), 0);
 }

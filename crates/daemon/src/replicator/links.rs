@@ -6,8 +6,8 @@ use std::task::Poll;
 use std::time::Instant;
 
 use lockstep_kernel::network::{Monitor, Network};
-use lockstep_kernel::replication::{Condition, Counters, Heard, LinkSockets};
-use lockstep_replicator::{Link, LinkState, Replicator};
+use lockstep_kernel::replication::{self, Condition, Counters, Heard, LinkSockets};
+use lockstep_replicator::{Direction, Link, LinkState, Replicator};
 use lockstep_routes::Interest;
 use tracing::{debug, info, warn};
 
@@ -245,11 +245,24 @@ impl Actor {
 fn feed(replicator: &mut Replicator, heard: Heard<'_>, now: Instant) {
     match heard {
         Heard::Datagram { origin, bytes } => replicator.handle_datagram(origin, bytes, now),
-        Heard::Stream { origin, .. }
-        | Heard::Began { origin, .. }
-        | Heard::Ended { origin, .. } => {
-            debug!(source = %origin.source, "streams are not understood");
+        Heard::Stream { origin, bytes } => {
+            if !replicator.handle_stream(origin, bytes, now) {
+                debug!(source = %origin.source, "a stream makes no sense");
+            }
         }
+        Heard::Began { origin, direction } => {
+            replicator.connection_began(origin, as_told(direction), now);
+        }
+        Heard::Ended { origin, direction } => {
+            replicator.connection_ended(origin, as_told(direction), now);
+        }
+    }
+}
+
+fn as_told(direction: replication::Direction) -> Direction {
+    match direction {
+        replication::Direction::Incoming => Direction::Incoming,
+        replication::Direction::Outgoing => Direction::Outgoing,
     }
 }
 

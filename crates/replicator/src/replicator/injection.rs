@@ -262,8 +262,9 @@ impl Replicator {
     pub(super) fn hand_over(&mut self) {
         if self.config.standby == Standby::Kernel {
             self.takeover = Takeover { told: Some(self.external.take()), ..Takeover::default() };
+            self.external.forget_late();
         } else {
-            self.external.clear();
+            self.external.keep_late();
         }
         self.internal.set_silent(false);
     }

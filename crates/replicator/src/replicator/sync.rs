@@ -85,7 +85,7 @@ impl Replicator {
             return present.find_map(|peer| lags(peer, now)).unwrap_or(Standing::ActiveToldAll);
         }
         let present = || self.peers.iter().filter(|peer| peer.present());
-        let worst = present().filter_map(lacks).next();
+        let worst = present().find_map(lacks);
         let complete = || present().find_map(Peer::address).map(Standing::Arrived);
         let silent = || {
             let heard = self.peers.iter().find(|peer| peer.heard_at.is_some());
@@ -101,8 +101,8 @@ impl Replicator {
 
     /// The first of [`Replicator::peers`] that has been heard.
     pub fn peer(&self, now: Instant) -> Option<PeerState> {
-        let heard = self.peers.iter().filter(|peer| peer.heard_at.is_some());
-        heard.filter_map(|peer| state(peer, now)).next()
+        let mut heard = self.peers.iter().filter(|peer| peer.heard_at.is_some());
+        heard.find_map(|peer| state(peer, now))
     }
 }
 

@@ -16,6 +16,10 @@ impl Replicator {
     /// Begins to put the external flows into the kernel; a purge that waits or is due is called off.
     pub fn begin_commit(&mut self) -> Commit {
         self.call_off_purge();
+        if self.late_flows() > 0 {
+            self.external.begin_late_commit();
+            return Commit::default();
+        }
         self.committing = true;
         if self.external.injection.enabled() {
             self.external.injection.begin_commit();
@@ -27,15 +31,34 @@ impl Replicator {
 
     /// A commit has ended, or was cut short.
     pub fn end_commit(&mut self, report: &CommitReport) {
-        self.external.end_commit();
-        self.external.injection.end_commit();
-        self.last_committed = report.committed();
+        if self.external.commits_late() {
+            self.external.forget_late();
+            self.external.clear();
+            self.last_committed += report.committed();
+            // The kernel tells this router's own doing to nobody.
+            self.send_everything();
+        } else {
+            self.external.end_commit();
+            if self.role == Role::Active {
+                // Nothing is late for who has the role.
+                self.external.forget_late();
+            }
+            self.external.injection.end_commit();
+            self.last_committed = report.committed();
+        }
         self.counters.committed_deleted += report.deleted;
         self.counters.committed += report.committed();
         self.counters.committed_updated += report.updated;
         self.counters.committed_replaced += report.replaced;
         self.counters.commit_unchanged += report.unchanged;
         self.counters.commit_refused += report.refused();
+    }
+
+    /// Flows of which the peers spoke between the end of the last commit and the active role, when
+    /// this router stands by in its cache: they are kept for another commit, which is to be begun
+    /// now. 0 when there is nothing to do.
+    pub fn late_flows(&self) -> usize {
+        if self.role == Role::Active { self.external.late() } else { 0 }
     }
 
     /// Whether what was ours is to be removed from the kernel now: true from [`crate::Event::PurgeDue`]

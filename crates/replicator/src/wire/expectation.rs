@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use lockstep_ctnetlink::{Expectation, ExpectedTranslation, FunctionName, HelperName, L4, Tuple};
 
-#[expect(clippy::wildcard_imports, reason = "the frame of this format")]
+#[allow(clippy::wildcard_imports, reason = "the frame and the numbers of this format")]
 use super::attribute::*;
 
 /// Reads the attributes of an expectation message, in whatever order they come.

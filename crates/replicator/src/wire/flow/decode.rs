@@ -6,7 +6,7 @@ use lockstep_ctnetlink::{
     Flow, HelperName, L4, ProtocolState, SequenceAdjustment, Status, Synproxy, TcpState, Tuple,
 };
 
-#[expect(clippy::wildcard_imports, reason = "the frame and the numbers of this format")]
+#[allow(clippy::wildcard_imports, reason = "the frame and the numbers of this format")]
 use super::{super::attribute::*, *};
 
 /// Reads the attributes of a flow message, in whatever order they come.

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use lockstep_ctnetlink::{Flow, HelperName, L4, ProtocolState, Tuple, ZoneDirection};
 
-#[expect(clippy::wildcard_imports, reason = "the frame and the numbers of this format")]
+#[allow(clippy::wildcard_imports, reason = "the frame and the numbers of this format")]
 use super::{super::attribute::*, *};
 
 /// Appends the attributes of `flow`, in conntrackd's order.
