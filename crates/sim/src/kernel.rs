@@ -1,9 +1,10 @@
 //! A model of the kernel: the conntrack table and whether the virtual address is there.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use lockstep_ctnetlink::{Flow, L4, ProtocolState, Status, TcpState, Tuple};
-use lockstep_replicator::{Action, Change, Commit, Planned, Retry};
+use lockstep_replicator::{Action, Change, Commit, Planned, Replicator, Retry};
 
 /// What tells flows apart.
 pub(crate) type Key = Tuple;
@@ -16,6 +17,8 @@ const EEXIST: i32 = 17;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Kernel {
     pub(crate) flows: BTreeMap<Key, Flow>,
+    /// Whose reply tuple it is.
+    replies: BTreeMap<Tuple, Key>,
     pub(crate) address: bool,
 }
 
@@ -27,44 +30,90 @@ pub(crate) struct KernelChange {
     pub(crate) own: bool,
 }
 
+/// Who is told how a request went, and decides what follows from a refusal.
+pub(crate) trait Asker {
+    fn done(&mut self, planned: &Planned);
+    fn refused(&mut self, planned: Planned, errno: i32, reason: &str) -> Retry;
+    fn compare(&mut self, planned: Planned, existing: Option<&Flow>) -> Option<Planned>;
+}
+
+impl Asker for Commit {
+    fn done(&mut self, planned: &Planned) {
+        Self::done(self, planned);
+    }
+
+    fn refused(&mut self, planned: Planned, errno: i32, reason: &str) -> Retry {
+        Self::refused(self, planned, errno, reason)
+    }
+
+    fn compare(&mut self, planned: Planned, existing: Option<&Flow>) -> Option<Planned> {
+        Self::compare(self, planned, existing)
+    }
+}
+
+/// The injection of a router that stands by in its kernel.
+pub(crate) struct Injecting<'a> {
+    pub(crate) replicator: &'a mut Replicator,
+    pub(crate) now: Instant,
+}
+
+impl Asker for Injecting<'_> {
+    fn done(&mut self, planned: &Planned) {
+        self.replicator.injected(planned);
+    }
+
+    fn refused(&mut self, planned: Planned, errno: i32, reason: &str) -> Retry {
+        self.replicator.injection_refused(planned, errno, reason, self.now)
+    }
+
+    fn compare(&mut self, planned: Planned, existing: Option<&Flow>) -> Option<Planned> {
+        self.replicator.compare_injection(planned, existing)
+    }
+}
+
 impl Kernel {
-    /// Does what a commit asks for one flow, with the refusals of a real kernel.
-    pub(crate) fn carry_out(&mut self, commit: &mut Commit, planned: Planned) -> Vec<KernelChange> {
+    /// A flow appears, or becomes another.
+    pub(crate) fn put(&mut self, flow: Flow) {
+        self.replies.insert(flow.reply, flow.orig);
+        if let Some(before) = self.flows.insert(flow.orig, flow.clone())
+            && before.reply != flow.reply
+        {
+            self.replies.remove(&before.reply);
+        }
+    }
+
+    /// A flow goes.
+    pub(crate) fn remove(&mut self, key: &Key) -> Option<Flow> {
+        let flow = self.flows.remove(key)?;
+        self.replies.remove(&flow.reply);
+        Some(flow)
+    }
+
+    /// Nothing is left.
+    pub(crate) fn clear(&mut self) {
+        *self = Self { address: self.address, ..Self::default() };
+    }
+
+    /// Does what is asked for one flow, with the refusals of a real kernel.
+    pub(crate) fn carry_out(
+        &mut self,
+        asker: &mut impl Asker,
+        planned: Planned,
+    ) -> Vec<KernelChange> {
         let mut changes = Vec::new();
         let mut next = Some(planned);
         while let Some(planned) = next.take() {
-            let key = planned.flow.orig;
-            let refusal = match (planned.action, self.flows.contains_key(&key)) {
-                (Action::Create, true) => Some((EEXIST, "file exists")),
-                (Action::Create | Action::Replace, false) if self.reply_taken(&planned.flow) => {
-                    Some((EEXIST, "file exists"))
-                }
-                (Action::Update | Action::Delete | Action::SetTimeout, false) => {
-                    Some((ENOENT, "no such entry"))
-                }
-                (Action::Create | Action::Replace, _)
-                | (Action::Update | Action::Delete | Action::SetTimeout, true) => None,
-            };
-            let Some((errno, reason)) = refusal else {
-                let change = match planned.action {
-                    Action::Create | Action::Replace => Change::New,
-                    Action::Update | Action::SetTimeout => Change::Update,
-                    Action::Delete => Change::Delete,
-                };
+            let Some((errno, reason)) = self.refusal(&planned) else {
+                let change = self.change(&planned);
                 changes.push(KernelChange { change, flow: planned.flow.clone(), own: true });
-                if change == Change::Delete {
-                    self.flows.remove(&key);
-                } else {
-                    self.flows.insert(key, planned.flow.clone());
-                }
-                commit.done(&planned);
+                asker.done(&planned);
                 continue;
             };
-            next = match commit.refused(planned, errno, reason) {
+            next = match asker.refused(planned, errno, reason) {
                 Retry::With(planned) => Some(planned),
                 Retry::Look(planned) => {
                     let existing = self.flows.get(&planned.flow.orig).cloned();
-                    commit.compare(planned, existing.as_ref())
+                    asker.compare(planned, existing.as_ref())
                 }
                 Retry::GiveUp => None,
             };
@@ -72,8 +121,42 @@ impl Kernel {
         changes
     }
 
-    fn reply_taken(&self, flow: &Flow) -> bool {
-        self.flows.values().any(|other| other.reply == flow.reply)
+    fn refusal(&self, planned: &Planned) -> Option<(i32, &'static str)> {
+        let there = self.flows.contains_key(&planned.flow.orig);
+        let taken =
+            self.replies.get(&planned.flow.reply).is_some_and(|by| *by != planned.flow.orig);
+        match (planned.action, there) {
+            (Action::Create, true) => Some((EEXIST, "file exists")),
+            (Action::Create | Action::Replace, _) if taken => Some((EEXIST, "file exists")),
+            (Action::Update | Action::Delete | Action::SetTimeout, false) => {
+                Some((ENOENT, "no such entry"))
+            }
+            (Action::Create | Action::Replace, _)
+            | (Action::Update | Action::Delete | Action::SetTimeout, true) => None,
+        }
+    }
+
+    fn change(&mut self, planned: &Planned) -> Change {
+        match planned.action {
+            Action::Create | Action::Replace => {
+                self.put(planned.flow.clone());
+                Change::New
+            }
+            Action::Update => {
+                self.put(planned.flow.clone());
+                Change::Update
+            }
+            Action::SetTimeout => {
+                if let Some(flow) = self.flows.get_mut(&planned.flow.orig) {
+                    flow.timeout_s = planned.flow.timeout_s;
+                }
+                Change::Update
+            }
+            Action::Delete => {
+                self.remove(&planned.flow.orig);
+                Change::Delete
+            }
+        }
     }
 }
 

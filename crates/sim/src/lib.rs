@@ -11,10 +11,12 @@ mod faults;
 mod invariants;
 mod kernel;
 mod lan;
+mod replication;
 mod router;
 mod world;
 
 pub use elections::{Elections, ElectionsOutcome, Loss, Setting, Times};
 pub use faults::Weather;
 pub use invariants::Violation;
+pub use replication::{Replication, ReplicationOutcome};
 pub use world::{Outcome, World};

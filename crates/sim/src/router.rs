@@ -524,7 +524,7 @@ impl Daemon {
         let Some(mut purge) = self.replicator.begin_purge() else { return };
         let mut removed = 0;
         while let Some(flow) = purge.next(&self.replicator) {
-            if let Some(flow) = kernel.flows.remove(&flow.orig) {
+            if let Some(flow) = kernel.remove(&flow.orig) {
                 let change = lockstep_replicator::Change::Delete;
                 let change = KernelChange { change, flow, own: true };
                 effects.push(Effect::Kernel(Box::new(change)));

@@ -321,10 +321,10 @@ impl World {
             };
             let Some((change, flow)) = change else { continue };
             if change == Change::Delete {
-                self.routers[number].kernel.flows.remove(&flow.orig);
+                self.routers[number].kernel.remove(&flow.orig);
                 self.invariants.forget_flow(number, &flow.orig);
             } else {
-                self.routers[number].kernel.flows.insert(flow.orig, flow.clone());
+                self.routers[number].kernel.put(flow.clone());
             }
             let change = KernelChange { change, flow, own: false };
             self.tell_kernel_event(number, Box::new(change));

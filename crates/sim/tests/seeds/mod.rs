@@ -6,7 +6,7 @@ use std::fmt::Display;
 const TOLD: usize = 10;
 
 /// A number from the environment.
-pub fn number(name: &str) -> Option<u64> {
+pub(crate) fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().expect("a number"))
 }
 
@@ -15,7 +15,7 @@ pub fn number(name: &str) -> Option<u64> {
 ///
 /// # Panics
 /// When a run failed; how to see it again is printed before.
-pub fn run_all<T: Default + Send, E: Display>(
+pub(crate) fn run_all<T: Default + Send, E: Display>(
     test: &str,
     usual: u64,
     run: impl Fn(u64) -> Result<T, E> + Sync,

@@ -1,0 +1,23 @@
+//! A third world: the flows of one router that serves, on two or three others that stand by.
+//!
+//! Each node is a real [`lockstep_replicator::Replicator`] beside a model of its kernel, joined by
+//! real datagrams over one or two links. A seed draws the number of nodes, the mode, the transport,
+//! how each node stands by, the sizes of windows, queues and datagrams, and then what goes wrong:
+//! loss to 40 %, reordering, duplication, links that go down, events that the kernel loses, nodes
+//! that stand still for seconds while their sockets overflow, processes that start again, kernels
+//! that lose their table, and takeovers in the middle of all that. Then everything is put right.
+//!
+//! # What must hold
+//!
+//! - In the end every node that stands by holds the flows of the kernel that serves, each in its
+//!   newest state, and nothing else: in its cache, and in its kernel too where it stands by so.
+//! - It says that it is in sync then, and so does the one that serves.
+//! - The kernel that serves never loses a flow to what is told on the wire.
+//! - At every moment what waits for a peer is bounded by the queues that were configured.
+
+mod model;
+mod node;
+mod plan;
+mod world;
+
+pub use world::{Replication, ReplicationOutcome};

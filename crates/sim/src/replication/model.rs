@@ -1,0 +1,155 @@
+//! One node's kernel as its replicator sees it: the table, and the events that wait to be read.
+
+use std::collections::VecDeque;
+use std::ops::Bound;
+
+use lockstep_ctnetlink::{Flow, ProtocolState, Tuple};
+use lockstep_replicator::{Change, Commit, Planned};
+
+use crate::kernel::{Injecting, Kernel, KernelChange, flow};
+
+/// What one reading of a part of the table brings.
+const PART: usize = 64;
+
+/// A table whose changes are told until too many wait.
+#[derive(Default)]
+pub(super) struct Table {
+    kernel: Kernel,
+    events: VecDeque<KernelChange>,
+    /// Events were lost since they were last read.
+    overrun: bool,
+    limit: usize,
+    /// The kernel's number of the next flow.
+    next_id: u32,
+}
+
+/// What of a flow has to be the same on both sides.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Said {
+    reply: Tuple,
+    mark: u32,
+    state: ProtocolState,
+}
+
+impl Said {
+    pub(super) fn of(flow: &Flow) -> Self {
+        let mut state = flow.protocol_state;
+        if let ProtocolState::Tcp(tcp) = &mut state {
+            // A commit makes the tracker liberal, which nobody is told.
+            tcp.flags = None;
+            tcp.window_scale = None;
+        }
+        Self { reply: flow.reply, mark: flow.mark.unwrap_or(0), state }
+    }
+}
+
+impl Table {
+    pub(super) fn new(limit: usize) -> Self {
+        Self { limit, ..Self::default() }
+    }
+
+    pub(super) fn flows(&self) -> impl Iterator<Item = &Flow> {
+        self.kernel.flows.values()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.kernel.flows.len()
+    }
+
+    /// Traffic makes the flow of this number, or moves it on to another state.
+    pub(super) fn traffic(&mut self, number: u32, state: u8, mark: u32) {
+        let mut made = flow(number, state);
+        made.mark = Some(mark);
+        let change = match self.kernel.flows.get(&made.orig) {
+            Some(known) => {
+                made.id = known.id;
+                Change::Update
+            }
+            None => {
+                self.next_id += 1;
+                made.id = Some(self.next_id);
+                Change::New
+            }
+        };
+        self.kernel.put(made.clone());
+        self.tell(KernelChange { change, flow: made, own: false });
+    }
+
+    /// The flow of this number has expired.
+    pub(super) fn expire(&mut self, number: u32) {
+        if let Some(gone) = self.kernel.remove(&flow(number, 0).orig) {
+            self.tell(KernelChange { change: Change::Delete, flow: gone, own: false });
+        }
+    }
+
+    /// A daemon's own removal.
+    pub(super) fn remove(&mut self, flow: &Flow) -> bool {
+        let same =
+            self.kernel.flows.get(&flow.orig).is_some_and(|known| {
+                flow.id.is_none_or(|id| known.id.is_none_or(|known| known == id))
+            });
+        if same && let Some(gone) = self.kernel.remove(&flow.orig) {
+            self.tell(KernelChange { change: Change::Delete, flow: gone, own: true });
+        }
+        same
+    }
+
+    /// The machine was switched off.
+    pub(super) fn forget(&mut self) {
+        self.kernel.clear();
+        self.events.clear();
+        self.overrun = false;
+    }
+
+    /// A daemon has ended: nobody listens any more.
+    pub(super) fn unheard(&mut self) {
+        self.events.clear();
+        self.overrun = false;
+    }
+
+    /// Does what a commit asks for one flow. Nobody listens meanwhile, as during a real one.
+    pub(super) fn commit(&mut self, commit: &mut Commit, planned: Planned) {
+        self.kernel.carry_out(commit, planned);
+    }
+
+    /// Does what a node that stands by asks for one flow.
+    pub(super) fn inject(&mut self, injecting: &mut Injecting<'_>, planned: Planned) {
+        for change in self.kernel.carry_out(injecting, planned) {
+            self.tell(change);
+        }
+    }
+
+    /// Something else than the daemon removes a flow: a passive copy expires, or a person does it.
+    pub(super) fn lose(&mut self, nth: usize) {
+        let key = self.kernel.flows.keys().nth(nth).copied();
+        if let Some(gone) = key.and_then(|key| self.kernel.remove(&key)) {
+            self.tell(KernelChange { change: Change::Delete, flow: gone, own: false });
+        }
+    }
+
+    fn tell(&mut self, change: KernelChange) {
+        if self.events.len() >= self.limit {
+            self.overrun = true;
+        } else {
+            self.events.push_back(change);
+        }
+    }
+
+    /// The next event.
+    pub(super) fn next_event(&mut self) -> Option<KernelChange> {
+        self.events.pop_front()
+    }
+
+    /// Whether events were lost since this was last asked.
+    pub(super) fn take_overrun(&mut self) -> bool {
+        std::mem::take(&mut self.overrun)
+    }
+
+    /// A part of the table, and where the next one begins.
+    pub(super) fn read(&self, from: Option<Tuple>) -> (Vec<Flow>, Option<Tuple>) {
+        let from = from.map_or(Bound::Unbounded, Bound::Excluded);
+        let part: Vec<_> = self.kernel.flows.range((from, Bound::Unbounded)).take(PART).collect();
+        let next = (part.len() == PART).then(|| part.last().map(|(key, _)| **key)).flatten();
+        (part.into_iter().map(|(_, flow)| flow.clone()).collect(), next)
+    }
+}

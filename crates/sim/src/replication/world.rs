@@ -1,0 +1,496 @@
+//! The world: time, what is on its way, the traffic, and what goes wrong.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+use lockstep_ctnetlink::{Flow, Tuple};
+use lockstep_replicator::{LinkState, Origin, Role, Standby, Start, Transmit};
+
+use super::model::Said;
+use super::node::{Node, Sent};
+use super::plan::{Plan, address, node_at};
+use crate::Violation;
+use crate::agenda::Agenda;
+use crate::lan::{Cut, Lan};
+
+/// Time between two looks at whether all is in order, once all is calm.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Steps at one moment after which it counts as stuck.
+const STANDING: u32 = 1_000_000;
+/// Numbers of flows in use at a time.
+const FLOWS: u32 = 600;
+
+/// Two or three nodes, their links, and everything that goes wrong.
+pub struct Replication {
+    start: Instant,
+    now: Instant,
+    rng: Rng,
+    plan: Plan,
+    /// One for each link.
+    lans: Vec<Lan>,
+    nodes: Vec<Node>,
+    serving: usize,
+    /// First number of the flows in use; grows, so that old ones end for good.
+    oldest: u32,
+    agenda: Agenda<What>,
+    calm: bool,
+    starts: u32,
+    standing: u32,
+    outcome: ReplicationOutcome,
+    trace: Option<Vec<String>>,
+}
+
+/// What a run has seen, so that a test can tell that it saw something.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct ReplicationOutcome {
+    /// Changes of a serving kernel's table.
+    pub changes: u64,
+    /// Times another node took over.
+    pub takeovers: u64,
+    /// Things that went wrong.
+    pub faults: u64,
+    /// Datagrams that did not arrive.
+    pub lost: u64,
+    /// Datagrams that arrived.
+    pub arrived: u64,
+    /// Flows that were the same everywhere in the end.
+    pub flows: u64,
+    /// Steps.
+    pub steps: u64,
+    /// Most messages that ever waited for a peer, sent or not.
+    pub most_waiting: u64,
+}
+
+impl ReplicationOutcome {
+    /// Adds what another run has seen.
+    pub fn add(&mut self, other: &Self) {
+        self.changes += other.changes;
+        self.takeovers += other.takeovers;
+        self.faults += other.faults;
+        self.lost += other.lost;
+        self.arrived += other.arrived;
+        self.flows += other.flows;
+        self.steps += other.steps;
+        self.most_waiting = self.most_waiting.max(other.most_waiting);
+    }
+}
+
+/// Something on the agenda.
+enum What {
+    Deliver { to: usize, origin: Origin, bytes: Rc<[u8]> },
+    Traffic,
+    Fault,
+    Join { link: usize, cut: Cut },
+    LinkUp { node: usize, link: usize },
+    Calm,
+    Look,
+}
+
+impl Replication {
+    /// The run of a seed; `trace` keeps a line of everything that happens.
+    pub fn new(seed: u64, start: Instant, trace: bool) -> Self {
+        let mut rng = Rng::with_seed(seed);
+        let plan = Plan::draw(&mut rng);
+        let lan = Lan {
+            loss: plan.loss,
+            duplication: plan.duplication,
+            delay: plan.delay,
+            cut: Cut::default(),
+        };
+        let mut world = Self {
+            start,
+            now: start,
+            rng,
+            lans: vec![lan; plan.links],
+            nodes: Vec::new(),
+            serving: 0,
+            oldest: 1,
+            agenda: Agenda::new(),
+            calm: false,
+            starts: 0,
+            standing: 0,
+            outcome: ReplicationOutcome::default(),
+            trace: trace.then(Vec::new),
+            plan,
+        };
+        world.note(|world| format!("{:#?}", world.plan));
+        for number in 0..world.plan.nodes {
+            let start = world.next_start();
+            let limits = (world.plan.event_queue, world.plan.socket);
+            let node = Node::new(world.plan.config(number), start, limits, world.now);
+            world.nodes.push(node);
+            world.links_up(number);
+        }
+        world.nodes[0].take_over(start);
+        world.later(Duration::from_millis(1), What::Traffic);
+        world.plan_fault();
+        world.later(world.plan.rough, What::Calm);
+        world
+    }
+
+    /// What happened, when that was asked for.
+    pub fn trace(&self) -> &[String] {
+        self.trace.as_deref().unwrap_or_default()
+    }
+
+    /// Runs until all is in order again.
+    ///
+    /// # Errors
+    /// What did not hold.
+    pub fn run(&mut self) -> Result<ReplicationOutcome, Violation> {
+        loop {
+            self.work()?;
+            let deadline = self.nodes.iter().filter_map(Node::next_deadline).min();
+            let next = self.agenda.next_at().into_iter().chain(deadline).min();
+            let next = next.ok_or_else(|| self.violation("nothing is ever to happen again"))?;
+            self.outcome.steps += 1;
+            self.standing = if next > self.now { 0 } else { self.standing + 1 };
+            if self.standing > STANDING {
+                return Err(self.violation("time stands still"));
+            }
+            self.now = self.now.max(next);
+            while self.agenda.next_at().is_some_and(|at| at <= self.now) {
+                let Some((_, what)) = self.agenda.pop() else { break };
+                if self.happen(what)? {
+                    return Ok(self.outcome.clone());
+                }
+            }
+        }
+    }
+
+    fn work(&mut self) -> Result<(), Violation> {
+        let mut sent = Sent::new();
+        for number in 0..self.nodes.len() {
+            self.nodes[number].work(self.now, &mut sent);
+            for (transmit, bytes) in sent.drain(..) {
+                self.send(number, transmit, &bytes)?;
+            }
+            self.check_bounds(number)?;
+        }
+        Ok(())
+    }
+
+    fn check_bounds(&mut self, number: usize) -> Result<(), Violation> {
+        let config = self.plan.config(number);
+        for peer in self.nodes[number].replicator.peers(self.now) {
+            let unacknowledged = peer.unacknowledged;
+            if unacknowledged > config.resend_queue {
+                let what = format!("{unacknowledged} messages are kept for {}", peer.address);
+                return Err(self.violation(&what));
+            }
+            let waiting = (unacknowledged + peer.waiting) as u64;
+            self.outcome.most_waiting = self.outcome.most_waiting.max(waiting);
+            // A flow waits once, however often it changes.
+            let most = 3 * config.cache_limit as u64;
+            if waiting > most {
+                return Err(
+                    self.violation(&format!("{waiting} messages wait for {}", peer.address))
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, from: usize, transmit: Transmit, bytes: &Rc<[u8]>) -> Result<(), Violation> {
+        let Transmit { link, to, .. } = transmit;
+        if bytes.len() > self.plan.datagram {
+            return Err(self.violation(&format!("a datagram of {} bytes", bytes.len())));
+        }
+        let all: Vec<usize> = match to {
+            None => (0..self.nodes.len()).filter(|node| *node != from).collect(),
+            Some(address) => vec![node_at(address)],
+        };
+        let origin = Origin { link, source: address(from, link), to_group: to.is_none() };
+        for to in all {
+            let ways: Vec<_> = self.lans[link].carry(from, to, &mut self.rng).collect();
+            if ways.is_empty() {
+                self.outcome.lost += 1;
+            }
+            for way in ways {
+                let bytes = Rc::clone(bytes);
+                self.later(way, What::Deliver { to, origin, bytes });
+            }
+        }
+        Ok(())
+    }
+
+    fn happen(&mut self, what: What) -> Result<bool, Violation> {
+        match what {
+            What::Deliver { to, origin, bytes } => {
+                if self.nodes[to].arrive(origin, bytes) {
+                    self.outcome.arrived += 1;
+                } else {
+                    self.outcome.lost += 1;
+                }
+            }
+            What::Traffic => {
+                self.traffic();
+                if !self.calm {
+                    let mean = self.plan.change_every.as_secs_f64();
+                    let wait = -mean * (1.0 - self.rng.f64()).ln();
+                    self.later(Duration::from_secs_f64(wait), What::Traffic);
+                }
+            }
+            What::Fault if self.calm => {}
+            What::Fault => {
+                self.outcome.faults += 1;
+                self.fault();
+                self.plan_fault();
+            }
+            What::Join { link, cut } => self.lans[link].join(&cut),
+            What::LinkUp { node, link } => self.link_up(node, link),
+            What::Calm => self.calm_down(),
+            What::Look => return self.look(),
+        }
+        Ok(false)
+    }
+
+    /// The serving kernel's table changes.
+    fn traffic(&mut self) {
+        let burst = if self.rng.u8(..40) == 0 { self.rng.u32(1..150) } else { 1 };
+        for _ in 0..burst {
+            self.outcome.changes += 1;
+            let number = self.oldest + self.rng.u32(..FLOWS);
+            let table = &mut self.nodes[self.serving].table;
+            match self.rng.u8(..10) {
+                0..2 => table.expire(number),
+                2 => {
+                    table.expire(self.oldest);
+                    self.oldest += 1;
+                }
+                _ => table.traffic(number, self.rng.u8(1..9), self.rng.u32(..3)),
+            }
+        }
+    }
+
+    fn plan_fault(&mut self) {
+        let mean = self.plan.fault_every;
+        let wait = mean.mul_f64(0.1 + 1.8 * self.rng.f64());
+        self.later(wait, What::Fault);
+    }
+
+    fn fault(&mut self) {
+        let node = self.rng.usize(..self.nodes.len());
+        match self.rng.u8(..10) {
+            0 | 1 => self.stall(node),
+            2 | 3 => self.restart(node, false),
+            4 => self.restart(node, true),
+            5 | 6 => self.part(),
+            7 => self.link_down(node),
+            8 => self.lose_copies(node),
+            _ => self.hand_over(),
+        }
+    }
+
+    fn stall(&mut self, node: usize) {
+        let time = Duration::from_millis(self.rng.u64(5..8_000));
+        self.note(|_| format!("node {node} stands still for {time:?}"));
+        self.nodes[node].stalled_until = Some(self.now + time);
+    }
+
+    /// The process starts again, after its machine if `cold`.
+    fn restart(&mut self, node: usize, cold: bool) {
+        self.note(|_| format!("node {node} starts again, cold: {cold}"));
+        let start = self.next_start();
+        let config = self.plan.config(node);
+        let served = self.nodes[node].serves;
+        self.nodes[node].restart(config, start, self.now);
+        self.links_up(node);
+        if cold {
+            self.nodes[node].table.forget();
+        }
+        if served && cold {
+            self.hand_over();
+        } else if served {
+            self.nodes[node].take_over(self.now);
+        }
+    }
+
+    /// Passive copies vanish from a kernel that does not serve.
+    fn lose_copies(&mut self, node: usize) {
+        if node == self.serving {
+            return;
+        }
+        self.note(|_| format!("node {node} loses flows that it keeps"));
+        for _ in 0..self.rng.usize(1..50) {
+            let nth = self.rng.usize(..FLOWS as usize);
+            self.nodes[node].table.lose(nth);
+        }
+    }
+
+    /// Another node serves.
+    fn hand_over(&mut self) {
+        let after = self.rng.usize(1..self.nodes.len());
+        let next = (self.serving + after) % self.nodes.len();
+        self.note(|world| format!("node {next} takes over from {}", world.serving));
+        self.outcome.takeovers += 1;
+        if self.nodes[self.serving].serves {
+            self.nodes[self.serving].step_down(self.now);
+        }
+        self.serving = next;
+        self.nodes[next].take_over(self.now);
+    }
+
+    /// Some directions of a link do not work for a while.
+    fn part(&mut self) {
+        let link = self.rng.usize(..self.lans.len());
+        let mut cut = Cut::default();
+        for (from, to) in (0..self.nodes.len()).flat_map(|a| (0..3).map(move |b| (a, b))) {
+            cut[from][to] = self.rng.bool();
+        }
+        let time = Duration::from_millis(self.rng.u64(20..9_000));
+        self.note(|_| format!("link {link} is cut for {time:?}: {cut:?}"));
+        self.lans[link].part(&cut);
+        self.later(time, What::Join { link, cut });
+    }
+
+    fn link_down(&mut self, node: usize) {
+        let link = self.rng.usize(..self.lans.len());
+        let time = Duration::from_millis(self.rng.u64(20..9_000));
+        self.note(|_| format!("link {link} of node {node} is down for {time:?}"));
+        for other in 0..self.nodes.len() {
+            self.lans[link].cut[node][other] = true;
+            self.lans[link].cut[other][node] = true;
+        }
+        let state = LinkState::Down { reason: "no carrier".to_owned() };
+        self.nodes[node].link(link, state, self.now);
+        self.later(time, What::LinkUp { node, link });
+    }
+
+    fn link_up(&mut self, node: usize, link: usize) {
+        for other in 0..self.nodes.len() {
+            self.lans[link].cut[node][other] = false;
+            self.lans[link].cut[other][node] = false;
+        }
+        let state = LinkState::Up { max_datagram: self.plan.datagram };
+        self.nodes[node].link(link, state, self.now);
+    }
+
+    fn links_up(&mut self, node: usize) {
+        for link in 0..self.plan.links {
+            let state = LinkState::Up { max_datagram: self.plan.datagram };
+            self.nodes[node].link(link, state, self.now);
+        }
+    }
+
+    fn calm_down(&mut self) {
+        self.note(|_| "all is calm".to_owned());
+        self.calm = true;
+        for lan in &mut self.lans {
+            *lan = Lan::calm();
+        }
+        for node in 0..self.nodes.len() {
+            self.nodes[node].stalled_until = None;
+            self.links_up(node);
+        }
+        self.later(LOOK_EVERY, What::Look);
+    }
+
+    /// Whether all is in order; not yet is an error only after the time for it.
+    fn look(&mut self) -> Result<bool, Violation> {
+        let late = self.now >= self.start + self.plan.rough + self.plan.patience();
+        match self.disorder() {
+            None => {
+                self.outcome.flows += self.nodes[self.serving].table.len() as u64;
+                Ok(true)
+            }
+            Some(what) if late => {
+                for number in 0..self.nodes.len() {
+                    self.note(|world| world.describe(number));
+                }
+                Err(self.violation(&what))
+            }
+            Some(_) => {
+                self.later(LOOK_EVERY, What::Look);
+                Ok(false)
+            }
+        }
+    }
+
+    /// What is not in order.
+    fn disorder(&self) -> Option<String> {
+        let truth = said(self.nodes[self.serving].table.flows().cloned());
+        for (number, node) in self.nodes.iter().enumerate() {
+            let sync = node.replicator.sync_state();
+            if !sync.in_sync {
+                return Some(format!("node {number} is not in sync: {}", sync.reason));
+            }
+            if number == self.serving {
+                if node.role() != Role::Active {
+                    return Some(format!("node {number} does not serve"));
+                }
+                if said(node.replicator.internal_flows()) != truth {
+                    return Some(format!("node {number} does not know its own kernel"));
+                }
+                continue;
+            }
+            if let Some(what) = difference(&truth, &said(node.replicator.external_flows())) {
+                return Some(format!("the cache of node {number}: {what}"));
+            }
+            if self.plan.standby[number] == Standby::Kernel
+                && let Some(what) = difference(&truth, &said(node.table.flows().cloned()))
+            {
+                return Some(format!("the kernel of node {number}: {what}"));
+            }
+        }
+        None
+    }
+
+    /// A node's counters and peers, for whoever looks for the reason of a failure.
+    fn describe(&self, number: usize) -> String {
+        let replicator = &self.nodes[number].replicator;
+        let mut counters = replicator.statistics();
+        counters.retain(|_, count| *count > 0);
+        format!("node {number}: {:?} {counters:?}", replicator.peers(self.now))
+    }
+
+    fn next_start(&mut self) -> Start {
+        self.starts += 1;
+        let since = self.now.duration_since(self.start).as_secs() as u32;
+        Start {
+            // As a real one, by the clock in seconds: near the end of the numbers at times.
+            first_sequence: 0xffff_ff00_u32.wrapping_add(since).wrapping_add(self.starts),
+            secret: self.rng.u64(..),
+            max_datagram: self.plan.datagram,
+        }
+    }
+
+    fn later(&mut self, after: Duration, what: What) {
+        self.agenda.enter(self.now + after, what);
+    }
+
+    fn note(&mut self, line: impl FnOnce(&Self) -> String) {
+        if self.trace.is_some() {
+            let at = self.now.duration_since(self.start);
+            let line = format!("{at:?} {}", line(self));
+            self.trace.get_or_insert_default().push(line);
+        }
+    }
+
+    fn violation(&self, what: &str) -> Violation {
+        Violation { at: self.now.duration_since(self.start), what: what.to_owned() }
+    }
+}
+
+fn said(flows: impl Iterator<Item = Flow>) -> BTreeMap<Tuple, Said> {
+    flows.map(|flow| (flow.orig, Said::of(&flow))).collect()
+}
+
+/// What one has and the other has not.
+fn difference(truth: &BTreeMap<Tuple, Said>, held: &BTreeMap<Tuple, Said>) -> Option<String> {
+    if truth == held {
+        return None;
+    }
+    let missing = truth.keys().filter(|key| !held.contains_key(key)).count();
+    let stale = held.keys().filter(|key| !truth.contains_key(key)).count();
+    let other = truth.iter().filter(|(key, said)| held.get(key).is_some_and(|h| h != *said));
+    let other: Vec<_> = other.collect();
+    let example = other.first().map(|(key, said)| format!("{key:?} {said:?} {:?}", held.get(key)));
+    let count = truth.len();
+    Some(format!(
+        "of {count} flows {missing} are missing, {} are other, and {stale} are stale {example:?}",
+        other.len()
+    ))
+}
