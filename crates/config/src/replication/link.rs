@@ -13,8 +13,8 @@ use crate::words;
 
 /// Most links: conntrackd takes as many.
 const MAX_LINKS: usize = 4;
-/// Most peers of one link: everything is told to each.
-const MAX_PEERS: usize = 16;
+/// Most peers of one link: the replicator has a conversation with so many at most.
+const MAX_PEERS: usize = 8;
 
 const WAYS: &str = "write `multicast = \"225.0.0.50\"` for the group that all routers join, or \
                     `local = \"192.168.100.2\"` and `peers = [\"192.168.100.3\"]`";
