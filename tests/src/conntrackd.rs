@@ -119,6 +119,19 @@ impl Conntrackd {
         content(&self.command(&["-e"]))
     }
 
+    /// How many flows its peer has told it and not ended.
+    ///
+    /// # Panics
+    /// When its statistics do not say.
+    #[track_caller]
+    pub fn external_len(&self) -> usize {
+        let statistics = self.command(&["-s"]);
+        let (_, external) = statistics.split_once("cache external:").expect("an external cache");
+        let line = external.lines().find(|line| line.starts_with("current active connections:"));
+        let count = line.and_then(|line| line.split_whitespace().last()?.parse().ok());
+        count.unwrap_or_else(|| panic!("no number of flows in {statistics}"))
+    }
+
     /// Its process id.
     pub fn id(&self) -> u32 {
         self.process.id()

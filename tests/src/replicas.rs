@@ -2,7 +2,7 @@
 //! relay between them that loses and disorders what they say.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, UdpSocket};
 
 use lockstep_lab::{Interface, Lan, Node};
 
@@ -253,16 +253,15 @@ impl Replicas {
     #[track_caller]
     pub fn wait_until_they_have_ours(&self, conntrackd: &Conntrackd, mut help: impl FnMut()) {
         let wanted = self.our_table();
-        let mut found = Content::new();
-        let same = || {
-            found = conntrackd.external_content();
-            let same = found == wanted;
+        wait::until_or(&format!("{:?}: conntrackd has what we have", self.setting), || {
+            // Counting is cheap, reading is not.
+            let same = conntrackd.external_len() == wanted.len()
+                && conntrackd.external_content() == wanted;
             if !same {
                 help();
             }
             same
-        };
-        wait::until_or(&format!("{:?}: conntrackd has what we have", self.setting), same);
+        });
         explain(&wanted, &conntrackd.external_content());
     }
 
@@ -348,6 +347,9 @@ fn router(name: &str, sync: &Lan, address: IpAddr) -> Node {
     let own = "10.51.0.2/24".parse().expect("an address");
     node.attach(&lan, &Interface::new("eth0").address(own)).expect("an interface");
     node.attach(sync, &Interface::new("eth2").address(prefix(address))).expect("an interface");
+    wait::until("the address of eth2 can be used", || {
+        node.run(|| UdpSocket::bind((address, 0)).is_ok()).expect("the router can be entered")
+    });
     // Flows that were made before anybody listened must be told later, too.
     node.set("net/netfilter/nf_conntrack_events", "1").expect("events are on");
     node

@@ -3,7 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use lockstep_ctnetlink::{
-    Batch, Family, Flow, Kind, L4, Messages, ProtocolState, Status, TcpState, Tuple,
+    Batch, Family, Flow, Kind, L4, Messages, ProtocolState, SequenceAdjustment, Status, Synproxy,
+    TcpState, Tuple,
 };
 use lockstep_kernel::conntrack::{Failure, TableSocket};
 use lockstep_lab::Node;
@@ -46,6 +47,46 @@ pub fn flow(side: u8, number: u32) -> Flow {
         SCTP => ProtocolState::Sctp { state: 4, vtag_orig: number + 1, vtag_reply: !number },
         _ => ProtocolState::None,
     };
+    flow
+}
+
+/// A flow that has all that a peer can be told: numbers differ in zone, mark, shift of sequence numbers and SYNPROXY.
+pub fn rich_flow(side: u8, number: u32) -> Flow {
+    let mut flow = flow(side, number);
+    flow.zone = [0, 0, 7, 65_535][number as usize % 4];
+    flow.mark = Some(number);
+    flow.timeout_s = Some(1000 + number);
+    let is_tcp = flow.orig.protocol == TCP;
+    if is_tcp && number.is_multiple_of(3) {
+        let shift = |by| SequenceAdjustment {
+            correction_position: number,
+            offset_before: by,
+            offset_after: by.wrapping_mul(2),
+        };
+        flow.sequence_adjustment = Some([shift(1), shift(u32::MAX)]);
+    }
+    if is_tcp && number.is_multiple_of(5) {
+        flow.synproxy = Some(Synproxy { its: number, isn: !number, tsoff: 3 });
+    }
+    flow
+}
+
+/// What of a flow in one router's table has to be the same in another's.
+#[must_use]
+pub fn lasting(flow: &Flow) -> Flow {
+    const STATUS: u32 = Status::SEEN_REPLY
+        | Status::ASSURED
+        | Status::SRC_NAT
+        | Status::DST_NAT
+        | Status::SRC_NAT_DONE
+        | Status::DST_NAT_DONE;
+    let mut flow = Flow { id: None, timeout_s: None, ..flow.clone() };
+    flow.status.0 &= STATUS;
+    flow.mark.get_or_insert_default();
+    flow.synproxy.get_or_insert_default();
+    if let ProtocolState::Tcp(tcp) = &mut flow.protocol_state {
+        (tcp.window_scale, tcp.flags) = (None, None);
+    }
     flow
 }
 

@@ -5,6 +5,7 @@
 //! Where conntrackd as a receiver has no way to repair what it missed (NOTRACK, ALARM), it is told to forget and to ask
 //! (`-f external`, `-n`), as its users do; ours has to see to itself.
 
+use lockstep_lab::{Selector, lose};
 use lockstep_tests::conntrackd::Conntrackd;
 use lockstep_tests::replicas::{Mode, Replicas, Serves, Setting, Transport};
 use lockstep_tests::tables::{self, flow};
@@ -40,6 +41,13 @@ fn fifty_thousand_flows_of_theirs_with_twenty_percent_lost_and_disorder() {
 }
 
 #[test]
+fn ten_thousand_flows_over_tcp_whose_packets_are_lost() {
+    for serves in [Serves::Ours, Serves::Theirs] {
+        play(Mode::Ftfw, Transport::Tcp, 10_000, 50, serves);
+    }
+}
+
+#[test]
 fn notrack_repairs_what_five_percent_lost_and_disorder_do() {
     play(Mode::Notrack, Transport::Udp, 3_000, 50, Serves::Ours);
     play(Mode::Notrack, Transport::Udp, 3_000, 50, Serves::Theirs);
@@ -64,14 +72,26 @@ fn alarm_repairs_what_twenty_percent_lost_and_disorder_do() {
 }
 
 /// The router that serves makes `count` flows, changes half of them, deletes a third, and changes others; both daemons are
-/// killed and started anew on the way. The families of the link alternate with who serves.
+/// killed and started anew on the way. The families of the link alternate with who serves,
+/// except over TCP, whose lost packets are IPv4's.
 fn play(mode: Mode, transport: Transport, count: u32, lost: u32, serves: Serves) {
-    let setting = Setting { mode, transport, v6: serves == Serves::Theirs };
-    let replicas = Replicas::relayed(setting);
+    let setting =
+        Setting { mode, transport, v6: serves == Serves::Theirs && transport != Transport::Tcp };
+    let replicas = if transport == Transport::Tcp {
+        Replicas::next_to_each_other(setting)
+    } else {
+        Replicas::relayed(setting)
+    };
     let mut conntrackd = replicas.start_conntrackd(false);
     let mut lockstep = replicas.start_lockstep(serves);
-    let relay = replicas.relay.as_ref().expect("there is a relay");
-    relay.spoil(lost, lost);
+    match &replicas.relay {
+        Some(relay) => relay.spoil(lost, lost),
+        None => {
+            for node in [&replicas.ours, &replicas.theirs] {
+                lose(node, "eth2", Selector::Protocol(TCP), lost).expect("a rule that loses");
+            }
+        }
+    }
     let router = if serves == Serves::Ours { &replicas.ours } else { &replicas.theirs };
     let those = |wanted: fn(u32, u32) -> bool| {
         (0..count).filter(move |number| wanted(*number, count)).map(|number| flow(1, number))
@@ -99,6 +119,8 @@ fn play(mode: Mode, transport: Transport, count: u32, lost: u32, serves: Serves)
         }
     }
 }
+
+const TCP: u8 = 6;
 
 /// As its users do when conntrackd has missed something.
 fn ask(conntrackd: &Conntrackd, asked: &mut bool) {

@@ -44,7 +44,8 @@ fn a_data_connection_is_announced_and_comes_after_the_takeover() {
         session.fetch();
         // The kernel does not tell that sequence numbers are shifted now.
         pair.wait_until_told("the shift of sequence numbers", |flow| {
-            flow["helper"] == "ftp" && flow["sequence-adjustment"][0]["offset-after"] != 0
+            let shift = flow["sequence-adjustment"][0]["offset-after"].as_u64();
+            flow["helper"] == "ftp" && shift.is_some_and(|shift| shift != 0)
         });
 
         pair.fail_over();

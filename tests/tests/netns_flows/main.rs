@@ -43,11 +43,6 @@ impl Pair {
         Self { lab, active: Some(active), standby }
     }
 
-    /// Router A.
-    fn a(&self) -> &Node {
-        self.lab.router(RouterId::A).expect("router A is on")
-    }
-
     /// Router B.
     fn b(&self) -> &Node {
         self.lab.router(RouterId::B).expect("router B is on")
