@@ -330,8 +330,39 @@ impl Internal {
         self.tombstones.clear();
     }
 
-    /// One flow of the table. The peer is told only what it does not know. A flow not known before
-    /// is there because of a commit if `committed`.
+    /// One flow of the table that is being read. The kernel has a part of it ready before it is
+    /// asked for, so what an event has told since the reading began is newer; but an event tells only
+    /// what has changed, and the table the rest.
+    pub(crate) fn read_part(
+        &mut self,
+        flow: &Flow,
+        committed: bool,
+        now_s: u32,
+        counters: &mut Counters,
+    ) -> Learned {
+        let (under_way, reading) = (self.under_way, self.reading);
+        let slot = self.table.find(&Key::of(flow));
+        let told = slot
+            .and_then(|slot| Some((slot, self.table.get_mut(slot)?)))
+            .filter(|(_, entry)| under_way && entry.stage.is_alive() && entry.reading == reading);
+        let Some((slot, entry)) = told else {
+            return self.read(flow, committed, now_s, counters);
+        };
+        if entry.stored.is_another_than(flow) {
+            return Learned::Nothing;
+        }
+        let mut whole = Stored::from(flow);
+        whole.merge(&entry.stored.flow());
+        if !entry.stored.merge_whole(&whole.flow()) {
+            return Learned::Nothing;
+        }
+        entry.stage = Stage::Updated;
+        counters.internal_updated += 1;
+        Learned::Tell(slot)
+    }
+
+    /// One flow as the kernel has it now. The peer is told only what it does not know. A flow not
+    /// known before is there because of a commit if `committed`.
     pub(crate) fn read(
         &mut self,
         flow: &Flow,

@@ -192,7 +192,7 @@ impl Replicator {
         let ours = committed || self.rest_is_ours || self.is_left_over(flow);
         let parked = flow.timeout_s.is_some_and(is_parked);
         let flow = self.with_own_timeout(flow, now);
-        let learned = self.internal.read(&flow, ours, now_s, &mut self.counters);
+        let learned = self.internal.read_part(&flow, ours, now_s, &mut self.counters);
         if parked {
             self.unpark(&flow);
         }

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use common::{A, FAIR, World, flow, set};
+use lockstep_ctnetlink::{Flow, HelperName};
 use lockstep_replicator::{Change, Purge, Replicator};
 
 #[test]
@@ -87,6 +88,32 @@ fn what_is_read_after_the_role_was_left_in_the_middle_of_the_reading_is_purged_t
     world.run_s(61);
     let purge = world.nodes[A].begin_purge().unwrap();
     assert_eq!(taken(purge, &world.nodes[A]), set([flow(1), flow(2)].into_iter()));
+}
+
+#[test]
+fn what_an_event_tells_during_a_reading_outranks_the_table_and_is_completed_by_it() {
+    let mut world = World::new(1, FAIR);
+    let now = world.now;
+    world.event(A, Change::New, &Flow { mark: Some(1), ..flow(1) }, false);
+    world.nodes[A].begin_dump();
+    // The kernel had the part with both ready before these.
+    world.event(A, Change::Update, &Flow { mark: Some(2), ..flow(1) }, false);
+    world.event(A, Change::Update, &Flow { timeout_s: Some(9), ..flow(2) }, false);
+    let node = &mut world.nodes[A];
+    node.dumped(&Flow { mark: Some(1), ..flow(1) }, now);
+    let helper = HelperName::new(b"ftp");
+    node.dumped(&Flow { mark: Some(5), timeout_s: Some(7), helper, ..flow(2) }, now);
+    assert!(node.end_dump(now));
+    let known: Vec<_> = node.internal_flows().collect();
+    let of = |number| known.iter().find(|known| known.orig == flow(number).orig).unwrap();
+    assert_eq!(of(1).mark, Some(2));
+    assert_eq!((of(2).mark, of(2).timeout_s, of(2).helper), (Some(5), Some(9), helper));
+    // Another reading tells the news.
+    node.begin_dump();
+    node.dumped(&Flow { mark: Some(3), ..flow(1) }, now);
+    node.dumped(&flow(2), now);
+    assert!(node.end_dump(now));
+    assert!(node.internal_flows().any(|known| known.mark == Some(3)));
 }
 
 fn taken(mut purge: Purge, node: &Replicator) -> BTreeSet<String> {
