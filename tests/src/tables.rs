@@ -10,7 +10,7 @@ use lockstep_kernel::conntrack::{Failure, TableSocket};
 use lockstep_lab::Node;
 
 /// Flow number `number` of side `side`: one after the other TCP (four times of ten, translated and not, both families), UDP,
-/// ICMP, ICMPv6 and SCTP.
+/// ICMP, `ICMPv6` and SCTP.
 ///
 /// Numbers below 200 000 and sides below 4 give different flows.
 pub fn flow(side: u8, number: u32) -> Flow {

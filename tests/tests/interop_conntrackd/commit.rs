@@ -37,7 +37,7 @@ fn what_we_told_is_in_their_kernel_as_far_as_conntrackd_commits_it() {
 
     conntrackd.command(&["-c"]);
 
-    // Its commit spoils SCTP's tags (and, with translation, its port): that is not on the wire.
+    // Its commit spoils a tag of SCTP, although the wire has it whole.
     let committed = |flow: &Flow| {
         let mut flow = tables::lasting(flow);
         if let ProtocolState::Sctp { vtag_orig, .. } = &mut flow.protocol_state {
