@@ -169,8 +169,8 @@ impl External {
         let kept: Vec<_> = slots.into_iter().filter_map(|slot| self.table.remove(slot)).collect();
         self.clear();
         for entry in kept {
-            // There was room for more.
-            drop(self.table.insert(entry));
+            let inserted = self.table.insert(entry);
+            debug_assert!(inserted.is_ok(), "there was room for more");
         }
         self.late = if told.is_empty() { Late::No } else { Late::Some };
         self.meanwhile = (!told.is_empty()).then_some(told);
