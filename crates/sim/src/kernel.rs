@@ -74,9 +74,10 @@ impl Asker for Injecting<'_> {
 impl Kernel {
     /// A flow appears, or becomes another.
     pub(crate) fn put(&mut self, flow: Flow) {
-        self.replies.insert(flow.reply, flow.orig);
-        if let Some(before) = self.flows.insert(flow.orig, flow.clone())
-            && before.reply != flow.reply
+        let reply = flow.reply;
+        self.replies.insert(reply, flow.orig);
+        if let Some(before) = self.flows.insert(flow.orig, flow)
+            && before.reply != reply
         {
             self.replies.remove(&before.reply);
         }

@@ -60,16 +60,13 @@ impl Table {
     pub(super) fn traffic(&mut self, number: u32, state: u8, mark: u32) {
         let mut made = flow(number, state);
         made.mark = Some(mark);
-        let change = match self.kernel.flows.get(&made.orig) {
-            Some(known) => {
-                made.id = known.id;
-                Change::Update
-            }
-            None => {
-                self.next_id += 1;
-                made.id = Some(self.next_id);
-                Change::New
-            }
+        let change = if let Some(known) = self.kernel.flows.get(&made.orig) {
+            made.id = known.id;
+            Change::Update
+        } else {
+            self.next_id += 1;
+            made.id = Some(self.next_id);
+            Change::New
         };
         self.kernel.put(made.clone());
         self.tell(KernelChange { change, flow: made, own: false });

@@ -10,7 +10,7 @@ use lockstep_replicator::{LinkState, Origin, Role, Standby, Start, Transmit};
 
 use super::model::Said;
 use super::node::{Node, Sent};
-use super::plan::{Plan, address, node_at};
+use super::plan::{PATIENCE, Plan, address, node_at};
 use crate::Violation;
 use crate::agenda::Agenda;
 use crate::lan::{Cut, Lan};
@@ -390,7 +390,7 @@ impl Replication {
 
     /// Whether all is in order; not yet is an error only after the time for it.
     fn look(&mut self) -> Result<bool, Violation> {
-        let late = self.now >= self.start + self.plan.rough + self.plan.patience();
+        let late = self.now >= self.start + self.plan.rough + PATIENCE;
         match self.disorder() {
             None => {
                 self.outcome.flows += self.nodes[self.serving].table.len() as u64;
