@@ -184,8 +184,8 @@ pub(crate) struct Asked {
 pub(crate) struct Entries {
     /// Flows, when these were asked for, each with the seconds since it last changed.
     pub flows: Vec<(Flow, u32)>,
-    /// Expectations, when these were asked for, each with the seconds since it last changed.
-    pub expectations: Vec<(Expectation, u32)>,
+    /// Expectations, when these were asked for.
+    pub expectations: Vec<Expectation>,
     /// Where the rest begins.
     pub next: Option<u64>,
 }

@@ -17,6 +17,8 @@
 mod commands;
 mod commit;
 mod events;
+mod gathering;
+mod kernel;
 mod links;
 mod reading;
 mod removal;
@@ -32,7 +34,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use lockstep_failover::{Outcome, Step, StepId};
-use lockstep_kernel::conntrack::{EventSocket, TableSocket};
+use lockstep_kernel::conntrack::{EventSocket, Statistics, TableSocket};
 use lockstep_kernel::network::Monitor;
 use lockstep_replicator::{Config, Replicator, Start, Transmit};
 use tokio::sync::{mpsc, oneshot};
@@ -44,6 +46,7 @@ use crate::control::protocol::Done;
 use crate::messages::{CoreEvent, ReplicatorRequest};
 use crate::status;
 use commit::{Committing, Ended};
+use gathering::{GATHER, Gathering};
 use links::OneLink;
 use reading::Reading;
 use removal::Removal;
@@ -114,6 +117,9 @@ struct Actor {
     events: EventSocket,
     table: TableSocket,
     injection: Injection,
+    /// The kernel's counters as they were seen last, and what was wrong then.
+    kernel: Option<Statistics>,
+    kernel_trouble: Option<String>,
     /// The router's own addresses.
     local: Vec<IpAddr>,
     requests: mpsc::Receiver<ReplicatorRequest>,
@@ -136,6 +142,7 @@ struct Actor {
     /// The last turn has not taken all that has come.
     more_to_hear: bool,
     outgoing: Vec<u8>,
+    gathering: Gathering,
     started: Instant,
     redump_at: Option<Instant>,
     dumped_at: Option<Instant>,
@@ -165,6 +172,8 @@ impl Actor {
             events,
             table,
             injection: Injection::open()?,
+            kernel: None,
+            kernel_trouble: None,
             local: Vec::new(),
             requests,
             waiting: VecDeque::new(),
@@ -180,6 +189,7 @@ impl Actor {
             more_to_send: false,
             more_to_hear: false,
             outgoing: Vec::new(),
+            gathering: Gathering::default(),
             started: now,
             redump_at: Some(now),
             dumped_at: None,
@@ -316,6 +326,9 @@ impl Actor {
     async fn wait(&mut self) {
         let deadline = self.next_deadline();
         let more = self.has_work();
+        if !more && self.gathering.wanted() {
+            thread::sleep(GATHER);
+        }
         tokio::select! {
             biased;
             request = self.requests.recv() => match request {
@@ -323,13 +336,17 @@ impl Actor {
                 None => self.stop = true,
             },
             () = links::ready(&mut self.links) => {
+                self.gathering.woken(Instant::now());
                 self.more_to_hear = false;
                 self.hear();
                 // However much comes from the peers, the kernel has its turn.
                 self.listen();
             }
             ready = self.events.ready() => match ready {
-                Ok(()) => drop(self.listen()),
+                Ok(()) => {
+                    self.gathering.woken(Instant::now());
+                    self.listen_a_while();
+                }
                 Err(error) => self.reopen_events(error),
             },
             changed = links::changed(self.monitor.as_mut()) => self.surroundings_changed(changed),

@@ -7,7 +7,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use replication::{Peer, Replication};
+#[cfg(test)]
+pub(crate) use replication::Peer;
+pub(crate) use replication::Replication;
 
 /// `lockstep status --json`.
 #[derive(Clone, Debug, Deserialize, Serialize)]

@@ -19,9 +19,9 @@ pub(crate) fn part(entries: &Entries, form: Form) -> anyhow::Result<Part> {
             with_age(serde_json::to_value(list_value(flow, &Details::default()))?, *age_s)
         }
     });
-    let expectations = entries.expectations.iter().map(|(expectation, age_s)| match form {
-        Form::Text => Ok(Value::String(expectation_line(expectation, *age_s))),
-        Form::Json => with_age(expectation_value(expectation), *age_s),
+    let expectations = entries.expectations.iter().map(|expectation| match form {
+        Form::Text => Ok(Value::String(expectation_line(expectation))),
+        Form::Json => Ok(expectation_value(expectation)),
     });
     let entries_written = flows.chain(expectations).collect::<anyhow::Result<_>>()?;
     Ok(Part { entries: entries_written, next: entries.next })
@@ -39,19 +39,19 @@ fn with_age(value: Value, age_s: u32) -> anyhow::Result<Value> {
     Ok(Value::Object(fields))
 }
 
-fn expectation_line(expectation: &Expectation, age_s: u32) -> String {
+fn expectation_line(expectation: &Expectation) -> String {
     let Expectation { master, tuple, mask, zone, class, helper, .. } = expectation;
     let mut line = format!("proto={} {}", tuple.protocol, tuple_words("", tuple));
     line.push_str(&tuple_words("mask-", mask));
     line.push_str(&tuple_words("master-", master));
     if *zone != 0 {
-        line.push_str(&format!("zone={zone} "));
+        line.extend(["zone=", &zone.to_string(), " "]);
     }
-    line.push_str(&format!("class={class} "));
+    line.extend(["class=", &class.to_string(), " "]);
     if let Some(helper) = helper {
-        line.push_str(&format!("helper={} ", helper.as_str()));
+        line.extend(["helper=", helper.as_str(), " "]);
     }
-    line.push_str(&format!("[active since {age_s}s]"));
+    line.truncate(line.trim_end().len());
     line
 }
 

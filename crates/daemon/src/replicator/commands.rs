@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use lockstep_ctnetlink::Expectation;
 use lockstep_replicator::Role;
 
 use super::removal::Cause;
@@ -21,7 +22,8 @@ impl Actor {
     /// why nothing has.
     pub(super) fn command(&mut self, command: Command, person: Person) {
         let answer = match command {
-            Command::Commit(what) => return self.commit_for(what, person),
+            // What is expected is committed with the flows that expect it, or the kernel refuses it.
+            Command::Commit(_) => return self.commit_for(person),
             Command::Reread => return self.read_for(person),
             Command::KernelFlush(what) => return self.flush_kernel_for(what, person),
             Command::Flush(_) if self.commit.is_some() => Err(COMMITTING.to_owned()),
@@ -34,10 +36,7 @@ impl Actor {
         drop(person.send(answer));
     }
 
-    fn commit_for(&mut self, what: What, person: Person) {
-        if what == What::Expectations {
-            return refuse(person, "no expectations are replicated");
-        }
+    fn commit_for(&mut self, person: Person) {
         match &mut self.commit {
             None => self.begin_commit(Vec::new(), vec![person]),
             Some(commit) if commit.people.len() < MOST_PEOPLE => commit.people.push(person),
@@ -56,7 +55,7 @@ impl Actor {
 
     fn flush_kernel_for(&mut self, what: What, person: Person) {
         if what == What::Expectations {
-            return refuse(person, "no expectations are replicated");
+            return refuse(person, "expectations leave the kernel with the flows that expect them");
         }
         if self.commit.is_some() {
             return refuse(person, COMMITTING);
@@ -116,10 +115,8 @@ impl Actor {
 
     fn need_peer(&self) -> Result<(), String> {
         let peers = self.replicator.peers(Instant::now());
-        match peers.iter().any(|peer| peer.ever_heard && !peer.silent) {
-            true => Ok(()),
-            false => Err("no peer is there".to_owned()),
-        }
+        let present = peers.iter().any(|peer| peer.ever_heard && !peer.silent);
+        present.then_some(()).ok_or_else(|| "no peer is there".to_owned())
     }
 
     /// A part of a cache.
@@ -128,12 +125,29 @@ impl Actor {
         let now = Instant::now();
         let from = after.unwrap_or(0) as usize;
         let (flows, next) = match (kind, cache) {
-            (Stored::Expectations, _) => return Entries::default(),
+            (Stored::Expectations, Cache::Internal) => {
+                return expectations(self.replicator.internal_expectations(), from, limit);
+            }
+            (Stored::Expectations, Cache::External) => {
+                return expectations(self.replicator.external_expectations(), from, limit);
+            }
             (Stored::Flows, Cache::Internal) => self.replicator.internal_part(from, limit, now),
             (Stored::Flows, Cache::External) => self.replicator.external_part(from, limit, now),
         };
         Entries { flows, next: next.map(|next| next as u64), ..Entries::default() }
     }
+}
+
+/// There are few of them, and nobody notes when they change.
+fn expectations<'a>(
+    all: impl Iterator<Item = &'a Expectation>,
+    from: usize,
+    limit: usize,
+) -> Entries {
+    let mut rest = all.skip(from);
+    let part = rest.by_ref().take(limit).cloned().collect();
+    let next = rest.next().map(|_| (from + limit) as u64);
+    Entries { expectations: part, next, ..Entries::default() }
 }
 
 fn refuse(person: Person, reason: &str) {

@@ -2,13 +2,18 @@
 
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
 use lockstep_ctnetlink::{Kind, Message};
-use lockstep_kernel::conntrack::{EventSocket, Filtering, OpenError, TableSocket, Unwanted};
-use lockstep_replicator::{Change, Config, KernelEvent, Replicator};
+use lockstep_kernel::conntrack::{EventSocket, Filtering, TableSocket, Unwanted};
+use lockstep_replicator::{
+    Change, Config, ExpectationEvent, Expectations, KernelEvent, Replicator,
+};
 use tracing::{debug, warn};
 
 use super::{Actor, REDUMP};
 
+/// Receptions in a row, of up to 64 events each, before others have their turn.
+const RECEPTIONS: usize = 4;
 /// An event socket that fails sooner after it was opened for another is not opened again.
 const SHORT_LIVED: Duration = Duration::from_secs(1);
 
@@ -33,6 +38,15 @@ impl Actor {
         }
     }
 
+    /// Takes events that wait, some hundreds at most.
+    pub(super) fn listen_a_while(&mut self) {
+        for _ in 0..RECEPTIONS {
+            if !self.listen() {
+                return;
+            }
+        }
+    }
+
     /// Listens with a new socket in place of one that fails; what happened meanwhile is read from
     /// the kernel's table.
     pub(super) fn reopen_events(&mut self, error: std::io::Error) {
@@ -50,7 +64,7 @@ impl Actor {
                 self.filter_events();
                 self.redump();
             }
-            Err(error) => self.hopeless = Some(error.into()),
+            Err(error) => self.hopeless = Some(error),
         }
     }
 
@@ -93,35 +107,40 @@ impl Actor {
     }
 }
 
-/// A socket that hears of everything, with the buffer of the settings.
-pub(super) fn open(config: &Config) -> Result<EventSocket, OpenError> {
-    EventSocket::open_growing(config.event_buffer, config.event_buffer_limit)
+/// A socket that hears of everything there is to tell, with the buffer of the settings.
+pub(super) fn open(config: &Config) -> anyhow::Result<EventSocket> {
+    let mut socket = EventSocket::open_growing(config.event_buffer, config.event_buffer_limit)?;
+    socket
+        .hear_expectations(config.expectations != Expectations::Off)
+        .context("the kernel's expectations cannot be heard")?;
+    Ok(socket)
 }
 
 /// Feeds an event; `false` when it tells that others were lost, or cannot be told from that.
 fn learn(replicator: &mut Replicator, message: &Message<'_>, own: [u32; 2], now: Instant) -> bool {
-    let change = match message.kind() {
-        Ok(Kind::New) => Change::New,
-        Ok(Kind::Update | Kind::Entry) => Change::Update,
-        Ok(Kind::Destroy) => Change::Delete,
-        Ok(
-            Kind::ExpectationNew
-            | Kind::ExpectationUpdate
-            | Kind::ExpectationDestroy
-            | Kind::ExpectationEntry
-            | Kind::Answer(_)
-            | Kind::Done(_)
-            | Kind::Noop
-            | Kind::Unknown,
-        ) => return true,
+    let (change, is_flow) = match message.kind() {
+        Ok(Kind::New) => (Change::New, true),
+        Ok(Kind::Update | Kind::Entry) => (Change::Update, true),
+        Ok(Kind::Destroy) => (Change::Delete, true),
+        Ok(Kind::ExpectationNew) => (Change::New, false),
+        Ok(Kind::ExpectationUpdate | Kind::ExpectationEntry) => (Change::Update, false),
+        Ok(Kind::ExpectationDestroy) => (Change::Delete, false),
+        Ok(Kind::Answer(_) | Kind::Done(_) | Kind::Noop | Kind::Unknown) => return true,
         Ok(Kind::Overrun) | Err(_) => return false,
     };
-    match message.flow() {
-        Ok(flow) => {
-            let own = own.contains(&message.header().port_id);
+    let own = own.contains(&message.header().port_id);
+    let understood = if is_flow {
+        message.flow().map(|flow| {
             replicator.handle_kernel_event(KernelEvent { change, flow: &flow, own }, now);
-        }
-        Err(error) => debug!(%error, "an event that cannot be understood"),
+        })
+    } else {
+        message.expectation().map(|expectation| {
+            let event = ExpectationEvent { change, expectation: &expectation, own };
+            replicator.handle_expectation_event(event, now);
+        })
+    };
+    if let Err(error) = understood {
+        debug!(%error, "an event that cannot be understood");
     }
     true
 }

@@ -154,10 +154,15 @@ impl Actor {
         for number in 0..self.links.len() {
             let Some(sockets) = &mut self.links[number].sockets else { continue };
             let (replicator, now) = (&mut self.replicator, Instant::now());
+            let mut understood = true;
             let received = sockets.receive_many(DATAGRAMS_IN_A_ROW, |heard| {
-                feed(replicator, heard, now);
+                understood &= feed(replicator, heard, now);
             });
             match received {
+                Ok(_) if !understood => {
+                    let error = std::io::Error::other("a stream cannot be understood");
+                    self.lose_link(number, &error);
+                }
                 Ok(count) => self.more_to_hear |= count == DATAGRAMS_IN_A_ROW,
                 Err(error) => self.lose_link(number, &error),
             }
@@ -205,6 +210,7 @@ impl Actor {
         }
         self.look_after_links();
         self.look_after_addresses().await;
+        self.look_after_kernel();
     }
 
     /// The kernel has announced a change, or does so no more.
@@ -242,24 +248,22 @@ impl Actor {
     }
 }
 
-fn feed(replicator: &mut Replicator, heard: Heard<'_>, now: Instant) {
+/// `false` when the connection that this came by is to be closed.
+fn feed(replicator: &mut Replicator, heard: Heard<'_>, now: Instant) -> bool {
     match heard {
         Heard::Datagram { origin, bytes } => replicator.handle_datagram(origin, bytes, now),
-        Heard::Stream { origin, bytes } => {
-            if !replicator.handle_stream(origin, bytes, now) {
-                debug!(source = %origin.source, "a stream makes no sense");
-            }
-        }
+        Heard::Stream { origin, bytes } => return replicator.handle_stream(origin, bytes, now),
         Heard::Began { origin, direction } => {
-            replicator.connection_began(origin, as_told(direction), now);
+            replicator.connection_began(origin, told(direction), now);
         }
         Heard::Ended { origin, direction } => {
-            replicator.connection_ended(origin, as_told(direction), now);
+            replicator.connection_ended(origin, told(direction), now);
         }
     }
+    true
 }
 
-fn as_told(direction: replication::Direction) -> Direction {
+fn told(direction: replication::Direction) -> Direction {
     match direction {
         replication::Direction::Incoming => Direction::Incoming,
         replication::Direction::Outgoing => Direction::Outgoing,

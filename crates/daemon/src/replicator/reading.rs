@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use lockstep_ctnetlink::{Family, Kind, Messages};
 use lockstep_kernel::conntrack::{TableError, TableSocket};
+use lockstep_replicator::Expectations;
 use tracing::{debug, warn};
 
 use super::commands::done;
@@ -41,6 +42,8 @@ enum Stage {
     },
     /// The table is being told.
     Flows,
+    /// What the kernel expects is being told; their masters are known by now.
+    Expectations,
 }
 
 impl Actor {
@@ -66,7 +69,7 @@ impl Actor {
             buffer: Vec::new(),
             attempts: 0,
             done: 0,
-            total: None,
+            total: self.kernel.map(|kernel| kernel.entries.into()),
             readers: std::mem::take(&mut self.readers),
         });
     }
@@ -142,21 +145,37 @@ impl Actor {
     }
 
     fn end_attempt(&mut self, reading: &mut Reading) -> Result<Progress, TableError> {
+        if matches!(reading.stage, Stage::Expectations) {
+            let whole = self.replicator.end_expectation_dump(Instant::now());
+            if !whole || reading.socket.dump_interrupted() {
+                self.redump();
+            }
+            return Ok(Progress::Finished);
+        }
         if reading.socket.dump_interrupted() && reading.attempts < ATTEMPTS {
             self.begin_attempt(reading)?;
             return Ok(Progress::Further);
         }
-        Ok(Progress::Finished)
-    }
-
-    fn end_reading(&mut self, reading: Reading) {
         self.dumped_at = Some(Instant::now());
         if !self.replicator.end_dump(Instant::now()) {
             self.redump();
         }
+        if self.config.expectations == Expectations::Off {
+            return Ok(Progress::Finished);
+        }
+        reading.stage = Stage::Expectations;
+        self.replicator.begin_expectation_dump();
+        reading.socket.begin_expectation_dump(Family::Any)?;
+        Ok(Progress::Further)
+    }
+
+    fn end_reading(&mut self, reading: Reading) {
+        self.dumped_at = Some(Instant::now());
         let flows = self.replicator.internal_len() as u64;
+        let expectations = self.replicator.internal_expectations_len() as u64;
         for person in reading.readers {
-            let read = done(format!("{flows} flows read from the kernel"), [("flows", flows)]);
+            let summary = format!("{flows} flows and {expectations} expectations are known now");
+            let read = done(summary, [("flows", flows), ("expectations", expectations)]);
             drop(person.send(Ok(read)));
         }
     }
@@ -166,13 +185,16 @@ impl Actor {
         let now = Instant::now();
         for message in Messages::new(&reading.buffer) {
             let message = message?;
-            if !matches!(message.kind(), Ok(Kind::Entry)) {
-                continue;
-            }
+            let understood = match message.kind() {
+                Ok(Kind::Entry) => message.flow().map(|flow| self.replicator.dumped(&flow, now)),
+                Ok(Kind::ExpectationEntry) => message
+                    .expectation()
+                    .map(|expectation| self.replicator.dumped_expectation(&expectation, now)),
+                _ => continue,
+            };
             reading.done += 1;
-            match message.flow() {
-                Ok(flow) => self.replicator.dumped(&flow, now),
-                Err(error) => debug!(%error, "a flow that cannot be understood"),
+            if let Err(error) = understood {
+                debug!(%error, "an entry that cannot be understood");
             }
         }
         Ok(())

@@ -55,7 +55,7 @@ impl Actor {
         Ok(())
     }
 
-    pub(super) fn status(&self) -> Replication {
+    pub(super) fn status(&mut self) -> Replication {
         let mut sync = self.replicator.sync_state();
         if let Some(trouble) = self.link_trouble() {
             sync.in_sync &= self.replicator.role() == Role::Active;
@@ -77,6 +77,9 @@ impl Actor {
             peers: self.peers(),
             links: self.shown_links(),
             cache_limit: self.config.cache_limit as u64,
+            internal_expectations: self.replicator.internal_expectations_len() as u64,
+            external_expectations: self.replicator.external_expectations_len() as u64,
+            kernel: self.shown_kernel(),
             in_sync: sync.in_sync,
             reason: sync.reason,
             internal: self.replicator.internal_len() as u64,
@@ -87,7 +90,6 @@ impl Actor {
             jobs: self.jobs(),
             uptime_s: self.started.elapsed().as_secs(),
             statistics: named(self.replicator.statistics()),
-            ..Replication::default()
         }
     }
 

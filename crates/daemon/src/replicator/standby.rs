@@ -10,7 +10,7 @@ use tracing::warn;
 use super::{Actor, PIECE};
 
 /// Most flows that the kernel is asked for in one piece.
-const REFRESHED: usize = 32;
+const REFRESHED: usize = 128;
 
 /// Puts into the kernel what the replicator gives out for it.
 pub(super) struct Injection {
@@ -92,17 +92,18 @@ impl Actor {
         if self.replicator.refresh_deadline(now).is_none_or(|at| at > now) {
             return;
         }
-        for _ in 0..REFRESHED {
-            let Some(key) = self.replicator.next_refresh(now) else { return };
-            match self.table.get(&key) {
-                Ok(Some(flow)) => self.replicator.refreshed(&flow, now),
-                // Its end is an event.
-                Ok(None) => {}
-                Err(error) => {
-                    warn!("a flow cannot be looked at: {:#}", anyhow::Error::new(error));
-                    return self.reopen_table();
-                }
+        let replicator = &mut self.replicator;
+        let next = || replicator.next_refresh(now);
+        let keys: Vec<_> = std::iter::from_fn(next).take(REFRESHED).collect();
+        // The end of one that is gone is an event.
+        let asked = self.table.get_many(&keys, |_, flow| {
+            if let Some(flow) = flow {
+                replicator.refreshed(&flow, now);
             }
+        });
+        if let Err(error) = asked {
+            warn!("flows cannot be looked at: {:#}", anyhow::Error::new(error));
+            self.reopen_table();
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The thread on the real kernel, each router in a network namespace of its own.
 
 mod flows;
+mod requests;
 mod router;
 mod turns;
 

@@ -2,12 +2,14 @@
 
 use std::fs;
 
+use lockstep_ctnetlink::Flow;
 use lockstep_lab::{Interface, Lan, Node};
 use lockstep_replicator::Link;
 use tokio::sync::oneshot;
 
 use super::super::*;
-use crate::messages::QUEUE;
+use crate::control::protocol::{Cache, Stored};
+use crate::messages::{Asked, Command, QUEUE};
 
 /// The dedicated link of every router.
 pub(super) const LINK: &str = "eth1";
@@ -115,6 +117,32 @@ impl Router {
         self.room.clear();
     }
 
+    /// Has it do what a person asks; how that went.
+    pub(super) fn command(&self, command: Command) -> Result<Done, String> {
+        let (sender, answer) = oneshot::channel();
+        self.requests.blocking_send(ReplicatorRequest::Command(command, sender)).unwrap();
+        answer.blocking_recv().unwrap()
+    }
+
+    /// Every flow of a cache, asked for in parts.
+    pub(super) fn cached(&self, cache: Cache, limit: usize) -> Vec<Flow> {
+        let mut flows = Vec::new();
+        let mut after = None;
+        loop {
+            let (sender, answer) = oneshot::channel();
+            let asked = Asked { cache, kind: Stored::Flows, after, limit };
+            self.requests.blocking_send(ReplicatorRequest::Dump(asked, sender)).unwrap();
+            let part = answer.blocking_recv().unwrap();
+            assert!(part.flows.len() <= limit);
+            flows.extend(part.flows.into_iter().map(|(flow, _)| flow));
+            after = part.next;
+            if after.is_none() {
+                flows.sort_by_key(Flow::key);
+                return flows;
+            }
+        }
+    }
+
     pub(super) fn status(&self) -> status::Replication {
         let (sender, answer) = oneshot::channel();
         self.requests.blocking_send(ReplicatorRequest::Status(sender)).unwrap();
@@ -154,7 +182,7 @@ impl Router {
     /// A column of the table of netlink sockets, of the one that listens to conntrack's events.
     fn event_socket(&self, column: usize) -> u64 {
         const NETFILTER: &str = "12";
-        const EVENTS: &str = "00000007";
+        const EVENTS: &str = "0000003f";
         let table = self.node.run(|| fs::read_to_string("/proc/thread-self/net/netlink"));
         let table = table.unwrap().unwrap();
         let mut rows = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
