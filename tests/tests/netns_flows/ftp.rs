@@ -27,6 +27,7 @@ fn a_data_connection_announced_before_the_takeover_comes_after_it() {
         wait::until("B has been told what is expected", || {
             number(&pair.standby.status()["replication"]["external-expectations"]) == 1
         });
+        wait_until_shift_is_told(&pair);
 
         pair.fail_over();
 
@@ -42,17 +43,22 @@ fn a_data_connection_is_announced_and_comes_after_the_takeover() {
         let mut session = Session::open(pair.lab.client());
         session.announce();
         session.fetch();
-        // The kernel does not tell that sequence numbers are shifted now.
-        pair.wait_until_told("the shift of sequence numbers", |flow| {
-            let shift = flow["sequence-adjustment"][0]["offset-after"].as_u64();
-            flow["helper"] == "ftp" && shift.is_some_and(|shift| shift != 0)
-        });
+        wait_until_shift_is_told(&pair);
 
         pair.fail_over();
 
         session.announce();
         session.fetch();
     }
+}
+
+/// The kernel tells nobody that sequence numbers are shifted now; the routers find out within about a second.
+#[track_caller]
+fn wait_until_shift_is_told(pair: &Pair) {
+    pair.wait_until_told("the shift of sequence numbers", |flow| {
+        let shift = flow["sequence-adjustment"][0]["offset-after"].as_u64();
+        flow["helper"] == "ftp" && shift.is_some_and(|shift| shift != 0)
+    });
 }
 
 fn assign_helper(router: &Node) {
