@@ -70,6 +70,8 @@ pub(crate) const EVENT_BUFFER: [usize; 2] = [2 << 20, 8 << 20];
 const PRIORITY: &str = "50";
 /// Longest wait for anything.
 const PATIENCE: Duration = Duration::from_mins(1);
+/// Wait for one probe.
+const PROBE_FOR: Duration = Duration::from_secs(1);
 /// Between two questions to a daemon, which cost it time.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
@@ -114,9 +116,13 @@ impl Pair {
     /// Waits until a flow of the active router is with the standby.
     pub(crate) fn wait_until_told(&self, daemons: &[Daemon; 2]) {
         until("the active router serves", || daemons[0].serves());
-        load::probe(&self.nodes[0], true);
-        until("the standby is told", || self.standby_len(&daemons[1]) == 1);
-        load::probe(&self.nodes[0], false);
+        // What is told before both know each other may be lost.
+        until("the standby is told", || {
+            load::probe(&self.nodes[0], true);
+            let told = within(PROBE_FOR, || self.standby_len(&daemons[1]) == 1).is_some();
+            load::probe(&self.nodes[0], false);
+            told
+        });
         until("and also of the end", || self.standby_len(&daemons[1]) == 0);
     }
 

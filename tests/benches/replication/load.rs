@@ -12,7 +12,7 @@ use lockstep_kernel::scheduling::set_real_time;
 use lockstep_kernel::sysctl;
 use lockstep_lab::Node;
 
-/// Of the thread that makes the flows: above those that hear of them.
+/// Of the threads that make flows or only read them: above those that hear of them.
 const PRIORITY: u8 = 60;
 /// A flow changes, and ends, so long after the step before.
 const STEP: Duration = Duration::from_millis(250);
@@ -161,6 +161,7 @@ pub(crate) fn probe(node: &Node, present: bool) {
 pub(crate) fn fill(node: &Node, count: usize) -> Duration {
     let flows: Vec<Flow> = (0..count as u32).map(flow).collect();
     node.run(|| {
+        set_real_time(PRIORITY).unwrap();
         let mut batches: Vec<Batch> = flows
             .chunks(Batch::CAPACITY)
             .map(|chunk| {
@@ -184,6 +185,7 @@ pub(crate) fn fill(node: &Node, count: usize) -> Duration {
 /// Reads a node's table without looking at it; how long it took.
 pub(crate) fn read(node: &Node) -> Duration {
     node.run(|| {
+        set_real_time(PRIORITY).unwrap();
         let mut table = TableSocket::open().unwrap();
         let mut buffer = Vec::new();
         let began = Instant::now();

@@ -61,12 +61,15 @@ fn take_over(kind: Kind, standby: Standby, count: usize) -> [f64; 3] {
                 let ended = steps.iter().all(|step| step["took-us"].is_u64());
                 (transition["to"] == "master" && ended).then_some(steps)
             });
-            let step = |name: &str| steps.iter().find(|step| step["step"] == name).unwrap();
+            let step = |name: &str| {
+                let found = steps.iter().find(|step| step["step"] == name);
+                found.unwrap_or_else(|| panic!("no {name} in {steps:?}"))
+            };
             let milliseconds = |value: &serde_json::Value| value.as_f64().unwrap() / 1e3;
             let announce = step("announce");
             [
                 milliseconds(&announce["started-us"]) + milliseconds(&announce["took-us"]),
-                milliseconds(&step("commit-flows")["took-us"]),
+                milliseconds(&step("commit flows")["took-us"]),
             ]
         }
     };
