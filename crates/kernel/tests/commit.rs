@@ -201,7 +201,7 @@ fn expectations_follow_their_flows_with_class_translation_and_function() {
             function: FunctionName::new(b"nat-follow-master"),
             ..Expectation::new(master.orig, data, mask)
         };
-        let mut pair = peer::Pair::told(std::slice::from_ref(&master), peer::config(1));
+        let mut pair = peer::Pair::told(std::slice::from_ref(&master), &peer::config(1));
         pair.expect(&wanted);
         let (mut commit, mut committer) = (Commit::default(), Committer::new());
         let now = pair.now;

@@ -25,7 +25,7 @@ struct Standing {
 impl Standing {
     fn by(flows: &[Flow]) -> Self {
         let config = Config { standby: Standby::Kernel, ..peer::config(flows.len()) };
-        let pair = Pair::told(flows, config);
+        let pair = Pair::told(flows, &config);
         let mut it = Self { pair, table: TableSocket::open().unwrap(), injector: Injector::new() };
         it.inject();
         it

@@ -135,7 +135,7 @@ fn exchange(a: &mut Replicator, b: &mut Replicator, now: Instant, datagrams: &mu
 fn time(work: impl FnOnce()) -> Duration {
     let start = processor_time();
     work();
-    processor_time() - start
+    processor_time().saturating_sub(start)
 }
 
 fn processor_time() -> Duration {

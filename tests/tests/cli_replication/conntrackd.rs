@@ -1,4 +1,4 @@
-//! The name `conntrackd`, as the scripts of conntrack-tools, CloudStack and VyOS call it.
+//! The name `conntrackd`, as the scripts of conntrack-tools, `CloudStack` and `VyOS` call it.
 
 use std::fs;
 use std::os::unix::fs::symlink;

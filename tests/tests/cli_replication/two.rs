@@ -8,20 +8,20 @@ use lockstep_tests::daemon::Lockstep;
 use lockstep_tests::wait;
 
 /// Flows that the master has.
-pub const FLOWS: u64 = 20;
+pub(crate) const FLOWS: u64 = 20;
 
 /// A master with [`FLOWS`] flows and a backup that has been told of them.
-pub struct Two {
-    pub master: Lockstep,
-    pub backup: Lockstep,
-    pub master_node: Node,
-    pub backup_node: Node,
+pub(crate) struct Two {
+    pub(crate) master: Lockstep,
+    pub(crate) backup: Lockstep,
+    _master_node: Node,
+    pub(crate) backup_node: Node,
     _lans: [Lan; 2],
 }
 
 impl Two {
     /// Waits until everything has arrived.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let lans = [Lan::new().expect("a LAN"), Lan::new().expect("a LAN")];
         let node = |name: &str, host: u8| {
             let node = Node::new(name).expect("a namespace");
@@ -40,31 +40,31 @@ impl Two {
         let backup = Lockstep::start(&backup_node, &configuration(100));
         backup.wait_for_state("gateway", "backup");
         insert_flows(&master_node, 10_000, FLOWS as u16);
-        let two = Self { master, backup, master_node, backup_node, _lans: lans };
+        let two = Self { master, backup, _master_node: master_node, backup_node, _lans: lans };
         two.wait_for_external(FLOWS);
         two
     }
 
     /// Waits until the backup's external cache has so many flows.
-    pub fn wait_for_external(&self, flows: u64) {
+    pub(crate) fn wait_for_external(&self, flows: u64) {
         wait::until(&format!("{flows} flows at the backup"), || {
             replication(&self.backup)["external"] == flows
         });
     }
 
     /// Waits until the backup counts as in sync.
-    pub fn wait_for_sync(&self) {
+    pub(crate) fn wait_for_sync(&self) {
         wait::until("the backup is in sync", || replication(&self.backup)["in-sync"] == true);
     }
 }
 
 /// `lockstep replication status --json`.
-pub fn replication(daemon: &Lockstep) -> serde_json::Value {
+pub(crate) fn replication(daemon: &Lockstep) -> serde_json::Value {
     daemon.ask(&["replication", "status"])
 }
 
 /// A router without anybody else, and without flows.
-pub fn alone() -> (Lockstep, Node, Lan) {
+pub(crate) fn alone() -> (Lockstep, Node, Lan) {
     let lan = Lan::new().expect("a LAN");
     let node = Node::new("alone").expect("a namespace");
     for (interface, address) in [("eth0", "10.51.0.11/24"), ("eth2", "192.168.9.11/24")] {
@@ -76,7 +76,7 @@ pub fn alone() -> (Lockstep, Node, Lan) {
     (daemon, node, lan)
 }
 
-pub fn configuration(priority: u8) -> String {
+pub(crate) fn configuration(priority: u8) -> String {
     format!(
         "[vrrp.gateway]\ninterface = \"eth0\"\nvrid = 51\npriority = {priority}\n\
          advertisement-interval = \"250ms\"\naddresses = [\"10.51.0.1/24\"]\n\
@@ -85,14 +85,14 @@ pub fn configuration(priority: u8) -> String {
     )
 }
 
-pub fn stdout(output: &Output) -> String {
+pub(crate) fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).expect("UTF-8")
 }
 
-pub fn stderr(output: &Output) -> String {
+pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).expect("UTF-8")
 }
 
-pub fn status(output: &Output) -> i32 {
+pub(crate) fn status(output: &Output) -> i32 {
     output.status.code().expect("an exit status")
 }

@@ -21,7 +21,7 @@ pub(crate) struct Pair {
 
 /// A replicator whose external cache holds `flows`, as an active peer has told them.
 pub(crate) fn backup_told(flows: &[Flow]) -> Replicator {
-    Pair::told(flows, config(flows.len())).backup
+    Pair::told(flows, &config(flows.len())).backup
 }
 
 /// The settings of both routers.
@@ -34,7 +34,7 @@ pub(crate) fn config(flows: usize) -> Config {
 
 impl Pair {
     /// The backup has been told `flows`, and is in sync.
-    pub(crate) fn told(flows: &[Flow], config: Config) -> Self {
+    pub(crate) fn told(flows: &[Flow], config: &Config) -> Self {
         let now = Instant::now();
         let [mut active, backup] = [1_000_000, 2_000_000].map(|first_sequence| {
             let start = Start { first_sequence, secret: 42, max_datagram: MAX_DATAGRAM };
