@@ -16,6 +16,7 @@
 mod address;
 mod announce;
 mod authentication;
+mod changes;
 mod defaults;
 mod diagnostic;
 mod group;
@@ -44,6 +45,7 @@ use lockstep_replicator as replicator;
 use lockstep_routes as routes;
 use lockstep_vrrp as vrrp;
 
+pub use changes::Changes;
 pub use diagnostic::{Diagnostic, Severity, render};
 pub use parse::{Checked, parse};
 pub use rt_tables::routing_tables;

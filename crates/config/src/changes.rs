@@ -1,0 +1,256 @@
+//! What another configuration changes about the one in force, by the sections and keys of the file,
+//! and whether a running daemon can take it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lockstep_failover as failover;
+use lockstep_replicator as replicator;
+use lockstep_routes as routes;
+
+use crate::{Config, VirtualRouter};
+
+/// What differs between two configurations, in the words of the file and each once: `route`,
+/// `vrrp.inside`, `replication.filter`. What is only written otherwise and means the same is no
+/// difference.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Changes {
+    /// What a running daemon can take.
+    pub live: Vec<String>,
+    /// What takes effect with a restart only.
+    pub restart: Vec<String>,
+}
+
+impl Changes {
+    /// What `wanted` changes about `running`.
+    pub fn between(running: &Config, wanted: &Config) -> Self {
+        let mut changes = Self::default();
+        let Config {
+            router_id,
+            virtual_routers: _,
+            failover,
+            replication,
+            declared,
+            scheduling,
+            announcement_intervals,
+        } = running;
+        changes.restart_if(*router_id != wanted.router_id, "router.id");
+        changes.restart_if(scheduling.real_time != wanted.scheduling.real_time, "router.real-time");
+        changes.restart_if(
+            scheduling.lock_memory != wanted.scheduling.lock_memory,
+            "router.lock-memory",
+        );
+        let key = |check: &failover::Check| check.name.clone();
+        let checks =
+            differing(by(&failover.checks, key), &by(&wanted.failover.checks, key), PartialEq::eq);
+        changes.restart(checks.iter().map(|name| format!("check.{name}")));
+        changes.restart(changed_routers(running, wanted));
+        changes.restart(changed_groups(failover, &wanted.failover));
+        changes.replication(replication.as_ref(), wanted.replication.as_ref());
+
+        let of_interface = |link: &routes::Link| link.interface.clone();
+        let mut interfaces = differing(
+            by(&declared.links, of_interface),
+            &by(&wanted.declared.links, of_interface),
+            PartialEq::eq,
+        );
+        let intervals = announcement_intervals.iter().collect();
+        let wanted_intervals = wanted.announcement_intervals.iter().collect();
+        interfaces
+            .extend(differing(intervals, &wanted_intervals, PartialEq::eq).into_iter().cloned());
+        changes.restart(interfaces.iter().map(|name| format!("interface.{name}")));
+        let own = |config: &Config| own_addresses(config, None);
+        changes.restart_if(own(running) != own(wanted), "address");
+        changes.restart_if(names_in_use(declared) != names_in_use(&wanted.declared), "tables");
+        changes.restart_if(declared.routes != wanted.declared.routes, "route");
+        changes.restart_if(declared.rules != wanted.declared.rules, "rule");
+        changes
+    }
+
+    /// Whether nothing differs.
+    pub fn is_empty(&self) -> bool {
+        self.live.is_empty() && self.restart.is_empty()
+    }
+
+    fn restart_if(&mut self, differs: bool, name: &str) {
+        self.restart(differs.then(|| name.to_owned()));
+    }
+
+    fn restart(&mut self, names: impl IntoIterator<Item = String>) {
+        for name in names {
+            if !self.restart.contains(&name) {
+                self.restart.push(name);
+            }
+        }
+    }
+
+    /// Key by key. Every key is named here, so that a new one is not forgotten.
+    fn replication(
+        &mut self,
+        running: Option<&replicator::Config>,
+        wanted: Option<&replicator::Config>,
+    ) {
+        let (running, wanted) = match (running, wanted) {
+            (None, None) => return,
+            (Some(running), Some(wanted)) => (running, wanted),
+            (Some(_), None) | (None, Some(_)) => return self.restart_if(true, "replication"),
+        };
+        let replicator::Config {
+            group,
+            protocol,
+            mode,
+            standby,
+            links,
+            filter,
+            expectations,
+            ack_window,
+            resend_queue,
+            cache_limit,
+            purge_timeout,
+            commit_timeout,
+            refresh_interval,
+            cache_timeout,
+            event_buffer,
+            event_buffer_limit,
+        } = running;
+        let fixed = [
+            ("group", *group != wanted.group),
+            ("protocol", *protocol != wanted.protocol),
+            ("mode", *mode != wanted.mode),
+            ("standby", *standby != wanted.standby),
+            ("link", *links != wanted.links),
+        ];
+        let live = [
+            ("filter", *filter != wanted.filter),
+            ("expectations", *expectations != wanted.expectations),
+            ("ack-window", *ack_window != wanted.ack_window),
+            ("resend-queue", *resend_queue != wanted.resend_queue),
+            ("cache-limit", *cache_limit != wanted.cache_limit),
+            ("purge-timeout", *purge_timeout != wanted.purge_timeout),
+            ("commit-timeout", *commit_timeout != wanted.commit_timeout),
+            ("refresh-interval", *refresh_interval != wanted.refresh_interval),
+            ("cache-timeout", *cache_timeout != wanted.cache_timeout),
+            ("event-buffer", *event_buffer != wanted.event_buffer),
+            ("event-buffer-limit", *event_buffer_limit != wanted.event_buffer_limit),
+        ];
+        let name = |key: &str| format!("replication.{key}");
+        self.restart(fixed.iter().filter(|(_, differs)| *differs).map(|(key, _)| name(key)));
+        self.live.extend(live.iter().filter(|(_, differs)| *differs).map(|(key, _)| name(key)));
+    }
+}
+
+fn by<T, K: Ord>(all: &[T], key: impl Fn(&T) -> K) -> BTreeMap<K, &T> {
+    all.iter().map(|one| (key(one), one)).collect()
+}
+
+/// The keys of what is in one only or not the same in both, in their order.
+fn differing<K: Ord + Clone, T>(
+    running: BTreeMap<K, &T>,
+    wanted: &BTreeMap<K, &T>,
+    same: impl Fn(&T, &T) -> bool,
+) -> BTreeSet<K> {
+    let added: Vec<K> = wanted.keys().filter(|key| !running.contains_key(key)).cloned().collect();
+    let kept = |(key, before): &(K, &T)| wanted.get(key).is_some_and(|after| same(before, after));
+    running.into_iter().filter(|one| !kept(one)).map(|(key, _)| key).chain(added).collect()
+}
+
+fn changed_routers(running: &Config, wanted: &Config) -> Vec<String> {
+    let whole = |config: &Config| -> BTreeMap<String, Whole> {
+        config
+            .virtual_routers
+            .iter()
+            .map(|one| (one.name.clone(), Whole::of(one, config)))
+            .collect()
+    };
+    let (running, wanted) = (whole(running), whole(wanted));
+    let names = differing(
+        running.iter().collect(),
+        &wanted.iter().collect(),
+        PartialEq::eq,
+    );
+    names.into_iter().map(|name| format!("vrrp.{name}")).collect()
+}
+
+/// Everything that a virtual router's section says. Its group says itself whom it has.
+#[derive(PartialEq)]
+struct Whole {
+    router: VirtualRouter,
+    link: Option<routes::VirtualLink>,
+    member: Option<failover::VirtualRouter>,
+    addresses: Vec<routes::Address>,
+}
+
+impl Whole {
+    fn of(router: &VirtualRouter, config: &Config) -> Self {
+        let links = &config.declared.virtual_links;
+        let link = links.iter().find(|link| Some(&link.name) == router.virtual_link.as_ref());
+        let mut members = config.failover.groups.iter().flat_map(|group| &group.virtual_routers);
+        let mut addresses = own_addresses(config, Some(router));
+        for address in &mut addresses {
+            address.condition.group = None;
+        }
+        Self {
+            router: VirtualRouter { group: String::new(), ..router.clone() },
+            link: link.cloned(),
+            member: members.find(|member| member.name == router.name).cloned(),
+            addresses,
+        }
+    }
+}
+
+/// The addresses of this virtual router; without one, those that are no virtual router's.
+fn own_addresses(config: &Config, router: Option<&VirtualRouter>) -> Vec<routes::Address> {
+    let belongs = |address: &routes::Address, router: &VirtualRouter| {
+        address.condition.when == routes::When::Master
+            && address.condition.group.as_ref() == Some(&router.group)
+            && router.vrrp.addresses.contains(&address.address.addr())
+    };
+    let addresses = config.declared.addresses.iter();
+    let owned = addresses.filter(|address| match router {
+        Some(router) => belongs(address, router),
+        None => !config.virtual_routers.iter().any(|router| belongs(address, router)),
+    });
+    owned.cloned().collect()
+}
+
+fn changed_groups(running: &failover::Config, wanted: &failover::Config) -> Vec<String> {
+    let key = |group: &failover::Group| group.name.clone();
+    let (running, wanted) = (by(&running.groups, key), by(&wanted.groups, key));
+    let names = differing(running.clone(), &wanted, |before, after| {
+        own_settings(before) == own_settings(after)
+    });
+    let section = |name: String| {
+        let either = [running.get(&name), wanted.get(&name)];
+        let section = if either.into_iter().flatten().all(|group| is_implied(group)) {
+            "vrrp"
+        } else {
+            "group"
+        };
+        format!("{section}.{name}")
+    };
+    names.into_iter().map(section).collect()
+}
+
+/// What a group's section says: neither how its members are, nor whether flows are replicated.
+fn own_settings(group: &failover::Group) -> failover::Group {
+    let name = |member: &failover::VirtualRouter| failover::VirtualRouter::new(&member.name, "");
+    failover::Group {
+        virtual_routers: group.virtual_routers.iter().map(name).collect(),
+        replicated: false,
+        ..group.clone()
+    }
+}
+
+/// Whether it may be a virtual router that no group names.
+fn is_implied(group: &failover::Group) -> bool {
+    matches!(group.virtual_routers.as_slice(), [only] if only.name == group.name)
+        && group.track.is_empty()
+        && group.notify == failover::Notify::default()
+}
+
+/// The names of the tables that something refers to: others are nobody's concern here, and the host
+/// has many.
+fn names_in_use(declared: &routes::Declared) -> Vec<&(String, routes::TableId)> {
+    let of_routes = declared.routes.iter().map(|route| route.table);
+    let used: BTreeSet<_> = of_routes.chain(declared.rules.iter().map(|rule| rule.table)).collect();
+    declared.tables.iter().filter(|(_, id)| used.contains(id)).collect()
+}

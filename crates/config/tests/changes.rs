@@ -1,0 +1,218 @@
+//! What another file changes, by its sections and keys.
+
+use lockstep_config::{Changes, Config, Surroundings, parse};
+use lockstep_routes::TableId;
+
+const BASE: &str = r#"
+[router]
+id = "left"
+
+[vrrp.lan]
+interface = "eth0"
+vrid = 1
+addresses = ["10.1.1.1/24"]
+
+[vrrp.wan]
+interface = "eth1"
+vrid = 2
+addresses = ["192.0.2.1/24"]
+
+[vrrp.alone]
+interface = "eth3"
+vrid = 3
+addresses = ["10.3.0.1/24"]
+
+[check.uplink]
+command = ["true"]
+
+[group.gateway]
+virtual-routers = ["lan", "wan"]
+checks = ["uplink"]
+
+[replication]
+group = "gateway"
+protocol = "conntrackd"
+
+[[replication.link]]
+interface = "eth2"
+multicast = "225.0.0.50"
+
+[tables]
+isp = 100
+
+[interface.eth4]
+up-when = "master"
+group = "gateway"
+
+[[address]]
+address = "10.9.0.1/24"
+interface = "eth4"
+
+[[route]]
+to = "default"
+via = "192.0.2.254"
+table = "isp"
+
+[[rule]]
+from = "10.1.1.0/24"
+table = "isp"
+priority = 100
+"#;
+
+fn read(text: &str, surroundings: &Surroundings) -> Config {
+    let checked = parse("lockstep.toml", text, surroundings);
+    checked.unwrap_or_else(|problems| panic!("{problems:?}")).config
+}
+
+fn between(before: &str, after: &str) -> Changes {
+    let surroundings = Surroundings::default();
+    Changes::between(&read(before, &surroundings), &read(after, &surroundings))
+}
+
+/// What changes when each first text of a pair is replaced by the second.
+#[track_caller]
+fn replaced(pairs: &[(&str, &str)]) -> (Vec<String>, Vec<String>) {
+    let mut after = BASE.to_owned();
+    for (old, new) in pairs {
+        assert!(after.contains(old), "{old:?} is not in the file");
+        after = after.replacen(old, new, 1);
+    }
+    let Changes { live, restart } = between(BASE, &after);
+    (live, restart)
+}
+
+#[track_caller]
+fn restart(old: &str, new: &str) -> Vec<String> {
+    let (live, restart) = replaced(&[(old, new)]);
+    assert_eq!(live, Vec::<String>::new());
+    restart
+}
+
+#[test]
+fn what_is_written_otherwise_and_means_the_same_is_no_change() {
+    assert!(between(BASE, BASE).is_empty());
+    let explicit = BASE.replace("vrid = 1\n", "# the inner side\nvrid = 1\npriority = 100\n");
+    let explicit =
+        explicit.replace("[[replication.link]]", "mode = \"ftfw\"\n[[replication.link]]");
+    assert!(between(BASE, &explicit).is_empty());
+}
+
+#[test]
+fn every_setting_that_a_running_daemon_takes_is_told_by_its_key() {
+    let keys = "expectations = [\"ftp\"]\nack-window = 20\nresend-queue = 4000\n\
+                cache-limit = 50\npurge-timeout = \"5s\"\ncommit-timeout = \"9s\"\n\
+                event-buffer = 65536\nevent-buffer-limit = 131072\n\
+                filter = { protocols = [\"tcp\"] }\n";
+    let place = "protocol = \"conntrackd\"\n";
+    let (live, restart) = replaced(&[(place, &format!("{place}{keys}"))]);
+    let expected = [
+        "filter",
+        "expectations",
+        "ack-window",
+        "resend-queue",
+        "cache-limit",
+        "purge-timeout",
+        "commit-timeout",
+        "event-buffer",
+        "event-buffer-limit",
+    ];
+    assert_eq!(live, expected.map(|key| format!("replication.{key}")));
+    assert_eq!(restart, Vec::<String>::new());
+
+    let alarm = format!("{place}mode = \"alarm\"\n");
+    let before = BASE.replace(place, &alarm);
+    let times = format!("{alarm}refresh-interval = \"10s\"\ncache-timeout = \"40s\"\n");
+    let Changes { live, restart } = between(&before, &before.replace(&alarm, &times));
+    assert_eq!(live, ["replication.refresh-interval", "replication.cache-timeout"]);
+    assert_eq!(restart, Vec::<String>::new());
+}
+
+#[test]
+fn the_core_of_replication_is_told_by_its_key_as_needing_a_restart() {
+    let place = "protocol = \"conntrackd\"\n";
+    for (key, text) in [("mode", "mode = \"notrack\"\n"), ("standby", "standby = \"kernel\"\n")] {
+        assert_eq!(restart(place, &format!("{place}{text}")), [format!("replication.{key}")]);
+    }
+    assert_eq!(restart("225.0.0.50", "225.0.0.51"), ["replication.link"]);
+    // The group's own section says nothing else.
+    assert_eq!(
+        restart("group = \"gateway\"\nprotocol", "group = \"alone\"\nprotocol"),
+        ["replication.group"]
+    );
+    let (before, rest) = BASE.split_once("[replication]").unwrap();
+    let (_, after) = rest.split_once("[tables]").unwrap();
+    let without = format!("{before}[tables]{after}");
+    assert_eq!(between(BASE, &without).restart, ["replication"]);
+    assert_eq!(between(&without, BASE).restart, ["replication"]);
+    assert!(between(&without, &without).is_empty());
+}
+
+#[test]
+fn sections_are_told_by_their_name_and_each_once() {
+    assert_eq!(restart("id = \"left\"", "id = \"right\""), ["router.id"]);
+    assert_eq!(
+        restart("id = \"left\"", "id = \"left\"\nreal-time = 50\nlock-memory = true"),
+        ["router.real-time", "router.lock-memory"]
+    );
+    assert_eq!(restart("vrid = 1\n", "vrid = 1\npriority = 150\n"), ["vrrp.lan"]);
+    assert_eq!(restart("vrid = 3\n", "vrid = 3\npriority = 150\n"), ["vrrp.alone"]);
+    assert_eq!(restart("10.1.1.1/24", "10.1.1.1/25"), ["vrrp.lan"], "only a prefix");
+    assert_eq!(restart("vrid = 1\n", "vrid = 1\nvirtual-mac = true\n"), ["vrrp.lan"]);
+    assert_eq!(restart("[\"true\"]", "[\"false\"]"), ["check.uplink"]);
+    assert_eq!(restart("up-when = \"master\"", "up-when = \"backup\""), ["interface.eth4"]);
+    assert_eq!(
+        restart("[interface.eth4]", "[interface.eth4]\nannouncement-interval = \"1ms\""),
+        ["interface.eth4"]
+    );
+    assert_eq!(restart("10.9.0.1/24", "10.9.0.2/24"), ["address"]);
+    assert_eq!(restart("192.0.2.254", "192.0.2.253"), ["route"]);
+    assert_eq!(restart("10.1.1.0/24", "10.1.2.0/24"), ["rule"]);
+    assert_eq!(restart("isp = 100", "isp = 101"), ["tables", "route", "rule"]);
+}
+
+#[test]
+fn a_group_is_told_where_it_has_a_section_and_else_its_virtual_router() {
+    let hook = "checks = [\"uplink\"]\nnotify = { master = [\"true\"] }\n";
+    assert_eq!(restart("checks = [\"uplink\"]\n", hook), ["group.gateway"]);
+    assert_eq!(
+        restart("[\"lan\", \"wan\"]", "[\"lan\", \"wan\", \"alone\"]"),
+        ["vrrp.alone", "group.gateway"]
+    );
+    let more = "vrid = 3\naddresses = [\"10.3.0.1/24\"]\n[vrrp.new]\ninterface = \"eth5\"\nvrid = 4\n\
+                addresses = [\"10.4.0.1/24\"]\n";
+    assert_eq!(restart("vrid = 3\naddresses = [\"10.3.0.1/24\"]\n", more), ["vrrp.new"]);
+}
+
+#[test]
+fn what_can_be_taken_is_told_apart_from_what_cannot() {
+    let place = "protocol = \"conntrackd\"\n";
+    let (live, restart) = replaced(&[
+        (place, &format!("{place}cache-limit = 7\nstandby = \"kernel\"\n")),
+        ("vrid = 2\n", "vrid = 20\n"),
+    ]);
+    assert_eq!(live, ["replication.cache-limit"]);
+    assert_eq!(restart, ["vrrp.wan", "replication.standby"]);
+}
+
+#[test]
+fn the_hosts_names_of_tables_matter_only_where_they_are_used() {
+    let named = |names: &[(&str, u32)]| Surroundings {
+        table_names: names.iter().map(|(name, id)| ((*name).to_owned(), TableId(*id))).collect(),
+        ..Surroundings::default()
+    };
+    let before = read(BASE, &named(&[("other", 7)]));
+    let after = read(BASE, &named(&[("another", 8)]));
+    assert!(Changes::between(&before, &after).is_empty());
+}
+
+#[test]
+fn a_changed_password_is_a_change_although_nobody_is_shown_it() {
+    let with = |password: &str| {
+        let keys = format!(
+            "vrid = 3\nversion = 2\nauthentication = {{ type = \"pass\", password = \"{password}\" }}\n"
+        );
+        BASE.replace("vrid = 3\n", &keys)
+    };
+    assert_eq!(between(&with("first"), &with("second")).restart, ["vrrp.alone"]);
+    assert!(between(&with("first"), &with("first")).is_empty());
+}
