@@ -99,6 +99,7 @@ check_kernel() {
     try "nf_tables" "nft add table inet a"
     try "NAT in nf_tables" "nft 'table ip a { chain b { type nat hook postrouting priority 100; snat to 192.0.2.1; }; }'"
     try "ctnetlink" "conntrack -L"
+    try "the FTP helper (module nf_nat_ftp)" "nft 'table ip a { ct helper b { type \"ftp\" protocol tcp; }; }'"
   fi
   $ok
 }
