@@ -13,7 +13,7 @@ use ipnet::IpNet;
 use lockstep_ctnetlink::{
     Batch, Expectation, Flow, HelperName, Key, Kind, L4, ProtocolState, TcpState, Tuple,
 };
-use lockstep_kernel::conntrack::{EventSocket, Filtering, TableSocket, Unwanted};
+use lockstep_kernel::conntrack::{EventSocket, Filtering, TableSocket, Taken, Unwanted};
 use lockstep_replicator::Filter;
 
 const TCP: u8 = 6;
@@ -213,6 +213,26 @@ fn the_buffer_doubles_when_events_are_lost_up_to_its_limit() {
             events.resume().unwrap();
         }
         assert_eq!(sizes, [16_384, 20_000, 20_000, 20_000]);
+    });
+}
+
+#[test]
+fn another_buffer_leaves_what_waits_and_grows_from_there() {
+    in_namespace_async(async || {
+        let mut events = EventSocket::open_growing(65_536, 65_536).unwrap();
+        let mut table = TableSocket::open().unwrap();
+        let flows: Vec<Flow> = (1..10).map(|port| udp(port, Nat::None)).collect();
+        assert_eq!(create(&mut table, &flows), []);
+        events.set_buffer(8_192);
+        events.set_buffer_limit(12_000);
+        assert_eq!(events.buffer(), 8_192);
+        assert_eq!(told(&mut events).len(), 9);
+        let flows: Vec<Flow> = (10..1000).map(|port| udp(port, Nat::None)).collect();
+        assert_eq!(create(&mut table, &flows), []);
+        while events.overruns() == 0 {
+            assert_ne!(events.take(|_| {}).unwrap(), Taken::default(), "events are lost");
+        }
+        assert_eq!(events.buffer(), 12_000);
     });
 }
 

@@ -141,6 +141,15 @@ impl EventSocket {
         Ok(Filtering::Unfiltered { reason })
     }
 
+    /// Changes the receive buffer, in bytes. Events that wait stay; it grows from here.
+    pub fn set_buffer(&mut self, bytes: usize) {
+        // Beyond `rmem_max` only a privileged process may go; the others take what they get, as
+        // they did when the socket was opened.
+        let _capped = setsockopt(&self.socket, sockopt::RcvBufForce, &bytes)
+            .or_else(|_| setsockopt(&self.socket, sockopt::RcvBuf, &bytes));
+        self.buffer = bytes;
+    }
+
     /// Changes what the receive buffer may grow to, in bytes.
     pub fn set_buffer_limit(&mut self, limit: usize) {
         self.buffer_limit = limit;
@@ -277,11 +286,7 @@ impl EventSocket {
     fn grow(&mut self) {
         let wanted = self.buffer.saturating_mul(2).min(self.buffer_limit);
         if wanted > self.buffer {
-            // Beyond `rmem_max` only a privileged process may go; the others take what they get,
-            // as they did when the socket was opened.
-            let _capped = setsockopt(&self.socket, sockopt::RcvBufForce, &wanted)
-                .or_else(|_| setsockopt(&self.socket, sockopt::RcvBuf, &wanted));
-            self.buffer = wanted;
+            self.set_buffer(wanted);
         }
     }
 
