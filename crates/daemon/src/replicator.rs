@@ -36,7 +36,7 @@ use anyhow::Context as _;
 use lockstep_failover::{Outcome, Step, StepId};
 use lockstep_kernel::conntrack::{EventSocket, Statistics, TableSocket};
 use lockstep_kernel::network::Monitor;
-use lockstep_replicator::{Config, Replicator, Start, Transmit};
+use lockstep_replicator::{Config, Replicator, Start};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::yield_now;
 use tokio::time::sleep_until;
@@ -135,8 +135,6 @@ struct Actor {
     /// What the core thread was told last.
     told_in_sync: Option<bool>,
     last_commit: Option<status::replication::Commit>,
-    /// A datagram, in `outgoing`, that its link had no room for.
-    unsent: Option<Transmit>,
     /// The last turn has not sent all that is in line.
     more_to_send: bool,
     /// The last turn has not taken all that has come.
@@ -185,7 +183,6 @@ impl Actor {
             core,
             told_in_sync: None,
             last_commit: None,
-            unsent: None,
             more_to_send: false,
             more_to_hear: false,
             outgoing: Vec::new(),

@@ -313,6 +313,25 @@ impl LinkSockets {
         }
     }
 
+    /// [`LinkSockets::has_room`] for what goes to this router alone: on a stream a peer that reads
+    /// nothing keeps nobody else from being told.
+    pub fn has_room_for(&mut self, to: Option<IpAddr>) -> bool {
+        match &mut self.sockets {
+            Sockets::Datagram(sockets) => sockets.has_room(&mut self.counters),
+            Sockets::Stream(sockets) => sockets.has_room_for(to, &mut self.counters),
+        }
+    }
+
+    /// Closes the connection that a peer speaks over, because what it says makes no sense; the peer
+    /// may open another. Its end is not told by [`LinkSockets::receive_many`]. `false` when there
+    /// is none, as on every link that carries no streams.
+    pub fn end_incoming(&mut self, source: IpAddr) -> bool {
+        match &mut self.sockets {
+            Sockets::Datagram(_) => false,
+            Sockets::Stream(sockets) => sockets.end_incoming(source, &mut self.counters),
+        }
+    }
+
     /// Hands a datagram over; it goes out with others at [`LinkSockets::flush`] or when many wait.
     /// On a stream it is written whole or not at all.
     ///

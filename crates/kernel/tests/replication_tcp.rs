@@ -15,6 +15,8 @@ use rtnetlink::LinkUnspec;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 const BEGAN: Told = Told::Began(Direction::Incoming);
+/// Another address on the cable.
+const STALLED: &str = "10.99.0.77";
 const ENDED: Told = Told::Ended(Direction::Incoming);
 
 #[test]
@@ -196,6 +198,55 @@ fn a_peer_that_reads_nothing_is_given_up_and_nothing_grows() {
         let ended = Told::Ended(Direction::Outgoing);
         attend(&mut [(a, &mut left)], |told| told.contains(&ended)).await;
         assert!(left.has_room(), "what waited went with the connection");
+    });
+}
+
+#[test]
+fn a_peer_that_reads_nothing_holds_up_nobody_else() {
+    with_cables(async |a, b| {
+        b.add_address("vb", STALLED).await;
+        let listener = b.within(|| TcpListener::bind((STALLED, Link::PORT)).unwrap());
+        let peers = vec![address(STALLED), address(B)];
+        let transport = Transport::Tcp { local: address(A), peers };
+        let mut left = a.open_soon(&Link::new("va", transport)).await;
+        let mut right = b.open_soon(&stream("vb", B, A)).await;
+        let began = Told::Began(Direction::Outgoing);
+        let both = |told: &[Told]| told.iter().filter(|it| **it == began).count() == 2;
+        attend(&mut [(a, &mut left), (b, &mut right)], both).await;
+        let _silent = listener.accept().unwrap();
+        while left.has_room_for(Some(address(STALLED))) {
+            assert!(left.send(Some(address(STALLED)), &[9; 1400]));
+        }
+        assert!(!left.has_room(), "not everybody can be told");
+        assert!(left.has_room_for(Some(address(B))));
+        assert!(left.send(Some(address(B)), b"goes on"));
+        left.flush();
+        let told =
+            attend(&mut [(b, &mut right), (a, &mut left)], |told| !bytes(told).is_empty()).await;
+        assert_eq!(bytes(&told), b"goes on");
+    });
+}
+
+#[test]
+fn the_connection_of_one_peer_is_closed_and_no_other() {
+    with_cables(async |a, b| {
+        a.add_address("va", STALLED).await;
+        let peers = vec![address(A), address(STALLED)];
+        let transport = Transport::Tcp { local: address(B), peers };
+        let mut right = b.open_soon(&Link::new("vb", transport)).await;
+        let (mut good, mut bad) = (connect(a, A), connect(a, STALLED));
+        let both = |told: &[Told]| told.iter().filter(|it| **it == BEGAN).count() == 2;
+        attend(&mut [(b, &mut right)], both).await;
+        assert!(right.end_incoming(address(STALLED)));
+        assert!(!right.end_incoming(address(STALLED)), "it is closed");
+        bad.set_read_timeout(Some(SOON)).unwrap();
+        assert!(matches!(bad.read(&mut [0]), Ok(0) | Err(_)));
+        good.write_all(b"goes on").unwrap();
+        let told = attend(&mut [(b, &mut right)], |told| !bytes(told).is_empty()).await;
+        assert_eq!(
+            (bytes(&told).as_slice(), right.counters().connections_ended),
+            (&b"goes on"[..], 1)
+        );
     });
 }
 

@@ -8,7 +8,8 @@ mod site;
 use std::time::Duration;
 
 use common::{FAIR, Weather};
-use lockstep_replicator::{Event, LinkState, Origin};
+use lockstep_ctnetlink::Flow;
+use lockstep_replicator::{Change, Event, KernelEvent, LinkState, Origin};
 use site::{Site, address, grouped, tcp, udp};
 
 const BAD: Weather =
@@ -250,6 +251,36 @@ fn flows_pass_over_connections_in_pieces_of_any_size() {
         assert_eq!(site.nodes[1].counters().malformed, 0);
         assert_eq!(site.nodes[1].counters().lost, 0);
     }
+}
+
+#[test]
+fn a_peer_that_cannot_be_told_holds_up_nobody_else() {
+    let mut site = Site::new(3, 1, FAIR, tcp);
+    site.run_s(2);
+    site.activate(0);
+    site.run_s(2);
+    for round in 0..40 {
+        for number in 0..50 {
+            // Every time something else is said of the same flows.
+            let change = if round == 0 { Change::New } else { Change::Update };
+            let known = Flow { mark: Some(round), ..common::flow(number) };
+            let event = KernelEvent { change, flow: &known, own: false };
+            site.nodes[0].handle_kernel_event(event, site.now);
+        }
+        let (mut bytes, now, mut messages) = (Vec::new(), site.now, 0);
+        let takes = |_, to| to != Some(address(1, 0));
+        while let Some(sent) = site.nodes[0].poll_transmit_where(now, &mut bytes, takes) {
+            assert_eq!(sent.to, Some(address(2, 0)));
+            messages += sent.messages;
+        }
+        assert!(messages >= 50, "the other one is told at once: {messages}");
+    }
+    let (mut bytes, now, mut messages) = (Vec::new(), site.now, 0);
+    while let Some(sent) = site.nodes[0].poll_transmit(now, &mut bytes) {
+        assert_eq!(sent.to, Some(address(1, 0)));
+        messages += sent.messages;
+    }
+    assert!((50..100).contains(&messages), "of each flow the newest state: {messages}");
 }
 
 #[test]

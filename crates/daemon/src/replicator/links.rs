@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use lockstep_kernel::network::{Monitor, Network};
 use lockstep_kernel::replication::{self, Condition, Counters, Heard, LinkSockets};
-use lockstep_replicator::{Direction, Link, LinkState, Replicator};
+use lockstep_replicator::{Direction, Link, LinkState, Origin, Replicator};
 use lockstep_routes::Interest;
 use tracing::{debug, info, warn};
 
@@ -142,9 +142,6 @@ impl Actor {
         let link = &mut self.links[number];
         debug!(%error, interface = link.settings.interface, "the replication link fails");
         link.close();
-        if self.unsent.is_some_and(|unsent| unsent.link == number) {
-            self.unsent = None;
-        }
         // Opened again by the next look, which tells what is wrong if that does not help.
         self.housekeeping_at = self.housekeeping_at.min(Instant::now() + super::REOPEN);
     }
@@ -154,15 +151,17 @@ impl Actor {
         for number in 0..self.links.len() {
             let Some(sockets) = &mut self.links[number].sockets else { continue };
             let (replicator, now) = (&mut self.replicator, Instant::now());
-            let mut understood = true;
+            let mut senseless = Vec::new();
             let received = sockets.receive_many(DATAGRAMS_IN_A_ROW, |heard| {
-                understood &= feed(replicator, heard, now);
+                feed(replicator, heard, now, &mut senseless);
             });
-            match received {
-                Ok(_) if !understood => {
-                    let error = std::io::Error::other("a stream cannot be understood");
-                    self.lose_link(number, &error);
+            for origin in senseless {
+                debug!(peer = %origin.source, "a stream that cannot be understood is ended");
+                if sockets.end_incoming(origin.source) {
+                    replicator.connection_ended(origin, Direction::Incoming, now);
                 }
+            }
+            match received {
                 Ok(count) => self.more_to_hear |= count == DATAGRAMS_IN_A_ROW,
                 Err(error) => self.lose_link(number, &error),
             }
@@ -174,15 +173,19 @@ impl Actor {
         self.more_to_send = false;
         let now = Instant::now();
         for _ in 0..SENT_IN_A_ROW {
-            let unsent = self.unsent.take();
-            let next = unsent.or_else(|| self.replicator.poll_transmit(now, &mut self.outgoing));
+            let links = &mut self.links;
+            // A peer whose connection takes nothing waits alone.
+            let has_room = |link: usize, to| {
+                let sockets = links.get_mut(link).and_then(|link| link.sockets.as_mut());
+                sockets.is_none_or(|sockets| sockets.has_room_for(to))
+            };
+            let outgoing = &mut self.outgoing;
+            let next = self.replicator.poll_transmit_where(now, outgoing, has_room);
             let Some(transmit) = next else { return self.flush_links() };
             let link = self.links.get_mut(transmit.link);
             // Without a link the datagram is lost like one on the wire, and made up for like it.
-            let Some(sockets) = link.and_then(|link| link.sockets.as_mut()) else { continue };
-            if !sockets.send(transmit.to, &self.outgoing) {
-                self.unsent = Some(transmit);
-                return self.flush_links();
+            if let Some(sockets) = link.and_then(|link| link.sockets.as_mut()) {
+                sockets.send(transmit.to, &self.outgoing);
             }
         }
         self.more_to_send = true;
@@ -248,19 +251,26 @@ impl Actor {
     }
 }
 
-/// `false` when the connection that this came by is to be closed.
-fn feed(replicator: &mut Replicator, heard: Heard<'_>, now: Instant) -> bool {
+/// Notes among the `senseless` whose connection is to be closed.
+fn feed(replicator: &mut Replicator, heard: Heard<'_>, now: Instant, senseless: &mut Vec<Origin>) {
     match heard {
         Heard::Datagram { origin, bytes } => replicator.handle_datagram(origin, bytes, now),
-        Heard::Stream { origin, bytes } => return replicator.handle_stream(origin, bytes, now),
+        Heard::Stream { origin, bytes } => {
+            if !replicator.handle_stream(origin, bytes, now) && !senseless.contains(&origin) {
+                senseless.push(origin);
+            }
+        }
         Heard::Began { origin, direction } => {
             replicator.connection_began(origin, told(direction), now);
         }
         Heard::Ended { origin, direction } => {
+            if direction == replication::Direction::Incoming {
+                // Another may have taken its place already.
+                senseless.retain(|other| *other != origin);
+            }
             replicator.connection_ended(origin, told(direction), now);
         }
     }
-    true
 }
 
 fn told(direction: replication::Direction) -> Direction {

@@ -5,12 +5,15 @@ mod requests;
 mod router;
 mod turns;
 
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
 use std::process::Command;
 
 use flows::{change, flow, make, remove, table};
 use lockstep_ctnetlink::{Flow, Status};
 use lockstep_failover::{Outcome, Step};
 use lockstep_lab::{Interface, Lan};
+use lockstep_replicator::{Link, Transport};
 use router::{LINK, Router, config, interface, node, pair};
 
 use super::*;
@@ -241,6 +244,43 @@ fn a_link_whose_address_comes_late_is_used() {
     active.until("sockets on the link", |_| active.has_link_socket());
     active.node.add_address(LINK, "10.99.0.1/24".parse().unwrap()).unwrap();
     standby.until("all flows", |status| status.external == 100 && status.in_sync);
+}
+
+#[test]
+fn a_stream_that_makes_no_sense_costs_its_own_connection_only() {
+    let Some((lan, [node, peer])) = pair() else { return };
+    let Some(stranger) = self::node() else { return };
+    let third = Interface::new(LINK).address("10.99.0.3/24".parse().unwrap());
+    stranger.attach(&lan, &third).unwrap();
+    let mut active = Router::start(node, over_tcp("10.99.0.1", &["10.99.0.2", "10.99.0.3"]));
+    let standby = Router::start(peer, over_tcp("10.99.0.2", &["10.99.0.1"]));
+    active.become_active();
+    active.node.run(|| assert_eq!(make((0..100).map(flow)), 0)).unwrap();
+    standby.until("the first flows", |status| status.external == 100 && status.in_sync);
+    let ended = |status: &status::Replication| status.links[0].statistics["connections-ended"];
+    assert_eq!((ended(&active.status()), ended(&standby.status())), (0, 0));
+    for round in 1..=3 {
+        let senseless = || {
+            let mut stream = TcpStream::connect(("10.99.0.1", 3780)).unwrap();
+            stream.write_all(&[0; 64]).unwrap();
+            stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+            matches!(
+                stream.read(&mut [0]).map_err(|error| error.kind()),
+                Ok(0) | Err(ErrorKind::ConnectionReset)
+            )
+        };
+        assert!(stranger.run(senseless).unwrap(), "it is closed");
+        active.until("the end", |status| ended(status) == round);
+    }
+    active.node.run(|| assert_eq!(make((100..200).map(flow)), 0)).unwrap();
+    standby.until("the others", |status| status.external == 200 && status.in_sync);
+    assert_eq!(ended(&standby.status()), 0, "between the two nothing has ended");
+}
+
+fn over_tcp(local: &str, peers: &[&str]) -> Config {
+    let peers = peers.iter().map(|peer| peer.parse().unwrap()).collect();
+    let transport = Transport::Tcp { local: local.parse().unwrap(), peers };
+    Config { links: vec![Link::new(LINK, transport)], ..config() }
 }
 
 #[test]

@@ -242,6 +242,21 @@ impl StreamLink {
         self.peers.iter_mut().all(|peer| peer.outgoing.has_room(PIECE, counters))
     }
 
+    /// Whether the connection to this peer takes another datagram of any size, whatever the others
+    /// do; `None` is all of them.
+    pub(super) fn has_room_for(&mut self, to: Option<IpAddr>, counters: &mut Counters) -> bool {
+        let mut meant = self.peers.iter_mut().filter(|peer| to.is_none_or(|to| to == peer.address));
+        meant.all(|peer| peer.outgoing.has_room(PIECE, counters))
+    }
+
+    /// Closes the connection that this peer speaks over; `false` when there is none.
+    pub(super) fn end_incoming(&mut self, source: IpAddr, counters: &mut Counters) -> bool {
+        let mut peers = self.peers.iter_mut().filter(|peer| peer.address == source);
+        let closed = peers.any(|peer| peer.incoming.take().is_some());
+        counters.connections_ended += u64::from(closed);
+        closed
+    }
+
     pub(super) fn send(
         &mut self,
         to: Option<IpAddr>,

@@ -150,12 +150,25 @@ impl Replicator {
     /// Puts the next datagram into `buffer`, which is cleared first; `None` when there is nothing
     /// to send now. To be called again until then after every other call.
     pub fn poll_transmit(&mut self, now: Instant, buffer: &mut Vec<u8>) -> Option<Transmit> {
+        self.poll_transmit_where(now, buffer, |_, _| true)
+    }
+
+    /// [`Replicator::poll_transmit`] for whoever the caller has room for, asked by link and
+    /// address as in [`Transmit`]. The others are passed over, and hold up nobody: what they are to
+    /// be told goes on waiting, of each flow its newest state.
+    pub fn poll_transmit_where(
+        &mut self,
+        now: Instant,
+        buffer: &mut Vec<u8>,
+        mut has_room: impl FnMut(usize, Option<IpAddr>) -> bool,
+    ) -> Option<Transmit> {
         buffer.clear();
         for _ in 0..self.peers.len() {
             let place = self.turn % self.peers.len();
             let peer = &mut self.peers[place];
             if let Some(limit) = self.links.max_datagram(peer.link)
                 && peer.reach != Reach::Overheard
+                && has_room(peer.link, destination(peer))
             {
                 let (internal, counters) = (&mut self.internal, &mut self.counters);
                 let messages = peer.conversation.fill(limit, internal, counters, now, buffer);
@@ -171,16 +184,20 @@ impl Replicator {
 
     fn sent(&mut self, place: usize, messages: u32, bytes: usize) -> Transmit {
         let peer = &self.peers[place];
-        let link = peer.link;
-        let to = match peer.reach {
-            Reach::Group | Reach::Overheard => None,
-            Reach::Alone { .. } | Reach::Configured => peer.addresses[link],
-        };
+        let (link, to) = (peer.link, destination(peer));
         self.counters.datagrams_sent += 1;
         self.counters.bytes_sent += bytes as u64;
         self.links.all[link].sent.0 += 1;
         self.links.all[link].sent.1 += bytes as u64;
         self.turn = (place + 1) % self.peers.len();
         Transmit { link, to, messages }
+    }
+}
+
+/// Where on its link the peer is told; `None` is the group.
+fn destination(peer: &Peer) -> Option<IpAddr> {
+    match peer.reach {
+        Reach::Group | Reach::Overheard => None,
+        Reach::Alone { .. } | Reach::Configured => peer.addresses[peer.link],
     }
 }
