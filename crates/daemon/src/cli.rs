@@ -13,11 +13,12 @@ pub(crate) mod output;
 
 mod check;
 mod journal;
+mod reload;
 mod replication;
 mod routes;
 mod status;
 
-pub(crate) use check::{BadConfiguration, load};
+pub(crate) use check::{BadConfiguration, load, reread};
 pub(crate) use replication::{dump, parts as dump_parts};
 
 /// Where the daemon listens unless it is told otherwise.
@@ -53,6 +54,8 @@ enum Command {
         /// The configuration
         file: PathBuf,
     },
+    /// Have the daemon read its configuration again; all of it comes into force, or nothing does
+    Reload(Ask),
     /// Let a router fail under live connections, in networks of its own, and see what becomes of them
     Demo(crate::demo::Options),
     /// Show groups, virtual routers, replication, routes, checks and hooks, and why each is as it is
@@ -147,6 +150,7 @@ fn perform(command: Command) -> anyhow::Result<()> {
         Command::Run { config, socket } => crate::run::run(&config, &socket.socket),
         Command::Demo(options) => crate::demo::demo(&options),
         Command::Check { file } => check::check(&file),
+        Command::Reload(ask) => reload::reload(&ask),
         Command::Status { name, ask } => status::show(name.as_deref(), &ask),
         Command::Journal { follow, ask } => journal::show(follow, &ask),
         Command::Routes { ask } => routes::show(&ask),

@@ -16,6 +16,7 @@ use tracing::error;
 use crate::checks;
 use crate::hooks::Hooks;
 use crate::messages::{ControlRequest, CoreEvent, NetworkRequest, ReplicatorRequest};
+use crate::reload::Reloader;
 use crate::tracking;
 
 pub(crate) mod client;
@@ -37,6 +38,8 @@ pub(crate) struct Actors {
     pub network: mpsc::Sender<NetworkRequest>,
     /// Asked for flows; `None` when replication is not configured.
     pub replicator: Option<mpsc::Sender<ReplicatorRequest>>,
+    /// Reads the configuration again.
+    pub reloader: Arc<Reloader>,
 }
 
 /// Starts the thread, in the network namespace of the caller; hooks and checks run in it too.
@@ -80,6 +83,7 @@ async fn run(
         core: actors.core,
         network: actors.network,
         replicator: actors.replicator,
+        reloader: actors.reloader,
         checks,
         hooks: shown,
     });

@@ -16,6 +16,7 @@ mod messages;
 mod metrics;
 mod network;
 mod process;
+mod reload;
 mod replicator;
 mod run;
 mod status;

@@ -141,6 +141,8 @@ pub(crate) enum ReplicatorRequest {
     Status(oneshot::Sender<status::Replication>),
     /// Do what a person asks, and say how it went when it has ended.
     Command(Command, oneshot::Sender<Result<Done, String>>),
+    /// Put these settings in force, and say so when what they let in has been read.
+    Configure(Box<lockstep_replicator::Config>, oneshot::Sender<Result<Done, String>>),
     /// A part of a cache.
     Dump(Asked, oneshot::Sender<Entries>),
     /// End.

@@ -23,6 +23,7 @@ mod links;
 mod reading;
 mod removal;
 mod report;
+mod settings;
 mod standby;
 
 use std::collections::VecDeque;
@@ -358,6 +359,7 @@ impl Actor {
             // Whoever asked may have given up.
             ReplicatorRequest::Status(answer) => drop(answer.send(self.status())),
             ReplicatorRequest::Command(command, answer) => self.command(command, answer),
+            ReplicatorRequest::Configure(config, person) => self.configure(*config, person),
             ReplicatorRequest::Dump(asked, answer) => drop(answer.send(self.entries(asked))),
             ReplicatorRequest::Stop => self.stop = true,
         }

@@ -8,6 +8,7 @@ use std::io;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::Path;
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::core::{Actors, Core};
 use crate::messages::{ControlRequest, CoreEvent, NetworkRequest, QUEUE, ReplicatorRequest};
+use crate::reload::Reloader;
 use crate::{cli, control, network, replicator, tracking};
 
 /// How often the threads are looked after: one that ended unasked ends the daemon.
@@ -33,6 +35,7 @@ const NAMESPACE_RETRY: Duration = Duration::from_millis(10);
 /// # Errors
 /// A bad configuration, a missing privilege, a socket in use: one sentence each.
 pub(crate) fn run(config: &Path, socket: &Path) -> anyhow::Result<()> {
+    let file = config.to_owned();
     let config = cli::load(config)?;
     check_privileges()?;
     let _only_one = take_namespace()?;
@@ -41,6 +44,7 @@ pub(crate) fn run(config: &Path, socket: &Path) -> anyhow::Result<()> {
     let (control_sender, control_requests) = mpsc::channel(QUEUE);
     let (replicator_sender, replicator_requests) =
         config.replication.as_ref().map(|_| mpsc::channel(QUEUE)).unzip();
+    let reloader = Arc::new(Reloader::new(file, config.clone(), replicator_sender.clone()));
     // The control socket says whether another daemon is at work. Then the addresses that an earlier
     // life left are removed, before anything else can fail.
     let control = control::spawn(
@@ -51,6 +55,7 @@ pub(crate) fn run(config: &Path, socket: &Path) -> anyhow::Result<()> {
             core: core_sender.clone(),
             network: network_sender.clone(),
             replicator: replicator_sender.clone(),
+            reloader: Arc::clone(&reloader),
         },
         control_requests,
     )?;
@@ -85,7 +90,7 @@ pub(crate) fn run(config: &Path, socket: &Path) -> anyhow::Result<()> {
         .spawn(move || drop(ended_sender.send(run_core(core, core_inbox, &scheduling))))
         .context("cannot start the core thread")?;
 
-    let result = wait_for_signals(&core_sender, ended, &threads);
+    let result = wait_for_signals(&core_sender, ended, &threads, &reloader);
     // Each of them may be gone already, which is what is wanted.
     drop(network_sender.blocking_send(NetworkRequest::Stop));
     drop(replicator_sender.map(|sender| sender.blocking_send(ReplicatorRequest::Stop)));
@@ -129,6 +134,7 @@ fn wait_for_signals(
     core: &mpsc::Sender<CoreEvent>,
     mut ended: oneshot::Receiver<anyhow::Result<()>>,
     threads: &[JoinHandle<()>],
+    reloader: &Arc<Reloader>,
 ) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -160,10 +166,16 @@ fn wait_for_signals(
                 }
                 _ = terminate.recv() => stop(core, "SIGTERM").await,
                 _ = interrupt.recv() => stop(core, "SIGINT").await,
-                _ = hangup.recv() => warn!("reload is not supported yet: restart to read the configuration again"),
+                _ = hangup.recv() => reload(reloader),
             }
         }
     })
+}
+
+/// Not waited for: the daemon can be ended meanwhile. How it went is logged.
+fn reload(reloader: &Arc<Reloader>) {
+    let reloader = Arc::clone(reloader);
+    drop(tokio::spawn(async move { drop(reloader.reload().await) }));
 }
 
 async fn stop(core: &mpsc::Sender<CoreEvent>, cause: &str) {

@@ -7,9 +7,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use lockstep_config::{Checked, Config, Diagnostic, Secret, Surroundings};
+use lockstep_config::{Checked, Config, Diagnostic, Secret, Severity, Surroundings};
 use lockstep_routes::TableId;
-use tracing::{debug, warn};
+use tracing::{debug, error, warn};
 
 use super::output::print;
 
@@ -35,23 +35,54 @@ impl fmt::Display for BadConfiguration {
 
 impl std::error::Error for BadConfiguration {}
 
+impl BadConfiguration {
+    /// As it was drawn by somebody else.
+    pub(crate) fn of(problems: String) -> Self {
+        Self(problems)
+    }
+}
+
 /// Reads the configuration of a daemon; warnings go to the log.
 ///
 /// # Errors
 /// [`BadConfiguration`], or why a file cannot be read.
 pub(crate) fn load(path: &Path) -> anyhow::Result<Config> {
     let (checked, _) = read(path)?;
+    Ok(warned_of(checked))
+}
+
+/// Reads the configuration again, for somebody who is told elsewhere; warnings and every problem
+/// go to the log too.
+///
+/// # Errors
+/// As [`load`], drawn without colours.
+pub(crate) fn reread(path: &Path) -> anyhow::Result<Config> {
+    match parse(path)? {
+        (Ok(checked), _) => Ok(warned_of(checked)),
+        (Err(diagnostics), text) => {
+            for diagnostic in &diagnostics {
+                match diagnostic.severity {
+                    Severity::Error => error!("{diagnostic}"),
+                    Severity::Warning => warn!("{diagnostic}"),
+                }
+            }
+            Err(BadConfiguration(drawn(&diagnostics, &text, false)).into())
+        }
+    }
+}
+
+fn warned_of(checked: Checked) -> Config {
     for diagnostic in &checked.warnings {
         warn!("{diagnostic}");
     }
-    Ok(checked.config)
+    checked.config
 }
 
 /// Shows all problems and warnings, or that there is none.
 pub(super) fn check(path: &Path) -> anyhow::Result<()> {
     let (checked, text) = read(path)?;
     if !checked.warnings.is_empty() {
-        let warnings = drawn(&checked.warnings, &text);
+        let warnings = drawn(&checked.warnings, &text, has_colour());
         // Without a reader of standard error the warnings have nobody to warn.
         let _ = writeln!(io::stderr().lock(), "{warnings}");
     }
@@ -59,12 +90,19 @@ pub(super) fn check(path: &Path) -> anyhow::Result<()> {
 }
 
 fn read(path: &Path) -> anyhow::Result<(Checked, String)> {
+    match parse(path)? {
+        (Ok(checked), text) => Ok((checked, text)),
+        (Err(diagnostics), text) => {
+            Err(BadConfiguration(drawn(&diagnostics, &text, has_colour())).into())
+        }
+    }
+}
+
+/// What the file means, or what is wrong with it, and its text.
+fn parse(path: &Path) -> anyhow::Result<(Result<Checked, Vec<Diagnostic>>, String)> {
     let name = path.display().to_string();
     let text = read_file(path).with_context(|| format!("cannot read {name}"))?;
-    match lockstep_config::parse(&name, &text, &surroundings(&text)) {
-        Ok(checked) => Ok((checked, text)),
-        Err(diagnostics) => Err(BadConfiguration(drawn(&diagnostics, &text)).into()),
-    }
+    Ok((lockstep_config::parse(&name, &text, &surroundings(&text)), text))
 }
 
 fn surroundings(text: &str) -> Surroundings {
@@ -128,9 +166,11 @@ fn read_file(path: &Path) -> io::Result<String> {
     Ok(text)
 }
 
-fn drawn(diagnostics: &[Diagnostic], text: &str) -> String {
-    let colour = io::stderr().is_terminal()
-        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+fn has_colour() -> bool {
+    io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+fn drawn(diagnostics: &[Diagnostic], text: &str, colour: bool) -> String {
     let drawn: Vec<String> = diagnostics
         .iter()
         .map(|diagnostic| lockstep_config::render(diagnostic, text, colour))

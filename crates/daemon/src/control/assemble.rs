@@ -1,6 +1,7 @@
 //! Gathers what the other threads know, each within [`PATIENCE`]: a thread that is stuck is shown as
 //! such and holds up nobody.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -9,6 +10,7 @@ use tokio::time::timeout;
 use super::protocol::Done;
 use crate::checks;
 use crate::messages::{Asked, Command, CoreEvent, Entries, NetworkRequest, ReplicatorRequest};
+use crate::reload::Reloader;
 use crate::status::{self, Hook, Network, Replication, Status, Transition};
 
 /// How long a thread may take to answer.
@@ -25,6 +27,8 @@ pub(crate) struct Sources {
     pub network: mpsc::Sender<NetworkRequest>,
     /// Flows, when they are replicated.
     pub replicator: Option<mpsc::Sender<ReplicatorRequest>>,
+    /// Reads the configuration again.
+    pub reloader: Arc<Reloader>,
     /// The checks.
     pub checks: Vec<checks::Shown>,
     /// The hooks.

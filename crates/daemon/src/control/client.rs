@@ -9,6 +9,7 @@ use anyhow::{Context as _, bail};
 use serde::de::DeserializeOwned;
 
 use super::protocol::{Answer, Request};
+use crate::cli::BadConfiguration;
 
 /// How long the daemon may take to take a request.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -35,7 +36,8 @@ impl Client {
     /// Asks one thing.
     ///
     /// # Errors
-    /// When the daemon refuses, does not answer, or answers something else.
+    /// When the daemon refuses, does not answer, or answers something else; [`BadConfiguration`]
+    /// when that is what it refuses.
     pub(crate) fn ask<T: DeserializeOwned>(&mut self, request: &Request) -> anyhow::Result<T> {
         let mut line = serde_json::to_vec(request)?;
         line.push(b'\n');
@@ -55,6 +57,7 @@ impl Client {
                 serde_json::from_value(value).context("the daemon's answer is not understood")
             }
             Answer::Error(error) => bail!(error),
+            Answer::BadConfiguration(problems) => Err(BadConfiguration::of(problems).into()),
         }
     }
 }

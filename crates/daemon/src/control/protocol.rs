@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cli::BadConfiguration;
+
 /// Longest request in bytes, its newline included.
 pub(crate) const REQUEST_LIMIT: usize = 64 * 1024;
 
@@ -28,6 +30,9 @@ pub(crate) enum Request {
     },
     /// Answered by [`crate::status::Network`].
     Routes {},
+    /// Read the configuration again (SIGHUP). Answered by [`Reloaded`] when it is in force;
+    /// [`Answer::BadConfiguration`] or an error when nothing has been changed.
+    Reload {},
     /// Answered by [`crate::status::Replication`], all statistics included.
     Replication {},
     /// Put what the peers have told into the kernel (`conntrackd -c`). Answered by [`Done`] when
@@ -145,6 +150,16 @@ pub(crate) struct Done {
     pub counts: std::collections::BTreeMap<String, u64>,
 }
 
+/// The configuration of the file is in force.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct Reloaded {
+    /// What has happened, in a sentence.
+    pub summary: String,
+    /// The keys that have changed.
+    pub changed: Vec<String>,
+}
+
 /// A part of a cache.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -161,7 +176,8 @@ impl Request {
     /// million of them some ten seconds.
     pub(crate) fn patience(&self) -> Duration {
         match self {
-            Self::ReplicationCommit { .. }
+            Self::Reload {}
+            | Self::ReplicationCommit { .. }
             | Self::ReplicationReread {}
             | Self::ReplicationKernelFlush { .. } => Duration::from_mins(10),
             Self::Ping {}
@@ -196,13 +212,19 @@ pub(crate) enum Answer {
     Ok(serde_json::Value),
     /// Why there is none, in a sentence.
     Error(String),
+    /// Every problem of the configuration that was to be put in force, drawn for a person.
+    BadConfiguration(String),
 }
 
 impl Answer {
-    /// Turns a result into what is sent; errors become their chain of causes in one line.
+    /// Turns a result into what is sent; errors become their chain of causes in one line, but for the
+    /// problems of a configuration.
     pub(crate) fn from_result<T: Serialize>(result: anyhow::Result<T>) -> Self {
         match result.and_then(|value| Ok(serde_json::to_value(value)?)) {
             Ok(value) => Self::Ok(value),
+            Err(error) if error.is::<BadConfiguration>() => {
+                Self::BadConfiguration(error.to_string())
+            }
             Err(error) => Self::Error(format!("{error:#}")),
         }
     }
@@ -227,6 +249,7 @@ mod tests {
             Request::Status {},
             Request::Journal { after: 7 },
             Request::Routes {},
+            Request::Reload {},
             Request::Replication {},
         ] {
             let line = serde_json::to_vec(&request).unwrap();

@@ -101,6 +101,7 @@ async fn answer(request: Request, sources: &Sources) -> Answer {
             let network = sources.network().await;
             Answer::from_result(network.context("no answer from the network thread"))
         }
+        Request::Reload {} => Answer::from_result(sources.reloader.reload().await),
         Request::Replication {}
         | Request::ReplicationCommit { .. }
         | Request::ReplicationFlush { .. }

@@ -5,6 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use lockstep_config::{Surroundings, parse};
 use tempfile::TempDir;
 
 use super::client::Client;
@@ -29,7 +30,10 @@ impl Bench {
         let (core, core_receiver) = mpsc::channel(4);
         let (network, network_receiver) = mpsc::channel(4);
         let (requests, receiver) = mpsc::channel(4);
-        let actors = Actors { core, network, replicator: None };
+        let file = directory.path().join("lockstep.toml");
+        let running = parse("lockstep.toml", "", &Surroundings::default()).unwrap().config;
+        let reloader = Arc::new(Reloader::new(file, running, None));
+        let actors = Actors { core, network, replicator: None, reloader };
         let thread = spawn("r1", &failover::Config::default(), &path, actors, receiver).unwrap();
         Self {
             _directory: directory,

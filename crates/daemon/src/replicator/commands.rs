@@ -45,7 +45,7 @@ impl Actor {
     }
 
     /// A reading under way may be past what has changed since, so another one follows it.
-    fn read_for(&mut self, person: Person) {
+    pub(super) fn read_for(&mut self, person: Person) {
         if self.readers.len() >= MOST_PEOPLE {
             return refuse(person, BUSY);
         }
