@@ -3,4 +3,5 @@
 
 mod conntrackd;
 mod lockstep;
+mod reload;
 mod two;

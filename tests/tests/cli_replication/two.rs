@@ -14,7 +14,7 @@ pub(crate) const FLOWS: u64 = 20;
 pub(crate) struct Two {
     pub(crate) master: Lockstep,
     pub(crate) backup: Lockstep,
-    _master_node: Node,
+    pub(crate) master_node: Node,
     pub(crate) backup_node: Node,
     _lans: [Lan; 2],
 }
@@ -40,7 +40,7 @@ impl Two {
         let backup = Lockstep::start(&backup_node, &configuration(100));
         backup.wait_for_state("gateway", "backup");
         insert_flows(&master_node, 10_000, FLOWS as u16);
-        let two = Self { master, backup, _master_node: master_node, backup_node, _lans: lans };
+        let two = Self { master, backup, master_node, backup_node, _lans: lans };
         two.wait_for_external(FLOWS);
         two
     }
