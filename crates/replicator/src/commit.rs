@@ -35,16 +35,30 @@ const MAX_DEPTH: u8 = 8;
 /// A commit under way.
 #[derive(Debug, Default)]
 pub struct Commit {
+    part: CommitPart,
     next: Slot,
     related: Vec<(u8, Slot)>,
     related_next: usize,
     meanwhile_next: usize,
     waiting_next: usize,
     next_expected: Slot,
+    expected_meanwhile: usize,
     /// When the first flow was asked for.
     began: Option<Instant>,
     progress: Progress,
     report: CommitReport,
+}
+
+/// What of the external cache a commit is about.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum CommitPart {
+    /// Flows, then expectations.
+    #[default]
+    All,
+    /// Flows only.
+    Flows,
+    /// Expectations only, of flows that the kernel has.
+    Expectations,
 }
 
 /// How far a commit is.
@@ -57,16 +71,23 @@ pub struct Progress {
 }
 
 impl Commit {
+    pub(crate) fn of(part: CommitPart) -> Self {
+        let report = CommitReport { part, ..CommitReport::default() };
+        Self { part, report, ..Self::default() }
+    }
+
     /// The next flow; `None` when all have been handed out, also those of which the peer has told
     /// since the commit began, or when [`COMMIT_LIMIT`] is over.
     pub fn next(&mut self, replicator: &Replicator, now: Instant) -> Option<Planned> {
         self.began.get_or_insert(now);
-        self.progress.total = total(replicator);
+        self.progress.total = total(replicator, self.part);
         if self.is_over(now) {
             self.report.left = self.progress.total.saturating_sub(self.progress.done);
             return None;
         }
-        let planned = if replicator.external().injection.enabled() {
+        let planned = if self.part == CommitPart::Expectations {
+            None
+        } else if replicator.external().injection.enabled() {
             self.find_waiting(replicator, now)
         } else {
             self.find_next(replicator, now)
@@ -248,14 +269,23 @@ pub(crate) fn plan_deletion(replicator: &Replicator, key: &Key, heard_s: u32) ->
     Some(Planned::new(Action::Delete, flow, None))
 }
 
-fn total(replicator: &Replicator) -> u64 {
+fn total(replicator: &Replicator, part: CommitPart) -> u64 {
     let external = replicator.external();
-    let flows = if external.injection.enabled() {
+    let flows = if part == CommitPart::Expectations {
+        0
+    } else if external.injection.enabled() {
         external.injection.to_commit()
     } else {
         external.table.len() + external.meanwhile().len()
     };
-    (flows + external.expectations.table.len()) as u64
+    let expected = match part {
+        CommitPart::All => {
+            external.expectations.table.len() + external.expectations.meanwhile().len()
+        }
+        CommitPart::Expectations => external.expectations.table.len(),
+        CommitPart::Flows => 0,
+    };
+    (flows + expected) as u64
 }
 
 /// How many flows stand between this one and one that was not expected.

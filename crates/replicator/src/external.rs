@@ -119,18 +119,21 @@ impl External {
     /// A commit begins, or begins again: what is told from now on comes after it.
     pub(crate) fn begin_commit(&mut self) {
         self.meanwhile = Some(Vec::new());
+        self.expectations.begin_noting();
         self.late = Late::No;
     }
 
     /// The commit of what was late begins; what it is, and what is told from now on, is part of it.
     pub(crate) fn begin_late_commit(&mut self) {
         self.meanwhile.get_or_insert_default();
+        self.expectations.begin_noting();
         self.late = Late::Committing;
     }
 
     /// A commit has ended. What is told from now on is late, and remembered for the role.
     pub(crate) fn end_commit(&mut self) {
         self.meanwhile = Some(Vec::new());
+        self.expectations.begin_noting();
         self.late = Late::Some;
     }
 
@@ -138,7 +141,7 @@ impl External {
     pub(crate) fn late(&self) -> usize {
         match self.late {
             Late::No | Late::Committing => 0,
-            Late::Some => self.meanwhile.as_ref().map_or(0, Vec::len),
+            Late::Some => self.meanwhile().len() + self.expectations.meanwhile().len(),
             Late::Many => self.table.len(),
         }
     }
@@ -151,6 +154,7 @@ impl External {
     /// The role has not come, or has come with what was late.
     pub(crate) fn forget_late(&mut self) {
         self.meanwhile = None;
+        self.expectations.end_noting();
         self.late = Late::No;
     }
 
@@ -167,13 +171,20 @@ impl External {
         slots.sort_unstable();
         slots.dedup();
         let kept: Vec<_> = slots.into_iter().filter_map(|slot| self.table.remove(slot)).collect();
-        self.clear();
+        self.clear_flows();
+        if self.late == Late::Some {
+            self.expectations.keep_noted();
+        } else {
+            self.expectations.table.clear();
+            self.expectations.end_noting();
+        }
+        let some = !told.is_empty() || !self.expectations.meanwhile().is_empty();
         for entry in kept {
             let inserted = self.table.insert(entry);
             debug_assert!(inserted.is_ok(), "there was room for more");
         }
-        self.late = if told.is_empty() { Late::No } else { Late::Some };
-        self.meanwhile = (!told.is_empty()).then_some(told);
+        self.late = if some { Late::Some } else { Late::No };
+        self.meanwhile = some.then_some(told);
     }
 
     /// What has been told since the commit began, in order; grows until its end.
@@ -197,11 +208,15 @@ impl External {
 
     /// Forgets everything.
     pub(crate) fn clear(&mut self) {
+        self.clear_flows();
+        self.expectations.table.clear();
+    }
+
+    fn clear_flows(&mut self) {
         if self.injection.enabled() {
             self.drop_where(0..self.table.slots(), |_| true);
         }
         self.table.clear();
-        self.expectations.table.clear();
     }
 
     /// Takes everything out; what of it is in the kernel stays there.

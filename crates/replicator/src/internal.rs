@@ -27,9 +27,21 @@ pub(crate) struct Internal {
     /// Counts readings of the kernel's table; what a reading did not touch is gone.
     reading: u8,
     under_way: bool,
+    /// Whether the kernel has told less than all, so that the cache may be wrong.
+    doubt: Doubt,
     /// Flows that ended during a reading, which may still stand in the part yet to be seen.
     tombstones: BTreeSet<Key>,
     dead: usize,
+}
+
+/// Whether what is known of the kernel's table may be wrong.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Doubt {
+    No,
+    /// Events were lost, and no reading has begun since.
+    Lost,
+    /// The reading under way makes good for it.
+    Read,
 }
 
 /// Something in the internal caches of which peers are told.
@@ -47,7 +59,8 @@ pub(crate) struct Local {
     pub(crate) stage: Stage,
     /// Conversations in which it waits to be sent or acknowledged.
     held: u8,
-    /// Seconds since the start at the last change.
+    /// Seconds since the start when the kernel last changed it, and not we: what a commit has done
+    /// must not outrank what the peer says next.
     pub(crate) changed_s: u32,
     /// In the table when this router left the active role, or put there by a commit after which
     /// the role did not come: to be purged.
@@ -119,9 +132,20 @@ impl Internal {
             silent: false,
             reading: 0,
             under_way: false,
+            doubt: Doubt::No,
             tombstones: BTreeSet::new(),
             dead: 0,
         }
+    }
+
+    /// Events of the kernel were lost.
+    pub(crate) fn doubt(&mut self) {
+        self.doubt = Doubt::Lost;
+    }
+
+    /// Whether events were lost, and the table has not been read to its end since.
+    pub(crate) fn is_in_doubt(&self) -> bool {
+        self.doubt != Doubt::No
     }
 
     /// Flows that are alive.
@@ -162,7 +186,9 @@ impl Internal {
             entry.stored.merge(flow);
             counters.internal_updated += 1;
         }
-        entry.changed_s = now_s;
+        if !own {
+            entry.changed_s = now_s;
+        }
         entry.reading = reading;
         if made_now {
             entry.ours = own;
@@ -186,7 +212,7 @@ impl Internal {
             stored: Stored::from(flow),
             stage: Stage::New,
             held: 0,
-            changed_s: now_s,
+            changed_s: if own { 0 } else { now_s },
             ours,
             reading: self.reading,
         };
@@ -327,6 +353,9 @@ impl Internal {
     pub(crate) fn begin_reading(&mut self) {
         self.reading = self.reading.wrapping_add(1);
         self.under_way = true;
+        if self.doubt == Doubt::Lost {
+            self.doubt = Doubt::Read;
+        }
         self.tombstones.clear();
     }
 
@@ -361,8 +390,8 @@ impl Internal {
         Learned::Tell(slot)
     }
 
-    /// One flow as the kernel has it now. The peer is told only what it does not know. A flow not
-    /// known before is there because of a commit if `committed`.
+    /// One flow as the kernel has it now. The peer is told only what it does not know. What is not
+    /// known of it is because of a commit if `committed`.
     pub(crate) fn read(
         &mut self,
         flow: &Flow,
@@ -392,7 +421,9 @@ impl Internal {
         } else {
             return Learned::Nothing;
         }
-        entry.changed_s = now_s;
+        if !committed {
+            entry.changed_s = now_s;
+        }
         counters.internal_updated += 1;
         if revived {
             self.dead -= 1;
@@ -409,6 +440,9 @@ impl Internal {
     ) -> bool {
         self.under_way = false;
         let trusted = self.tombstones.len() < MAX_TOMBSTONES;
+        if self.doubt == Doubt::Read {
+            self.doubt = if trusted { Doubt::No } else { Doubt::Lost };
+        }
         self.tombstones = BTreeSet::new();
         for slot in 0..self.table.slots() {
             let stale = self

@@ -33,7 +33,9 @@ mod table;
 mod timeout;
 pub mod wire;
 
-pub use commit::{Action, COMMIT_LIMIT, Commit, CommitReport, Planned, Progress, Purge, Retry};
+pub use commit::{
+    Action, COMMIT_LIMIT, Commit, CommitPart, CommitReport, Planned, Progress, Purge, Retry,
+};
 pub use config::{Config, Expectations, Filter, Link, Mode, PeerProtocol, Standby, Transport};
 pub use event::{
     Cache, CopyState, Direction, Event, Lag, LinkState, LinkView, Origin, PeerState, Role, Start,

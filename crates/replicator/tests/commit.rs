@@ -106,8 +106,8 @@ fn flows_the_kernel_has_are_updated_replaced_or_left_alone() {
         }
         world.run_s(2);
         assert!(world.now > now);
-        // … and one flow that has changed here since.
-        world.event(B, Change::New, &newer_here, true);
+        // … and one flow that the kernel has changed since.
+        world.event(B, Change::New, &newer_here, false);
         world
     };
     let planned = plan(&mut world);
@@ -165,7 +165,10 @@ fn a_flow_that_exists_unexpectedly_is_looked_at_and_compared() {
         report.starts_with("2 flows committed, 1 of them with another translation"),
         "{report}"
     );
-    assert!(report.contains("1 refused (1 EEXIST): protocol 6 10.0.0.0 to 198.51.100.1"), "{report}");
+    assert!(
+        report.contains("1 refused (1 EEXIST): protocol 6 10.0.0.0 to 198.51.100.1"),
+        "{report}"
+    );
     assert!(report.contains("another flow has its translated addresses"), "{report}");
 }
 
@@ -310,4 +313,53 @@ fn an_old_connection_is_committed_with_time_to_live() {
     assert!((432_000 - 3700..=432_000 - 3600).contains(&left), "{left}");
     let mut commit = Commit::default();
     assert!(commit.next(&world.nodes[B], world.now).is_some());
+}
+
+#[test]
+fn what_a_commit_has_done_does_not_outrank_what_the_peer_says_next() {
+    let mut told = flow(1);
+    told.protocol_state = tcp(3);
+    let mut world = backup_of(&[told.clone(), flow(2)]);
+    // The kernel has it from an earlier life, in another state.
+    let older = Flow { protocol_state: tcp(1), ..told.clone() };
+    world.nodes[B].begin_dump();
+    world.nodes[B].dumped(&older, world.now);
+    assert!(world.nodes[B].end_dump(world.now));
+    world.run_s(2);
+    let mut commit = world.nodes[B].begin_commit();
+    let mut updated = false;
+    while let Some(planned) = commit.next(&world.nodes[B], world.now) {
+        updated |= planned.action == Action::Update && planned.flow.orig == told.orig;
+        commit.done(&planned);
+    }
+    assert!(updated);
+    world.nodes[B].end_commit(commit.report());
+    // A reading before the role comes finds it changed, and one event of our doing is heard.
+    world.nodes[B].begin_dump();
+    world.nodes[B].dumped(&told, world.now);
+    assert!(world.nodes[B].end_dump(world.now));
+    world.event(B, Change::New, &flow(2), true);
+    world.event(A, Change::Delete, &told, false);
+    world.event(A, Change::Delete, &flow(2), false);
+    world.run_s(1);
+    world.nodes[B].activate(world.now);
+    world.drain(B);
+    assert_eq!(world.nodes[B].late_flows(), 2);
+    let deleted: Vec<_> =
+        plan(&mut world).iter().map(|planned| (planned.action, planned.flow.orig)).collect();
+    assert_eq!(deleted, [(Action::Delete, told.orig), (Action::Delete, flow(2).orig)]);
+}
+
+#[test]
+fn what_the_kernel_itself_has_changed_since_outranks_the_end_the_peer_told() {
+    let mut world = backup_of(&[flow(1)]);
+    world.run_s(2);
+    let commit = world.nodes[B].begin_commit();
+    world.nodes[B].end_commit(commit.report());
+    world.event(B, Change::New, &flow(1), false);
+    world.event(A, Change::Delete, &flow(1), false);
+    world.run_s(1);
+    world.nodes[B].activate(world.now);
+    world.drain(B);
+    assert_eq!(plan(&mut world), []);
 }

@@ -6,7 +6,7 @@ mod common;
 
 use common::{A, B, FAIR, Weather, World, config, flow};
 use lockstep_ctnetlink::{Expectation, HelperName, L4};
-use lockstep_replicator::{Change, Config, ExpectationEvent, Expectations};
+use lockstep_replicator::{Change, Commit, CommitPart, Config, ExpectationEvent, Expectations};
 use std::time::Duration;
 
 /// What the FTP helper expects of the control connection with this number.
@@ -161,4 +161,76 @@ fn the_router_that_takes_over_forgets_what_it_was_told() {
     assert_eq!(has(&world, B), [4000]);
     world.activate(B);
     assert_eq!(has(&world, B), []);
+}
+
+/// The ports of what a commit of B hands out.
+fn committed(world: &World, commit: &mut Commit) -> Vec<u16> {
+    while commit.next(&world.nodes[B], world.now).is_some() {}
+    let next = || commit.next_expectation(&world.nodes[B], world.now);
+    std::iter::from_fn(next)
+        .map(|it| match it.tuple.l4 {
+            L4::Ports { destination, .. } => destination,
+            L4::None | L4::Icmp { .. } => 0,
+        })
+        .collect()
+}
+
+#[test]
+fn what_is_told_behind_the_walk_of_a_commit_is_committed_too() {
+    let mut world = pair(FAIR, &config());
+    world.create(A, 1);
+    for port in 4000..4003 {
+        tell(&mut world, Change::New, &expected(1, port));
+    }
+    world.run_s(1);
+    let mut commit = world.nodes[B].begin_commit();
+    assert_eq!(committed(&world, &mut commit), [4000, 4001, 4002]);
+    // The place of the one that ended is taken by another.
+    tell(&mut world, Change::Delete, &expected(1, 4000));
+    world.run_s(1);
+    tell(&mut world, Change::New, &expected(1, 4003));
+    world.run_s(1);
+    assert_eq!(committed(&world, &mut commit), [4003]);
+    assert_eq!(committed(&world, &mut commit), []);
+}
+
+#[test]
+fn what_is_told_between_the_commit_and_the_active_role_is_committed_too() {
+    let mut world = pair(FAIR, &config());
+    world.create(A, 1);
+    tell(&mut world, Change::New, &expected(1, 4000));
+    world.run_s(1);
+    let mut commit = world.nodes[B].begin_commit();
+    assert_eq!(committed(&world, &mut commit), [4000]);
+    world.nodes[B].end_commit(commit.report());
+    tell(&mut world, Change::New, &expected(1, 4001));
+    world.run_s(1);
+    world.nodes[B].activate(world.now);
+    world.drain(B);
+    assert_eq!((world.nodes[B].late_flows(), has(&world, B)), (1, vec![4001]));
+    let mut late = world.nodes[B].begin_commit();
+    assert_eq!(committed(&world, &mut late), [4001]);
+    world.nodes[B].end_commit(late.report());
+    assert_eq!((world.nodes[B].late_flows(), has(&world, B)), (0, vec![]));
+}
+
+#[test]
+fn a_commit_of_a_part_leaves_the_other_alone() {
+    let mut world = pair(FAIR, &config());
+    world.create(A, 1);
+    tell(&mut world, Change::New, &expected(1, 4000));
+    world.run_s(1);
+    let mut flows = world.nodes[B].begin_commit_of(CommitPart::Flows);
+    assert!(flows.next(&world.nodes[B], world.now).is_some());
+    assert_eq!(committed(&world, &mut flows), []);
+    world.nodes[B].end_commit(flows.report());
+    // Told after it, and not forgotten by what comes between.
+    world.create(A, 2);
+    world.run_s(1);
+    let mut expectations = world.nodes[B].begin_commit_of(CommitPart::Expectations);
+    assert_eq!(expectations.next(&world.nodes[B], world.now), None);
+    assert_eq!(committed(&world, &mut expectations), [4000]);
+    world.nodes[B].end_commit(expectations.report());
+    world.nodes[B].activate(world.now);
+    assert_eq!(world.nodes[B].late_flows(), 1);
 }

@@ -4,8 +4,10 @@ use std::time::Instant;
 
 use lockstep_ctnetlink::Expectation;
 
-use super::{Commit, EEXIST, EOPNOTSUPP};
+use super::{Commit, CommitPart, EEXIST, EOPNOTSUPP};
+use crate::expectations::RemoteExpectations;
 use crate::replicator::Replicator;
+use crate::table::Slot;
 
 impl Commit {
     /// The next expectation, once there is no flow left; `None` when all have been handed out.
@@ -17,14 +19,12 @@ impl Commit {
         replicator: &Replicator,
         now: Instant,
     ) -> Option<Expectation> {
-        if self.is_over(now) {
+        if self.part == CommitPart::Flows || self.is_over(now) {
             return None;
         }
-        let table = &replicator.external().expectations.table;
-        while self.next_expected < table.slots() {
-            let slot = self.next_expected;
-            self.next_expected += 1;
-            let Some(entry) = table.get(slot) else { continue };
+        let expectations = &replicator.external().expectations;
+        while let Some(slot) = self.next_place(expectations) {
+            let Some(entry) = expectations.table.get(slot) else { continue };
             let age_s = replicator.seconds(now).saturating_sub(entry.heard_s);
             let left = |told: u32| told.saturating_sub(age_s).max(1);
             let timeout_s = entry.expectation.timeout_s.map(left);
@@ -32,6 +32,18 @@ impl Commit {
             return Some(Expectation { timeout_s, id: None, ..entry.expectation.clone() });
         }
         None
+    }
+
+    /// Every place once, then those of which the peer has told since the commit began: the table
+    /// reuses places behind the walk.
+    fn next_place(&mut self, expectations: &RemoteExpectations) -> Option<Slot> {
+        if self.next_expected < expectations.table.slots() {
+            self.next_expected += 1;
+            return Some(self.next_expected - 1);
+        }
+        let slot = expectations.meanwhile().get(self.expected_meanwhile).copied()?;
+        self.expected_meanwhile += 1;
+        Some(slot)
     }
 
     /// The kernel has it.

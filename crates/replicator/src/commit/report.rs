@@ -5,7 +5,7 @@ use std::fmt;
 
 use lockstep_ctnetlink::{Expectation, Flow, L4, Tuple};
 
-use super::Action;
+use super::{Action, CommitPart};
 
 /// Most refusals whose text is kept.
 const SAMPLES: usize = 3;
@@ -13,6 +13,8 @@ const SAMPLES: usize = 3;
 /// How a commit went, or what the injection of a backup has done since it began.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct CommitReport {
+    /// What of the cache it was about.
+    pub part: CommitPart,
     /// Flows created.
     pub created: u64,
     /// Flows that were there and have been brought up to date.

@@ -12,6 +12,9 @@ use crate::wire::Change;
 
 pub(crate) struct RemoteExpectations {
     pub(crate) table: Table<RemoteExpectation>,
+    /// Where is what the peers have told since a commit began, or since it ended; `None` when
+    /// nobody asks.
+    meanwhile: Option<Vec<Slot>>,
 }
 
 /// An expectation of a peer's kernel.
@@ -32,7 +35,41 @@ impl Expected for RemoteExpectation {
 
 impl RemoteExpectations {
     pub(crate) fn new(secret: u64) -> Self {
-        Self { table: Table::new(MAX_EXPECTATIONS, secret) }
+        Self { table: Table::new(MAX_EXPECTATIONS, secret), meanwhile: None }
+    }
+
+    /// What is told from now on is remembered, and nothing of before.
+    pub(crate) fn begin_noting(&mut self) {
+        self.meanwhile = Some(Vec::new());
+    }
+
+    /// What is told is remembered no more.
+    pub(crate) fn end_noting(&mut self) {
+        self.meanwhile = None;
+    }
+
+    /// Where is what has been told since, in order; something else may have taken the place.
+    pub(crate) fn meanwhile(&self) -> &[Slot] {
+        self.meanwhile.as_deref().unwrap_or_default()
+    }
+
+    /// Forgets everything but what has been told since.
+    pub(crate) fn keep_noted(&mut self) {
+        let Some(mut slots) = self.meanwhile.take() else { return self.table.clear() };
+        slots.sort_unstable();
+        slots.dedup();
+        let kept: Vec<_> = slots.into_iter().filter_map(|slot| self.table.remove(slot)).collect();
+        self.table.clear();
+        let inserted = kept.into_iter().filter_map(|entry| self.table.insert(entry).ok());
+        self.meanwhile = Some(inserted.collect());
+    }
+
+    fn note(&mut self, slot: Slot, counters: &mut Counters) {
+        match &mut self.meanwhile {
+            Some(meanwhile) if meanwhile.len() < MAX_EXPECTATIONS => meanwhile.push(slot),
+            Some(_) => counters.commit_too_late += 1,
+            None => {}
+        }
     }
 
     /// The peer speaks of an expectation, while its flows carry this generation. Only the peer that
@@ -61,12 +98,16 @@ impl RemoteExpectations {
                 entry.heard_s = now_s;
                 entry.generation = generation;
                 entry.peer = peer;
+                self.note(slot, counters);
             }
             (Change::New | Change::Update, None) => {
                 let expectation = Expectation { id: None, ..expectation.clone() };
                 let entry = RemoteExpectation { expectation, heard_s: now_s, generation, peer };
                 match self.table.insert(entry) {
-                    Ok(_) => counters.external_expectations_created += 1,
+                    Ok(slot) => {
+                        counters.external_expectations_created += 1;
+                        self.note(slot, counters);
+                    }
                     Err(_) => counters.external_expectations_full += 1,
                 }
             }

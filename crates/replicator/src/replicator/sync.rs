@@ -20,6 +20,8 @@ pub(super) enum Standing {
     Arriving(IpAddr),
     Missing(IpAddr),
     Arrived(IpAddr),
+    ActiveLost,
+    ActiveReading,
     ActiveAlone,
     ActiveToldAll,
     ActiveGreeting(IpAddr),
@@ -46,6 +48,13 @@ impl Standing {
             }
             Self::Arrived(address) => {
                 (true, format!("all flows of the peer {address} have arrived"))
+            }
+            Self::ActiveLost => {
+                (false, "events of the kernel were lost; its flows are read again".to_owned())
+            }
+            Self::ActiveReading => {
+                let reason = "the kernel's flows are read for the copy that the peers are told";
+                (false, reason.to_owned())
             }
             Self::ActiveAlone => {
                 (true, "this router is the active one; no peer is there".to_owned())
@@ -78,9 +87,15 @@ impl Replicator {
 
     pub(super) fn standing(&self, now: Instant) -> Standing {
         if self.role == Role::Active {
+            if self.internal.is_in_doubt() {
+                return Standing::ActiveLost;
+            }
             let mut present = self.peers.iter().filter(|peer| peer.present()).peekable();
             if present.peek().is_none() {
                 return Standing::ActiveAlone;
+            }
+            if self.copy_after_dump {
+                return Standing::ActiveReading;
             }
             return present.find_map(|peer| lags(peer, now)).unwrap_or(Standing::ActiveToldAll);
         }
@@ -92,6 +107,13 @@ impl Replicator {
             heard.and_then(Peer::address).map(Standing::Silent)
         };
         worst.or_else(complete).or_else(silent).unwrap_or(Standing::NeverHeard)
+    }
+
+    /// Events of the kernel were lost, so what is known of its table may be wrong until it has been
+    /// read: see [`Replicator::begin_dump`].
+    pub fn events_lost(&mut self, now: Instant) {
+        self.internal.doubt();
+        self.settle(now);
     }
 
     /// The peers that have been heard or are in the configuration.

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::Replicator;
 use super::peer::Peer;
-use crate::commit::{Commit, CommitReport, Purge};
+use crate::commit::{Commit, CommitPart, CommitReport, Purge};
 use crate::config::{Config, Standby};
 use crate::event::{Event, Role};
 use crate::resync::Resync;
@@ -15,22 +15,36 @@ const PURGE_AGAIN: Duration = Duration::from_secs(1);
 impl Replicator {
     /// Begins to put the external flows into the kernel; a purge that waits or is due is called off.
     pub fn begin_commit(&mut self) -> Commit {
+        self.begin_commit_of(CommitPart::All)
+    }
+
+    /// [`Replicator::begin_commit`] of a part only. Expectations alone are no step towards the
+    /// active role: nothing else follows from their commit.
+    pub fn begin_commit_of(&mut self, part: CommitPart) -> Commit {
+        if part == CommitPart::Expectations {
+            return Commit::of(part);
+        }
         self.call_off_purge();
         if self.late_flows() > 0 {
             self.external.begin_late_commit();
-            return Commit::default();
+            return Commit::of(part);
         }
         self.committing = true;
         if self.external.injection.enabled() {
             self.external.injection.begin_commit();
+            self.external.expectations.begin_noting();
         } else {
             self.external.begin_commit();
         }
-        Commit::default()
+        Commit::of(part)
     }
 
     /// A commit has ended, or was cut short.
     pub fn end_commit(&mut self, report: &CommitReport) {
+        if report.part == CommitPart::Expectations {
+            self.counters.commit_refused += report.refused();
+            return;
+        }
         if self.external.commits_late() {
             self.external.forget_late();
             self.external.clear();
@@ -54,7 +68,7 @@ impl Replicator {
         self.counters.commit_refused += report.refused();
     }
 
-    /// Flows of which the peers spoke between the end of the last commit and the active role, when
+    /// Flows and expectations of which the peers spoke between the end of the last commit and the active role, when
     /// this router stands by in its cache: they are kept for another commit, which is to be begun
     /// now. 0 when there is nothing to do.
     pub fn late_flows(&self) -> usize {
