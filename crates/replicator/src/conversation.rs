@@ -218,7 +218,7 @@ impl Conversation {
         self.window = self.window.min(self.ack_window);
         self.resend_limit = config.resend_queue.max(1);
         if let Some(refresh) = &mut self.refresh {
-            *refresh = Refresh::new(config.refresh_interval);
+            refresh.set_interval(config.refresh_interval);
         }
     }
 

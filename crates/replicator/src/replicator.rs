@@ -81,6 +81,8 @@ pub struct Replicator {
     committing: bool,
     /// A full copy follows the reading under way, so that it need not tell one by one.
     copy_after_dump: bool,
+    /// What peers have told was refused for want of room, and there is room again.
+    room_again: bool,
     /// The role was left before the reading that it began with had ended: what that finds is ours.
     rest_is_ours: bool,
     counters: Counters,
@@ -126,6 +128,7 @@ impl Replicator {
             purge_wanted: false,
             committing: false,
             copy_after_dump: false,
+            room_again: false,
             rest_is_ours: false,
             counters: Counters::default(),
             last_committed: 0,
@@ -341,6 +344,7 @@ impl Replicator {
             self.step_resync(place, now);
             self.peers[place].settle(now);
         }
+        self.ask_for_what_was_refused(now);
         let standing = self.standing(now);
         if standing != self.standing {
             self.standing = standing;

@@ -37,6 +37,8 @@ pub(crate) enum Cause {
     Role,
     /// Messages were lost in a mode that does not repeat them.
     Lost,
+    /// Flows were refused for want of room, and there is room again.
+    Room,
     /// A person asked.
     Command,
 }
@@ -44,6 +46,11 @@ pub(crate) enum Cause {
 impl Resync {
     pub(crate) fn wanted(cause: Cause) -> Self {
         Self::Wanted { at: None, cause, attempts: 0 }
+    }
+
+    /// To be asked for at a time.
+    pub(crate) fn later(cause: Cause, at: Instant) -> Self {
+        Self::Wanted { at: Some(at), cause, attempts: 0 }
     }
 
     /// Asks again after something was lost for good, waiting longer each time.

@@ -4,9 +4,11 @@
 
 mod common;
 
+use std::time::Duration;
+
 use common::{A, B, FAIR, World, config, flow, tcp};
 use lockstep_ctnetlink::{Flow, HelperName, SequenceAdjustment, Status};
-use lockstep_replicator::{Cache, Change, Config, Event, KernelEvent};
+use lockstep_replicator::{Cache, Change, Config, Event, KernelEvent, Mode};
 
 fn in_state(number: u32, state: u8) -> Flow {
     let mut flow = flow(number);
@@ -275,4 +277,55 @@ fn a_flow_made_anew_with_the_same_tuple_keeps_nothing_of_the_one_before() {
     world.run_s(1);
     let told = world.nodes[B].external_flows().next().unwrap();
     assert_eq!((told.labels, told.mark.unwrap_or_default()), (None, 0));
+}
+
+#[test]
+fn a_backup_asks_for_what_it_had_no_room_for_when_there_has_been_room_for_a_while() {
+    let mut world = pair(&config());
+    let mut small = config();
+    small.cache_limit = 32;
+    let now = world.now;
+    assert!(!world.nodes[B].configure(small, now));
+    for number in 0..40 {
+        world.create(A, number);
+    }
+    world.run_s(1);
+    assert_eq!(world.nodes[B].external_len(), 32);
+    let asked = world.nodes[B].counters().resyncs_sent;
+    for number in 0..10 {
+        world.destroy(A, number);
+    }
+    world.run_s(2);
+    assert_eq!((world.nodes[A].internal_len(), world.nodes[B].external_len()), (30, 22));
+    world.run_s(40);
+    assert_eq!(world.nodes[B].external_len(), 30);
+    assert_eq!(world.nodes[B].counters().resyncs_sent, asked + 1, "once");
+}
+
+#[test]
+fn a_changed_interval_holds_for_the_conversation_that_is_under_way() {
+    let mut slow = config();
+    slow.mode = Mode::Alarm;
+    slow.refresh_interval = Duration::from_mins(10);
+    slow.cache_timeout = Duration::from_mins(30);
+    let mut world = pair(&slow);
+    for number in 0..20 {
+        world.create(A, number);
+    }
+    world.run_s(5);
+    let told = world.nodes[A].counters().messages_sent;
+    world.run_s(20);
+    assert!(world.nodes[A].counters().messages_sent - told < 10, "the walk is slow");
+    let mut quick = slow.clone();
+    quick.refresh_interval = Duration::from_secs(4);
+    quick.cache_timeout = Duration::from_secs(20);
+    for node in [A, B] {
+        let now = world.now;
+        assert!(!world.nodes[node].configure(quick.clone(), now));
+        world.drain(node);
+    }
+    let told = world.nodes[A].counters().messages_sent;
+    world.run_s(20);
+    assert!(world.nodes[A].counters().messages_sent - told >= 60, "every flow every four seconds");
+    assert_eq!(world.nodes[B].external_len(), 20);
 }

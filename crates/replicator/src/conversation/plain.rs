@@ -72,6 +72,11 @@ impl Refresh {
         Self { interval: interval.max(STEP), cursor: 0, began: None, step_at: None }
     }
 
+    /// The walk goes on from where it is.
+    pub(super) fn set_interval(&mut self, interval: Duration) {
+        self.interval = interval.max(STEP);
+    }
+
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         self.step_at
     }

@@ -81,6 +81,15 @@ pub(super) enum Reach {
     Configured,
 }
 
+/// How long it may say nothing before it counts as silent.
+fn patience(config: &Config) -> Duration {
+    match config.mode {
+        Mode::Ftfw | Mode::Notrack => PEER_SILENT,
+        // It speaks only when it has something to tell, and again after the interval.
+        Mode::Alarm => config.cache_timeout.max(PEER_SILENT),
+    }
+}
+
 impl Peer {
     pub(super) fn new(index: u8, reach: Reach, config: &Config, first: u32, now: Instant) -> Self {
         Self {
@@ -103,11 +112,7 @@ impl Peer {
             greeted_before: config.mode != Mode::Ftfw,
             lost: 0,
             mode: config.mode,
-            patience: match config.mode {
-                Mode::Ftfw | Mode::Notrack => PEER_SILENT,
-                // It speaks only when it has something to tell, and again after the interval.
-                Mode::Alarm => config.cache_timeout.max(PEER_SILENT),
-            },
+            patience: patience(config),
             copy_ends_at: None,
             repeats: (0, None),
         }
@@ -122,6 +127,12 @@ impl Peer {
     /// Whether it is there to be told something.
     pub(super) fn present(&self) -> bool {
         !self.silent
+    }
+
+    /// Puts what may change of the settings in force.
+    pub(super) fn configure(&mut self, config: &Config) {
+        self.patience = patience(config);
+        self.conversation.configure(config);
     }
 
     /// Begins anew, as with another router, with numbers that go on.

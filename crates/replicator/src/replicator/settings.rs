@@ -1,15 +1,20 @@
 //! What may change while a replicator runs: its settings, and what follows for the flows it knows.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use lockstep_ctnetlink::Flow;
 
-use super::Replicator;
+use super::{Replicator, Role};
 use crate::config::Config;
 use crate::event::{Cache, Event};
 use crate::key::Key;
+use crate::resync::{Cause, Resync};
 use crate::table::Notice;
 use crate::wire::Change;
+
+/// How long there has to be room before what was refused is asked for: a cache at its limit has room
+/// again and again, and a copy costs both routers.
+const ROOM_STAYS: Duration = Duration::from_secs(30);
 
 impl Replicator {
     /// Whether [`Replicator::configure`] can make these settings its own. Another group, language,
@@ -41,7 +46,7 @@ impl Replicator {
         let helpers = now_in_force.expectations != before.expectations;
         let raised = now_in_force.cache_limit > before.cache_limit;
         for peer in &mut self.peers {
-            peer.conversation.configure(&self.config);
+            peer.configure(&self.config);
         }
         self.internal.table.set_limit(self.config.cache_limit);
         self.external.table.set_limit(self.config.cache_limit);
@@ -86,6 +91,19 @@ impl Replicator {
         entry.is_some_and(|entry| entry.stage.is_alive())
     }
 
+    /// Peers have told what there was no room for, and do not tell it again unasked.
+    pub(super) fn ask_for_what_was_refused(&mut self, now: Instant) {
+        if !std::mem::take(&mut self.room_again) || self.role != Role::Backup {
+            return;
+        }
+        for peer in &mut self.peers {
+            let asks_anyway = matches!(peer.resync, Resync::Wanted { .. });
+            if !asks_anyway {
+                peer.resync = Resync::later(Cause::Room, now + ROOM_STAYS);
+            }
+        }
+    }
+
     /// Events about the caches' limits.
     pub(super) fn look_at_limits(&mut self) {
         let notices = [
@@ -97,7 +115,11 @@ impl Replicator {
         for (cache, notice) in notices {
             match notice {
                 Some(Notice::Full) => self.push(Event::CacheFull { cache }),
-                Some(Notice::HasRoom) => self.push(Event::CacheHasRoom { cache }),
+                Some(Notice::HasRoom) => {
+                    self.room_again |=
+                        matches!(cache, Cache::External | Cache::ExternalExpectations);
+                    self.push(Event::CacheHasRoom { cache });
+                }
                 None => {}
             }
         }
