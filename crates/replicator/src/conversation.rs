@@ -97,6 +97,8 @@ pub(crate) struct Conversation {
     ack_from: Option<u32>,
     window: u32,
     ack_window: u32,
+    /// The peer's acknowledgements since its last other message.
+    acks_heard: u32,
     controls: VecDeque<(u32, Control)>,
     objects: VecDeque<(u32, Object)>,
     /// Orders the two queues against each other; wraps.
@@ -110,6 +112,8 @@ pub(crate) struct Conversation {
     /// Numbers of requests whose answer has not begun.
     waiting: Vec<u32>,
     last_sent: Option<Instant>,
+    /// When what is not acknowledged was last looked through.
+    looked_back_at: Option<Instant>,
     /// When which number was sent, roughly.
     milestones: Milestones,
     /// Requests to resend that have not been acknowledged, the oldest first.
@@ -195,6 +199,7 @@ impl Conversation {
             ack_from: None,
             window: ack_window,
             ack_window,
+            acks_heard: 0,
             controls: VecDeque::new(),
             objects: VecDeque::new(),
             ticket: 0,
@@ -205,6 +210,7 @@ impl Conversation {
             copy_wanted: false,
             waiting: Vec::new(),
             last_sent: None,
+            looked_back_at: None,
             milestones: Milestones::default(),
             open_nacks: VecDeque::new(),
             open_resync: None,
@@ -229,6 +235,11 @@ impl Conversation {
 
     pub(crate) fn unacknowledged(&self) -> usize {
         self.resend.len()
+    }
+
+    /// Whether something is being told, or was and is not acknowledged.
+    pub(crate) fn tells(&self) -> bool {
+        !self.objects.is_empty() || self.resend.len() > 0 || self.copying()
     }
 
     pub(crate) fn waiting_to_send(&self) -> usize {

@@ -11,6 +11,7 @@ mod refresh;
 mod requests;
 mod settings;
 mod stream;
+mod succession;
 mod sync;
 mod transfer;
 mod view;
@@ -39,6 +40,7 @@ pub use injection::InjectionState;
 use injection::Takeover;
 use links::Links;
 use peer::{Peer, Reach, due};
+use succession::Succession;
 use sync::Standing;
 
 /// A peer that says nothing for this long is taken to be away; conntrackd speaks once a second.
@@ -85,6 +87,10 @@ pub struct Replicator {
     room_again: bool,
     /// The role was left before the reading that it began with had ended: what that finds is ours.
     rest_is_ours: bool,
+    /// When the role was left: what a reading finds soon after that no event had told is ours, too.
+    left_at: Option<Instant>,
+    /// The role was left: what of its flows could not be told until then is not told any more.
+    quiet_at: Option<Instant>,
     counters: Counters,
     last_committed: u64,
     events: VecDeque<Event>,
@@ -130,6 +136,8 @@ impl Replicator {
             copy_after_dump: false,
             room_again: false,
             rest_is_ours: false,
+            left_at: None,
+            quiet_at: None,
             counters: Counters::default(),
             last_committed: 0,
             events: VecDeque::new(),
@@ -192,7 +200,8 @@ impl Replicator {
         }
         let now_s = self.seconds(now);
         let committed = self.committing && self.external.table.find(&Key::of(flow)).is_some();
-        let ours = committed || self.rest_is_ours || self.is_left_over(flow);
+        let ours =
+            committed || self.rest_is_ours || self.has_just_left(now) || self.is_left_over(flow);
         let parked = flow.timeout_s.is_some_and(is_parked);
         let flow = self.with_own_timeout(flow, now);
         let learned = self.internal.read_part(&flow, ours, now_s, &mut self.counters);
@@ -215,6 +224,12 @@ impl Replicator {
             tell(peers, internal, if silent { learned.untold() } else { learned });
         });
         self.rest_is_ours &= !trusted;
+        if trusted {
+            if self.has_just_left(now) && self.purge_at.is_none() {
+                self.purge_at = Some(now + self.config.purge_timeout);
+            }
+            self.left_at = None;
+        }
         if trusted {
             self.end_reading_passive();
         }
@@ -239,12 +254,16 @@ impl Replicator {
         self.hand_over();
         for peer in &mut self.peers {
             peer.resync = Resync::Unneeded;
+            peer.conversation.ask_no_more();
             peer.sweep_at = None;
+            peer.succession = Succession::None;
         }
         self.call_off_purge();
         self.committing = false;
         self.copy_after_dump = true;
         self.rest_is_ours = false;
+        self.left_at = None;
+        self.quiet_at = None;
         self.settle(now);
     }
 
@@ -258,6 +277,8 @@ impl Replicator {
             self.internal.mark_ours();
             self.purge_at = Some(now + self.config.purge_timeout);
             self.rest_is_ours = std::mem::take(&mut self.copy_after_dump);
+            self.left_at = Some(now);
+            self.quiet_at = Some(now + self.config.purge_timeout / 2);
             for place in 0..self.peers.len() {
                 self.want_resync(place, Cause::Role);
             }
@@ -266,6 +287,11 @@ impl Replicator {
         }
         self.external.forget_late();
         self.settle(now);
+    }
+
+    /// Whether the kernel may have told of flows from before the role was left that nobody heard.
+    fn has_just_left(&self, now: Instant) -> bool {
+        self.left_at.is_some_and(|at| now < at + 2 * self.config.purge_timeout)
     }
 
     /// The role.
@@ -295,7 +321,12 @@ impl Replicator {
     /// When to call [`Replicator::handle_timeout`]; valid until the next call of anything else.
     pub fn next_deadline(&self) -> Option<Instant> {
         let peers = self.peers.iter().filter_map(Peer::next_deadline);
-        peers.chain(self.purge_at).chain(self.expire_at).chain(self.forgetting_at()).min()
+        peers
+            .chain(self.purge_at)
+            .chain(self.expire_at)
+            .chain(self.quiet_at)
+            .chain(self.forgetting_at())
+            .min()
     }
 
     /// Does what the clock asks for; spurious calls are harmless.
@@ -312,6 +343,10 @@ impl Replicator {
                 self.counters.external_swept += self.external.sweep(peer.index) as u64;
             }
         }
+        if due(self.quiet_at, now) {
+            self.fall_quiet();
+        }
+        self.step_successions(now);
         self.expire(now);
         if due(self.purge_at, now) {
             self.purge_is_due(now);
@@ -388,9 +423,10 @@ fn tell(peers: &mut [Peer], internal: &mut Internal, learned: Learned) {
         Learned::Forget(slot) => (Object::Flow(slot), false),
         Learned::Nothing => return,
     };
+    let overheard = peers.iter().any(Peer::overhears);
     for peer in peers {
         if wanted {
-            peer.tell(object, internal);
+            peer.tell(object, overheard, internal);
         } else {
             peer.conversation.forget(object, internal);
         }

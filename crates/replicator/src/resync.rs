@@ -37,6 +37,8 @@ pub(crate) enum Cause {
     Role,
     /// Messages were lost in a mode that does not repeat them.
     Lost,
+    /// Another peer stands by, and has told flows that this one may serve now.
+    Succession,
     /// Flows were refused for want of room, and there is room again.
     Room,
     /// A person asked.

@@ -147,6 +147,7 @@ fn flows_that_ended_while_the_active_daemon_was_down_are_swept() {
         world.kernels[A].remove(&number);
     }
     world.restart(A, &config());
+    world.activate(A);
     world.run_s(3);
     world.assert_replicated(A);
     assert_eq!(world.nodes[B].counters().external_swept, 50);

@@ -24,6 +24,8 @@ use proptest::prelude::*;
 fn world() -> World {
     let mut world = World::new(1, FAIR);
     world.run(Duration::from_millis(10));
+    world.activate(A);
+    world.activate(B);
     world
 }
 

@@ -148,6 +148,7 @@ fn a_restarted_notrack_peer_is_noticed_by_its_numbers() {
     }
     // Counts from 3 100 000 on, and before from 1 000 000.
     world.restart(A, &in_mode(Mode::Notrack));
+    world.activate(A);
     world.run_s(10);
     world.assert_replicated(A);
     assert_eq!(world.nodes[B].counters().peer_restarted, 1);

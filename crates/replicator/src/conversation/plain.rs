@@ -107,10 +107,8 @@ impl Conversation {
         }
         self.last = Some(number);
         match content {
-            Content::Resync => {
-                counters.resyncs_received += 1;
-                self.copy_wanted = true;
-            }
+            // Who answers depends on how the peer is spoken to.
+            Content::Resync => counters.resyncs_received += 1,
             Content::Alive => {
                 let late = self.asked_at.is_some_and(|at| now >= at + CROSSING);
                 if late || self.told_since {
@@ -172,6 +170,11 @@ impl Conversation {
             refresh.cursor = 0;
             refresh.began = Some(now);
         }
+    }
+
+    /// Leaves a hole in the numbers, so that the peer asks for everything.
+    pub(crate) fn skip_number(&mut self) {
+        self.next += 1;
     }
 
     /// A copy of everything is over.

@@ -1,6 +1,6 @@
 //! What waits to be said.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::places::Place;
 use super::{Control, Conversation, Gap, MAX_CONTROLS, Sent};
@@ -10,6 +10,13 @@ use crate::statistics::Counters;
 
 /// Most messages of one provocation.
 const PROVOCATION: u32 = 1024;
+
+/// What is not acknowledged for this long is said again. A peer that has much to say itself may not
+/// get round to acknowledging for a while, but has been provoked to by then.
+const SAID_AGAIN: Duration = Duration::from_secs(10);
+
+/// Time between two looks for such messages.
+const LOOK_BACK: Duration = Duration::from_secs(1);
 
 impl Conversation {
     /// Puts an object in line, unless it is already there; a number under which it is waiting for
@@ -30,6 +37,11 @@ impl Conversation {
             self.places.set(object, Place::Nowhere);
             internal.let_go(object);
         }
+    }
+
+    /// What was asked for is not waited for any more.
+    pub(crate) fn ask_no_more(&mut self) {
+        self.open_resync = None;
     }
 
     /// Asks the peer for everything it has.
@@ -92,6 +104,21 @@ impl Conversation {
         self.open_resync = None;
     }
 
+    /// Nothing more is said of any object.
+    pub(crate) fn drop_objects(&mut self, internal: &mut Internal) {
+        while let Some((_, object)) = self.objects.pop_front() {
+            self.places.set(object, Place::Nowhere);
+            internal.let_go(object);
+        }
+        for number in self.resend.within(0, u64::MAX) {
+            if let Some(Sent::Object(object)) = self.resend.get(number) {
+                self.resend.take(number);
+                self.places.set(object, Place::Nowhere);
+                internal.let_go(object);
+            }
+        }
+    }
+
     /// Another router is the peer now: begin from the start, with numbers that go on.
     pub(crate) fn new_peer(&mut self, internal: &mut Internal) {
         self.peer_is_gone(internal);
@@ -127,6 +154,35 @@ impl Conversation {
         }
     }
 
+    /// Says again, under new numbers, what the peer has neither acknowledged nor asked for again in
+    /// a long time: it may have taken it for something else, or forgotten it with a greeting.
+    pub(super) fn repeat_overdue(&mut self, now: Instant) {
+        if self.looked_back_at.is_some_and(|at| now < at + LOOK_BACK) {
+            return;
+        }
+        self.looked_back_at = Some(now);
+        for number in self.resend.within(0, u64::MAX) {
+            let sent_at = self.milestones.sent_at(number);
+            if sent_at.is_none_or(|at| now < at + SAID_AGAIN) {
+                break;
+            }
+            match self.resend.get(number) {
+                // A request is acknowledged after its answer, and repeated by who waits for that.
+                Some(Sent::Control(Control::Resync(open))) if self.open_resync == Some(open) => {}
+                Some(Sent::Control(Control::Resync(_))) => drop(self.resend.take(number)),
+                Some(Sent::Control(control)) => {
+                    self.resend.take(number);
+                    self.enqueue(control);
+                }
+                Some(Sent::Object(object)) => {
+                    self.resend.take(number);
+                    self.line_up(object);
+                }
+                None => {}
+            }
+        }
+    }
+
     /// Asks for the missing messages.
     pub(super) fn ask_again(&mut self, from: u32, to: u32, counters: &mut Counters, now: Instant) {
         if self.push(Control::Nack(from, to), counters) {
@@ -150,6 +206,11 @@ impl Conversation {
             counters.control_overflow += 1;
             return false;
         }
+        if let Control::Ack(from, to) = control
+            && self.extend_ack(from, to)
+        {
+            return true;
+        }
         match control {
             Control::Ack(..) => counters.acks_sent += 1,
             Control::Nack(..) => counters.nacks_sent += 1,
@@ -157,6 +218,19 @@ impl Conversation {
         }
         self.enqueue(control);
         true
+    }
+
+    /// One acknowledgement for two, while the first has not been sent. Not past an object: what an
+    /// acknowledgement of a request promises is said before it.
+    fn extend_ack(&mut self, from: u32, to: u32) -> bool {
+        if let Some((_, Control::Ack(_, last))) = self.controls.back_mut()
+            && self.objects.is_empty()
+            && last.wrapping_add(1) == from
+        {
+            *last = to;
+            return true;
+        }
+        false
     }
 
     pub(super) fn enqueue(&mut self, control: Control) {

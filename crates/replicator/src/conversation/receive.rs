@@ -9,6 +9,9 @@ use crate::internal::Internal;
 use crate::statistics::Counters;
 use crate::wire::{Flags, Kind, Malformed, Message};
 
+/// Acknowledgements without anything else that count as one message of the window.
+const ACKS_TOGETHER: u32 = 32;
+
 impl Conversation {
     /// The peer's last accepted number.
     pub(crate) fn last(&self) -> Option<u32> {
@@ -86,11 +89,14 @@ impl Conversation {
         }
         self.ack_from.get_or_insert(number);
         self.last = Some(number);
-        self.window = self.window.saturating_sub(1);
+        // If each acknowledgement made another necessary, it would never end.
+        let counts = !matches!(content, Content::Ack(..)) || self.acks_heard >= ACKS_TOGETHER;
+        self.acks_heard = if counts { 0 } else { self.acks_heard + 1 };
+        self.window = self.window.saturating_sub(u32::from(counts));
         match content {
             Content::Resync => self.hold_back(number, counters),
             Content::Nack(..) => self.acknowledge(counters),
-            _ if self.window == 0 => self.acknowledge(counters),
+            _ if counts && self.window == 0 => self.acknowledge(counters),
             _ => {}
         }
         Ok(Received { content: Some(content), restarted })

@@ -38,6 +38,12 @@ impl Ring {
         self.kept += 1;
     }
 
+    /// What was sent as `number`.
+    pub(super) fn get(&self, number: u64) -> Option<Sent> {
+        let place = usize::try_from(number.checked_sub(self.base)?).ok()?;
+        *self.places.get(place)?
+    }
+
     /// Takes out what was sent as `number`.
     pub(super) fn take(&mut self, number: u64) -> Option<Sent> {
         let place = usize::try_from(number.checked_sub(self.base)?).ok()?;

@@ -8,7 +8,7 @@ use super::{ALIVE_INTERVAL, ANSWER_INTERVAL, COPY_IN_FLIGHT, Control, Conversati
 use crate::config::Mode;
 use crate::internal::Internal;
 use crate::statistics::Counters;
-use crate::wire::{self, Flags};
+use crate::wire::{self, Change, Flags};
 
 impl Conversation {
     /// When something has to be said although nothing has happened.
@@ -49,6 +49,7 @@ impl Conversation {
         self.pacing.refill(now);
         self.held_up = false;
         self.step_refresh(internal, now);
+        self.repeat_overdue(now);
         if self.last_sent.is_none_or(|at| now >= at + ALIVE_INTERVAL) {
             self.say_something(counters);
         }
@@ -258,7 +259,14 @@ impl Conversation {
             }
             return;
         }
-        if item == Sent::Control(Control::Alive) {
+        let repeats = match item {
+            Sent::Control(Control::Alive) => false,
+            // What a lost acknowledgement leaves open the peer says again in the end. They must not
+            // push out what nobody else would say.
+            Sent::Control(Control::Ack(..)) => self.resend.len() < self.resend_limit.div_ceil(2),
+            Sent::Control(_) | Sent::Object(_) => true,
+        };
+        if !repeats {
             return;
         }
         if let Sent::Object(object) = item {
@@ -275,6 +283,10 @@ impl Conversation {
         let Some(oldest) = self.resend.pop_first() else { return };
         counters.resend_overflow += 1;
         match oldest {
+            // No copy tells that something has ended.
+            Sent::Object(object) if internal.change(object) == Some(Change::Delete) => {
+                self.line_up(object);
+            }
             Sent::Object(object) => {
                 self.places.set(object, Place::Nowhere);
                 internal.let_go(object);

@@ -30,7 +30,8 @@ impl Replicator {
 
     /// Sends the peers everything we have (`conntrackd -B`).
     pub fn send_everything(&mut self) {
-        for peer in &mut self.peers {
+        // Who overhears the group is told by way of it.
+        for peer in self.peers.iter_mut().filter(|peer| peer.reach != Reach::Overheard) {
             peer.conversation.want_copy();
         }
     }
@@ -110,8 +111,6 @@ impl Replicator {
             }
             return;
         }
-        // A router that has just booted has nothing to say, and what it told before is still the
-        // best that is known of its connections: it is kept as long as a purge would take.
         let index = peer.index;
         let confirmed = self.external.confirmed(index);
         if self.config.mode == Mode::Notrack {
@@ -133,12 +132,19 @@ impl Replicator {
         let told_before = || self.external.table.iter().any(|entry| entry.peer == index);
         if self.config.mode == Mode::Alarm {
             // What is not told again expires by itself.
-        } else if cause == Cause::Restarted && confirmed == 0 && told_before() {
-            peer.sweep_at = Some(now + self.config.purge_timeout);
+        } else if cause != Cause::Command && confirmed == 0 && told_before() {
+            // A router that stands by, or has just booted, has nothing to say, and what it told
+            // before is still the best that is known: it is kept as long as a purge would take.
+            let later = now + self.config.purge_timeout;
+            if self.others_present(place) {
+                self.peers[place].succession.begin(later);
+            } else {
+                self.peers[place].sweep_at = Some(later);
+            }
         } else {
             self.counters.external_swept += self.external.sweep(index) as u64;
         }
-        if let Some(address) = peer.address() {
+        if let Some(address) = self.peers[place].address() {
             self.push(Event::ResyncCompleted { address, flows: confirmed });
         }
         self.purge_left_overs(now);

@@ -8,6 +8,7 @@ use std::time::Instant;
 use lockstep_ctnetlink::{Expectation, ZoneDirection};
 
 use super::Replicator;
+use super::peer::Peer;
 use crate::expectations::is_wanted;
 use crate::internal::{Learned, Object};
 use crate::key::Key;
@@ -153,9 +154,10 @@ impl Replicator {
             Learned::Forget(slot) => (Object::Expectation(slot), false),
             Learned::Nothing => return,
         };
+        let overheard = self.peers.iter().any(Peer::overhears);
         for peer in &mut self.peers {
             if wanted {
-                peer.tell(object, &mut self.internal);
+                peer.tell(object, overheard, &mut self.internal);
             } else {
                 peer.conversation.forget(object, &mut self.internal);
             }

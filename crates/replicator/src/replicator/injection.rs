@@ -200,9 +200,10 @@ impl Replicator {
         self.role == Role::Backup && self.config.standby == Standby::Kernel
     }
 
-    /// Whether nothing about flows is told to anybody.
+    /// Whether nothing about flows is told to anybody: only who serves knows what they are. With
+    /// more than two routers, what is left in one's kernel would end up in another's cache.
     pub(super) fn is_silent(&self) -> bool {
-        self.stands_by_in_kernel()
+        self.role == Role::Backup
     }
 
     /// Whether an event is about a flow that this router keeps for another and so changes nothing

@@ -124,7 +124,9 @@ impl Replicator {
     }
 
     pub(super) fn use_another_link(&mut self, place: usize) {
-        if let Some(link) = self.links.another(&self.peers[place]) {
+        if !self.greets_beside(place)
+            && let Some(link) = self.links.another(&self.peers[place])
+        {
             self.use_link(place, link);
         }
     }

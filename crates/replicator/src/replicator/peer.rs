@@ -12,6 +12,7 @@ use crate::statistics::Counters;
 
 use super::PEER_SILENT;
 use super::stream::Stream;
+use super::succession::Succession;
 
 /// Most peers at a time.
 pub(super) const MAX_PEERS: usize = 8;
@@ -42,6 +43,8 @@ pub(super) struct Peer {
     pub(super) heard_at: Option<Instant>,
     /// When a silent one is looked for on the next link.
     pub(super) search_at: Option<Instant>,
+    /// Something was not told because it was silent, which it may not know to have been.
+    pub(super) forgot: bool,
     /// Not heard, or not for long.
     pub(super) silent: bool,
     pub(super) conversation: Conversation,
@@ -50,6 +53,8 @@ pub(super) struct Peer {
     pub(super) resync: Resync,
     /// When entries that an empty peer did not confirm are dropped.
     pub(super) sweep_at: Option<Instant>,
+    /// What is to become of its entries, now that another router serves.
+    pub(super) succession: Succession,
     provoke_at: Option<Instant>,
     /// Since when nothing but late messages has come.
     pub(super) stuck_since: Option<Instant>,
@@ -100,12 +105,14 @@ impl Peer {
             since: now,
             heard_at: None,
             search_at: Some(now + PEER_SILENT),
+            forgot: false,
             silent: true,
             conversation: Conversation::new(first, config),
             early: Early::default(),
             stream: Stream::default(),
             resync: Resync::wanted(Cause::Appeared),
             sweep_at: None,
+            succession: Succession::None,
             provoke_at: None,
             stuck_since: None,
             gap_stays: false,
@@ -129,6 +136,11 @@ impl Peer {
         !self.silent
     }
 
+    /// Whether it is there and listens to what the group is told.
+    pub(super) fn overhears(&self) -> bool {
+        self.reach == Reach::Overheard && self.present()
+    }
+
     /// Puts what may change of the settings in force.
     pub(super) fn configure(&mut self, config: &Config) {
         self.patience = patience(config);
@@ -143,14 +155,17 @@ impl Peer {
         self.gap_stays = false;
     }
 
-    /// The object has something to be told.
-    pub(super) fn tell(&mut self, object: Object, internal: &mut Internal) {
+    /// The object has something to be told. The group also has to be told when only others than
+    /// this peer are there to hear it (`overheard`).
+    pub(super) fn tell(&mut self, object: Object, overheard: bool, internal: &mut Internal) {
+        let heard = self.present() || (overheard && self.reach == Reach::Group);
         if self.reach == Reach::Overheard {
             // The group is told.
-        } else if self.present() || self.mode == Mode::Alarm {
+        } else if heard || self.mode == Mode::Alarm {
             self.conversation.queue(object, internal);
         } else {
-            // Nobody listens; whoever comes gets a full copy.
+            // Nobody listens; whoever comes gets a full copy. It may have been there all the time.
+            self.forgot = true;
             self.conversation.forget(object, internal);
         }
     }
@@ -166,6 +181,7 @@ impl Peer {
             self.resync_deadline().filter(|_| self.present()),
             self.early.next_deadline(),
             self.sweep_at,
+            self.succession.next_deadline(),
             self.provoke_at,
             self.gap_counts_at().filter(|_| !self.gap_stays),
         ]
@@ -218,7 +234,8 @@ impl Peer {
     }
 
     pub(super) fn plan_provocation(&mut self, now: Instant) {
-        let waits = self.present() && self.conversation.waits_for_peer();
+        let waits = self.present()
+            && (self.conversation.waits_for_peer() || self.conversation.overdue(now));
         self.provoke_at = match self.provoke_at {
             _ if !waits => None,
             None => Some(now + PROVOKE.0),

@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::Replicator;
-use super::peer::{MAX_PEERS, Peer, Reach, due};
+use super::peer::{MAX_LINKS, MAX_PEERS, Peer, Reach, due};
 use crate::config::Mode;
 use crate::conversation::Conversation;
 use crate::event::{Event, Origin, Role};
@@ -30,6 +30,9 @@ const SEARCH_INTERVAL: Duration = Duration::from_millis(2500);
 /// On another link a peer is known again by a number that goes on from its last one, or comes a
 /// little before: less and more than this.
 const GOES_ON: (i32, i32) = (-1_000, 100_000);
+
+/// No link.
+const NOWHERE: usize = MAX_LINKS;
 
 /// Whose a datagram is.
 pub(super) enum Whose {
@@ -179,9 +182,11 @@ impl Replicator {
         number: u32,
         now: Instant,
     ) -> Option<usize> {
+        let others = self.peers.len() > 1 && self.config.mode == Mode::Ftfw;
         if let Some(place) = self.group_peer() {
             let peer = &mut self.peers[place];
-            let nobody = peer.address().is_none();
+            // Beside those spoken to alone nobody is spoken to by way of the group.
+            let nobody = peer.address().is_none() && !others;
             let elsewhere = peer.addresses[link].is_none();
             let goes_on = peer.conversation.last().is_some_and(|last| {
                 let distance = number.wrapping_sub(last) as i32;
@@ -191,7 +196,7 @@ impl Replicator {
                 peer.addresses[link] = Some(source);
                 return Some(place);
             }
-            if peer.silent {
+            if peer.silent && !(others && peer.address().is_none()) {
                 peer.addresses = Default::default();
                 peer.addresses[link] = Some(source);
                 self.start_over(place);
@@ -236,7 +241,22 @@ impl Replicator {
             if let Some(address) = peer.address() {
                 self.push(Event::PeerAppeared { address });
             }
+            self.make_up_for_silence(place);
             self.greet(place);
+        }
+    }
+
+    /// A peer that was not heard may have heard us all the time. It has to ask for everything now,
+    /// because a copy that it did not ask for does not tell what has ended.
+    fn make_up_for_silence(&mut self, place: usize) {
+        let peer = &mut self.peers[place];
+        if !std::mem::take(&mut peer.forgot) || peer.reach == Reach::Overheard {
+            return;
+        }
+        match self.config.mode {
+            Mode::Ftfw => peer.start_over(&mut self.internal),
+            Mode::Notrack => peer.conversation.skip_number(),
+            Mode::Alarm => {}
         }
     }
 
@@ -276,8 +296,12 @@ impl Replicator {
         for place in 0..self.peers.len() {
             if self.peers[place].falls_silent(now) {
                 self.counters.peer_silent += 1;
+                let heard = self.peers.iter().any(Peer::overhears);
                 let peer = &mut self.peers[place];
-                peer.conversation.peer_is_gone(&mut self.internal);
+                if peer.reach != Reach::Group || !heard {
+                    peer.forgot |= peer.conversation.tells();
+                    peer.conversation.peer_is_gone(&mut self.internal);
+                }
                 if let Some(address) = peer.address() {
                     self.push(Event::PeerSilent { address });
                 }
@@ -292,9 +316,33 @@ impl Replicator {
         while let Some(place) = self.peers.iter().position(|peer| due_to_go(peer, now)) {
             self.remove(place);
         }
-        if self.peers.is_empty() {
+        // Routers that are all spoken to alone would not hear of each other.
+        let met = |peer: &Peer| matches!(peer.reach, Reach::Group | Reach::Configured);
+        if !self.peers.iter().any(met)
+            && (self.peers.is_empty() || self.config.mode == Mode::Ftfw)
+            && self.peers.len() < MAX_PEERS
+        {
             self.greet_the_group(now);
         }
+        self.place_greeting();
+    }
+
+    /// Where a group is greeted whose known members are spoken to alone: on the link on which all of
+    /// these are, since elsewhere they would take this router for another one.
+    fn place_greeting(&mut self) {
+        let Some(place) = self.group_peer().filter(|place| self.greets_beside(*place)) else {
+            return;
+        };
+        let mut links = self.peers.iter().filter(|peer| peer.present()).map(|peer| peer.link);
+        let first = links.next().unwrap_or(NOWHERE);
+        let link = if links.all(|link| link == first) { first } else { NOWHERE };
+        self.peers[place].link = link;
+    }
+
+    /// Whether this peer is nobody yet, and there are others.
+    pub(super) fn greets_beside(&self, place: usize) -> bool {
+        let peer = &self.peers[place];
+        peer.reach == Reach::Group && peer.address().is_none() && self.peers.len() > 1
     }
 
     /// When a peer may be given up.

@@ -101,7 +101,7 @@ impl Replicator {
     ) -> Result<(), Malformed> {
         let peer = &mut self.peers[place];
         let Some(content) = content else {
-            if self.config.mode != Mode::Ftfw {
+            if self.config.mode == Mode::Alarm {
                 return Ok(());
             }
             let since = *peer.stuck_since.get_or_insert(now);
@@ -129,7 +129,10 @@ impl Replicator {
                 let index = peer.index;
                 self.heed_expectation(index, change, body, now)?;
             }
-            Content::Resync => self.speaker(place).want_copy(),
+            Content::Resync => {
+                self.note_backup(place, now);
+                self.speaker(place).want_copy();
+            }
             Content::Ack(..) | Content::Nack(..) | Content::Alive => {}
         }
         Ok(())
