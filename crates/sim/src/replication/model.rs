@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::ops::Bound;
 
 use lockstep_ctnetlink::{Flow, ProtocolState, Tuple};
-use lockstep_replicator::{Change, Commit, Planned};
+use lockstep_replicator::{Change, Commit, Planned, is_parked};
 
 use crate::kernel::{Injecting, Kernel, KernelChange, flow};
 
@@ -120,6 +120,15 @@ impl Table {
     pub(super) fn lose(&mut self, nth: usize) {
         let key = self.kernel.flows.keys().nth(nth).copied();
         if let Some(gone) = key.and_then(|key| self.kernel.remove(&key)) {
+            self.tell(KernelChange { change: Change::Delete, flow: gone, own: false });
+        }
+    }
+
+    /// What was this router's own expires on one that does not serve: no packet renews it.
+    pub(super) fn expire_unrenewed(&mut self) {
+        let own = |flow: &&Flow| !flow.timeout_s.is_some_and(is_parked);
+        let keys: Vec<_> = self.kernel.flows.values().filter(own).map(|flow| flow.orig).collect();
+        for gone in keys.iter().filter_map(|key| self.kernel.remove(key)).collect::<Vec<_>>() {
             self.tell(KernelChange { change: Change::Delete, flow: gone, own: false });
         }
     }

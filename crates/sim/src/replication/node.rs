@@ -200,8 +200,9 @@ impl Node {
         self.read_at = Some(now);
     }
 
-    /// Stands by again.
+    /// Stands by again. What its kernel has told until now was about flows that it served.
     pub(super) fn step_down(&mut self, now: Instant) {
+        self.listen(now);
         self.serves = false;
         self.replicator.deactivate(now);
     }

@@ -87,12 +87,11 @@ impl Plan {
         let local = address(node, link);
         Link::new(interface, Transport::Udp { local, peers: peers.collect() })
     }
-
 }
 
 /// How long after the end of all trouble everything has to be in order: in every mode a minute lets
 /// the waits between attempts pass, and a purge takes its five seconds.
-pub(super) const PATIENCE: Duration = Duration::from_secs(150);
+pub(super) const PATIENCE: Duration = Duration::from_secs(400);
 
 /// The address of a node on a link.
 pub(super) fn address(node: usize, link: usize) -> IpAddr {

@@ -17,6 +17,8 @@ use crate::lan::{Cut, Lan};
 
 /// Time between two looks at whether all is in order, once all is calm.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// When, after that, flows of which no packet comes any more have expired.
+const EXPIRES_AFTER: Duration = Duration::from_secs(60);
 /// Steps at one moment after which it counts as stuck.
 const STANDING: u32 = 1_000_000;
 /// Numbers of flows in use at a time.
@@ -85,6 +87,7 @@ enum What {
     Join { link: usize, cut: Cut },
     LinkUp { node: usize, link: usize },
     Calm,
+    Expire,
     Look,
 }
 
@@ -242,6 +245,7 @@ impl Replication {
             What::Join { link, cut } => self.lans[link].join(&cut),
             What::LinkUp { node, link } => self.link_up(node, link),
             What::Calm => self.calm_down(),
+            What::Expire => self.expire(),
             What::Look => return self.look(),
         }
         Ok(false)
@@ -385,7 +389,16 @@ impl Replication {
             self.nodes[node].stalled_until = None;
             self.links_up(node);
         }
+        self.later(EXPIRES_AFTER, What::Expire);
         self.later(LOOK_EVERY, What::Look);
+    }
+
+    /// On a router that started again while it did not serve nobody knows of its own flows any
+    /// more; they live until their time is over.
+    fn expire(&mut self) {
+        for node in self.nodes.iter_mut().filter(|node| !node.serves) {
+            node.table.expire_unrenewed();
+        }
     }
 
     /// Whether all is in order; not yet is an error only after the time for it.
