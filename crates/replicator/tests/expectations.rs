@@ -234,3 +234,32 @@ fn a_commit_of_a_part_leaves_the_other_alone() {
     world.nodes[B].activate(world.now);
     assert_eq!(world.nodes[B].late_flows(), 1);
 }
+
+#[test]
+fn an_expectation_whose_flow_is_not_known_is_not_committed_and_says_why() {
+    let mut world = pair(FAIR, &config());
+    let mut small = config();
+    small.cache_limit = 1;
+    let now = world.now;
+    assert!(!world.nodes[B].configure(small, now));
+    for number in 1..=2 {
+        world.create(A, number);
+        tell(&mut world, Change::New, &expected(number, 4000 + number as u16));
+        // The flow that comes first is the one for which there is room.
+        world.run_s(1);
+    }
+    let told = world.nodes[B].external_expectations_len();
+    assert_eq!((world.nodes[B].external_len(), told), (1, 2));
+    let mut commit = world.nodes[B].begin_commit();
+    while let Some(planned) = commit.next(&world.nodes[B], now) {
+        commit.done(&planned);
+    }
+    let mut tried = Vec::new();
+    while let Some(expectation) = commit.next_expectation(&world.nodes[B], now) {
+        tried.push(expectation.tuple);
+    }
+    assert_eq!(tried, [expected(1, 4001).tuple]);
+    let report = commit.report();
+    assert_eq!(report.refused(), 1);
+    assert!(format!("{:?}", report.samples).contains("its flow is not known"), "{report:?}");
+}

@@ -4,7 +4,8 @@ use std::time::Instant;
 
 use lockstep_ctnetlink::Expectation;
 
-use super::{Commit, CommitPart, EEXIST, EOPNOTSUPP};
+use super::{Commit, CommitPart, EEXIST, ENOENT, EOPNOTSUPP};
+use crate::event::Role;
 use crate::expectations::RemoteExpectations;
 use crate::replicator::Replicator;
 use crate::table::Slot;
@@ -25,6 +26,13 @@ impl Commit {
         let expectations = &replicator.external().expectations;
         while let Some(slot) = self.next_place(expectations) {
             let Some(entry) = expectations.table.get(slot) else { continue };
+            // Where the flows were committed before, the kernel knows which it has.
+            let with_flows = self.part == CommitPart::All && replicator.role() == Role::Backup;
+            if with_flows && !replicator.has_external_master(&entry.expectation) {
+                self.progress.done += 1;
+                self.report.refuse_expectation(&entry.expectation, ENOENT, "its flow is not known");
+                continue;
+            }
             let age_s = replicator.seconds(now).saturating_sub(entry.heard_s);
             let left = |told: u32| told.saturating_sub(age_s).max(1);
             let timeout_s = entry.expectation.timeout_s.map(left);
