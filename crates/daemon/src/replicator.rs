@@ -240,8 +240,7 @@ impl Actor {
         if answers.is_empty() {
             return;
         }
-        // The core is gone only when the process is ending.
-        drop(self.tell(CoreEvent::Stepped(answers)).await);
+        self.tell(CoreEvent::Stepped(answers)).await;
     }
 
     /// Everything that can be done without waiting.
@@ -272,7 +271,8 @@ impl Actor {
                 return Ok(());
             }
             let outcome = self.change_role(step).await;
-            return self.tell(CoreEvent::Stepped(vec![(id, outcome)])).await;
+            self.tell(CoreEvent::Stepped(vec![(id, outcome)])).await;
+            return Ok(());
         }
         if self.commit.is_some() {
             return Ok(());
@@ -402,8 +402,9 @@ impl Actor {
         }
     }
 
-    async fn tell(&self, event: CoreEvent) -> anyhow::Result<()> {
-        self.core.send(event).await.context("the core thread has ended")
+    /// A core thread that has ended is noticed by who waits for it, and this thread is stopped then.
+    async fn tell(&self, event: CoreEvent) {
+        drop(self.core.send(event).await);
     }
 }
 

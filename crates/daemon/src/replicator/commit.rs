@@ -114,7 +114,8 @@ impl Actor {
         }
         let outcome = result.map_or_else(Outcome::Failed, Outcome::Done);
         let answers = committing.steps.into_iter().map(|id| (id, outcome.clone())).collect();
-        self.tell(CoreEvent::Stepped(answers)).await
+        self.tell(CoreEvent::Stepped(answers)).await;
+        Ok(())
     }
 
     /// The commit under way, for `status`.

@@ -47,7 +47,7 @@ impl Actor {
                     if self.told_in_sync != Some(sync.in_sync) {
                         self.told_in_sync = Some(sync.in_sync);
                         let (in_sync, reason) = (sync.in_sync, sync.reason);
-                        self.tell(CoreEvent::InSync { in_sync, reason }).await?;
+                        self.tell(CoreEvent::InSync { in_sync, reason }).await;
                     }
                 }
             }

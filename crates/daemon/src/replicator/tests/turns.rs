@@ -128,3 +128,16 @@ fn every_step_is_answered_by_a_thread_that_ends() {
     })
     .unwrap();
 }
+
+#[test]
+fn a_core_that_has_ended_does_not_end_the_replicator() {
+    let Some(node) = node() else { return };
+    with_actor(&node, async |actor| {
+        let (core, events) = mpsc::channel(QUEUE);
+        actor.core = core;
+        drop(events);
+        actor.waiting.push_back((StepId(1), Step::ReplicateActive));
+        actor.work().await.expect("whoever waits for the core sees to its end");
+        assert!(!actor.stop, "it is stopped in its turn");
+    });
+}
