@@ -82,7 +82,7 @@ fn perform(call: &Call) -> anyhow::Result<()> {
         Action::FlushKernel(what) => {
             order(&mut found.client()?, &Request::ReplicationKernelFlush { what })
         }
-        Action::Reread => order(&mut found.client()?, &Request::ReplicationReread {}),
+        Action::Reread(what) => order(&mut found.client()?, &Request::ReplicationReread { what }),
         Action::Bulk => order(&mut found.client()?, &Request::ReplicationBulk {}),
         Action::Resync => order(&mut found.client()?, &Request::ReplicationResync {}),
         Action::Purge => order(&mut found.client()?, &Request::ReplicationPurge {}),

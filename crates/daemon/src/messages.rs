@@ -161,7 +161,7 @@ pub(crate) enum Command {
     /// Tell the peers everything.
     Bulk,
     /// Read the kernel's tables.
-    Reread,
+    Reread(What),
     /// Remove what is replicated from the kernel when the purge timeout has passed.
     Purge,
     /// Remove what is replicated from the kernel now.

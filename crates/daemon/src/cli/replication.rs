@@ -42,7 +42,12 @@ pub(super) enum Command {
     /// Tell the peers everything this router has (conntrackd -B)
     Bulk(Ask),
     /// Read the kernel's tables into the internal cache (conntrackd -R)
-    Reread(Ask),
+    Reread {
+        /// Flows or expectations only; both without it
+        part: Option<Part>,
+        #[command(flatten)]
+        ask: Ask,
+    },
     /// Remove what is replicated from the kernel when the purge timeout has passed (conntrackd -t)
     Purge(Ask),
     /// Show what the kernel has told (conntrackd -i)
@@ -96,12 +101,7 @@ pub(super) fn perform(command: &Command) -> anyhow::Result<()> {
             page.print()
         }
         Command::Commit { part, ask } => {
-            let what = match part {
-                None => What::All,
-                Some(Part::Flows) => What::Flows,
-                Some(Part::Expectations) => What::Expectations,
-            };
-            order(ask, &Request::ReplicationCommit { what })
+            order(ask, &Request::ReplicationCommit { what: what(*part) })
         }
         Command::Flush { cache, ask } => {
             let which = match cache {
@@ -113,10 +113,20 @@ pub(super) fn perform(command: &Command) -> anyhow::Result<()> {
         }
         Command::Resync(ask) => order(ask, &Request::ReplicationResync {}),
         Command::Bulk(ask) => order(ask, &Request::ReplicationBulk {}),
-        Command::Reread(ask) => order(ask, &Request::ReplicationReread {}),
+        Command::Reread { part, ask } => {
+            order(ask, &Request::ReplicationReread { what: what(*part) })
+        }
         Command::Purge(ask) => order(ask, &Request::ReplicationPurge {}),
         Command::Internal(content) => content.show(Cache::Internal),
         Command::External(content) => content.show(Cache::External),
+    }
+}
+
+fn what(part: Option<Part>) -> What {
+    match part {
+        None => What::All,
+        Some(Part::Flows) => What::Flows,
+        Some(Part::Expectations) => What::Expectations,
     }
 }
 

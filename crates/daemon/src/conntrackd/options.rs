@@ -44,7 +44,7 @@ pub(super) enum Action {
     Commit(What),
     Flush(Caches),
     FlushKernel(What),
-    Reread,
+    Reread(What),
     Bulk,
     Resync,
     Purge,
@@ -127,7 +127,7 @@ pub(super) fn parse(words: &[String]) -> Result<Call, String> {
             }
             "-c" => Action::Commit(one_of(option, argument, TABLES, Table::Both)?.into()),
             "-F" => Action::FlushKernel(one_of(option, argument, TABLES, Table::Both)?.into()),
-            "-R" => one_of(option, argument, TABLES, Table::Both).map(|_| Action::Reread)?,
+            "-R" => Action::Reread(one_of(option, argument, TABLES, Table::Both)?.into()),
             "-f" => Action::Flush(one_of(option, argument, CACHES, CacheName::Both)?.into()),
             "-i" => dump(option, argument, Cache::Internal)?,
             "-e" => dump(option, argument, Cache::External)?,
@@ -213,8 +213,8 @@ mod tests {
         assert_eq!(action("-F"), Action::FlushKernel(What::All));
         assert_eq!(action("-F expect"), Action::FlushKernel(What::Expectations));
         assert_eq!(action("-c ct"), Action::Commit(What::Flows));
-        assert_eq!(action("-R"), Action::Reread);
-        assert_eq!(action("-R ct"), Action::Reread);
+        assert_eq!(action("-R"), Action::Reread(What::All));
+        assert_eq!(action("-R ct"), Action::Reread(What::Flows));
         assert_eq!(action("-n"), Action::Resync);
         assert_eq!(action("-t"), Action::Purge);
         assert_eq!(action("-d"), Action::Daemon);

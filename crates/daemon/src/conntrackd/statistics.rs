@@ -186,7 +186,8 @@ impl Page<'_> {
         let taken = self.sum(&["internal-created", "internal-updated", "internal-destroyed"]);
         self.line(format_args!("\tevents received:\t{:20}", taken + filtered));
         self.line(format_args!("\tevents filtered:\t{filtered:20}"));
-        let overruns = self.count("overruns");
+        let kernel = &replication.kernel.statistics;
+        let overruns = kernel.get("event-overruns").copied().unwrap_or(0);
         self.line(format_args!("\tnetlink overrun:\t\t{overruns:12}"));
         let buffer = replication.kernel.event_buffer;
         self.line(format_args!("\tcurrent buffer size (in bytes):\t{buffer:12}"));
@@ -285,6 +286,14 @@ message tracking:
 
 ";
         assert_eq!(text(&replication(), Statistics::Flows), expected);
+    }
+
+    #[test]
+    fn lost_events_are_counted_by_the_kernel_s_own_word() {
+        let mut replication = replication();
+        replication.kernel.statistics.insert("event-overruns".to_owned(), 12);
+        let shown = text(&replication, Statistics::Runtime);
+        assert!(shown.contains("\tnetlink overrun:\t\t          12\n"), "{shown}");
     }
 
     #[test]

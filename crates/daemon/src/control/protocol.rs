@@ -55,7 +55,11 @@ pub(crate) enum Request {
     ReplicationBulk {},
     /// Read the kernel's table into the internal cache (`conntrackd -R`). Answered by [`Done`] when
     /// all has been read.
-    ReplicationReread {},
+    ReplicationReread {
+        /// Of them.
+        #[serde(default)]
+        what: What,
+    },
     /// Remove from the kernel, when the purge timeout has passed, what is replicated
     /// (`conntrackd -t`). Answered by [`Done`] at once.
     ReplicationPurge {},
@@ -178,7 +182,7 @@ impl Request {
         match self {
             Self::Reload {}
             | Self::ReplicationCommit { .. }
-            | Self::ReplicationReread {}
+            | Self::ReplicationReread { .. }
             | Self::ReplicationKernelFlush { .. } => Duration::from_mins(10),
             Self::Ping {}
             | Self::Status {}

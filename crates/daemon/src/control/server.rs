@@ -107,7 +107,7 @@ async fn answer(request: Request, sources: &Sources) -> Answer {
         | Request::ReplicationFlush { .. }
         | Request::ReplicationResync {}
         | Request::ReplicationBulk {}
-        | Request::ReplicationReread {}
+        | Request::ReplicationReread { .. }
         | Request::ReplicationPurge {}
         | Request::ReplicationKernelFlush { .. }
         | Request::ReplicationDump { .. }
@@ -133,7 +133,9 @@ async fn answer(request: Request, sources: &Sources) -> Answer {
         }
         Request::ReplicationResync {} => command(&request, Command::Resync, sources).await,
         Request::ReplicationBulk {} => command(&request, Command::Bulk, sources).await,
-        Request::ReplicationReread {} => command(&request, Command::Reread, sources).await,
+        Request::ReplicationReread { what } => {
+            command(&request, Command::Reread(what), sources).await
+        }
         Request::ReplicationPurge {} => command(&request, Command::Purge, sources).await,
         Request::ReplicationKernelFlush { what } => {
             command(&request, Command::KernelFlush(what), sources).await

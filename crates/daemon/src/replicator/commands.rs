@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use lockstep_ctnetlink::Expectation;
-use lockstep_replicator::Role;
+use lockstep_replicator::{CommitPart, Expectations, Role};
 
 use super::removal::Cause;
 use super::{Actor, Person};
@@ -22,9 +22,13 @@ impl Actor {
     /// why nothing has.
     pub(super) fn command(&mut self, command: Command, person: Person) {
         let answer = match command {
-            // What is expected is committed with the flows that expect it, or the kernel refuses it.
-            Command::Commit(_) => return self.commit_for(person),
-            Command::Reread => return self.read_for(person),
+            Command::Commit(what) => return self.commit_for(what, person),
+            Command::Reread(What::Expectations)
+                if self.config.expectations == Expectations::Off =>
+            {
+                Err("expectations are not replicated".to_owned())
+            }
+            Command::Reread(what) => return self.read_for(what, person),
             Command::KernelFlush(what) => return self.flush_kernel_for(what, person),
             Command::Flush(_) if self.commit.is_some() => Err(COMMITTING.to_owned()),
             Command::Flush(which) => Ok(self.flush(which)),
@@ -36,32 +40,42 @@ impl Actor {
         drop(person.send(answer));
     }
 
-    fn commit_for(&mut self, person: Person) {
+    fn commit_for(&mut self, what: What, person: Person) {
+        let part = match what {
+            What::All => CommitPart::All,
+            What::Flows => CommitPart::Flows,
+            What::Expectations => CommitPart::Expectations,
+        };
         match &mut self.commit {
-            None => self.begin_commit(Vec::new(), vec![person]),
+            None => self.begin_commit(part, Vec::new(), vec![person]),
+            Some(commit) if !commit.includes(part) => refuse(person, COMMITTING),
             Some(commit) if commit.people.len() < MOST_PEOPLE => commit.people.push(person),
             Some(_) => refuse(person, BUSY),
         }
     }
 
     /// A reading under way may be past what has changed since, so another one follows it.
-    pub(super) fn read_for(&mut self, person: Person) {
+    pub(super) fn read_for(&mut self, what: What, person: Person) {
         if self.readers.len() >= MOST_PEOPLE {
             return refuse(person, BUSY);
         }
+        let nothing_else = self.redump_at.is_none() || self.wished == Some(what);
+        self.wished = nothing_else.then_some(what);
         self.readers.push(person);
         self.redump_at = Some(Instant::now());
     }
 
     fn flush_kernel_for(&mut self, what: What, person: Person) {
-        if what == What::Expectations {
-            return refuse(person, "expectations leave the kernel with the flows that expect them");
-        }
         if self.commit.is_some() {
             return refuse(person, COMMITTING);
         }
         if self.removal.is_some() {
             return refuse(person, "flows are being removed from the kernel already");
+        }
+        if what == What::Expectations {
+            // Flows take what they expect along.
+            let expected = self.replicator.internal_expectations().cloned().collect();
+            return self.begin_expectation_removal(expected, person);
         }
         let everything = self.replicator.begin_kernel_flush();
         self.begin_removal(everything, Cause::Person(person));

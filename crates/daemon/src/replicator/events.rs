@@ -60,7 +60,9 @@ impl Actor {
         warn!(%error, "the kernel's events cannot be heard; a new socket is opened");
         match open(&self.config) {
             Ok(events) => {
+                self.overruns_before += self.events.overruns();
                 self.events = events;
+                self.replicator.events_lost(now);
                 self.filter_events();
                 self.redump();
             }
@@ -96,14 +98,16 @@ impl Actor {
             let buffer = self.events.buffer();
             warn!(buffer, "events of the kernel were lost; its table is read again");
         }
+        self.replicator.events_lost(Instant::now());
         self.redump();
     }
 
-    /// Events were lost: the table has to be read again, soon and not too often.
+    /// The table has to be read again, soon and not too often.
     pub(super) fn redump(&mut self) {
         let now = Instant::now();
         let earliest = self.dumped_at.map_or(now, |at| at + REDUMP);
         self.redump_at.get_or_insert(earliest.max(now));
+        self.wished = None;
     }
 }
 

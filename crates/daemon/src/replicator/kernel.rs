@@ -33,7 +33,7 @@ impl Actor {
         let known = statistics.or(self.kernel);
         let mut counters: std::collections::BTreeMap<_, _> =
             known.as_ref().into_iter().flat_map(named).collect();
-        counters.insert("event-overruns".to_owned(), self.events.overruns());
+        counters.insert("event-overruns".to_owned(), self.overruns_before + self.events.overruns());
         let full = known.as_ref().and_then(full);
         Kernel {
             entries: known.map(|known| known.entries.into()),

@@ -244,6 +244,11 @@ impl Actor {
                     self.replicator.set_local_addresses(own.iter().copied());
                     self.local = own;
                     self.filter_events();
+                    // The flows of an address that has gone were left out, those of one that has
+                    // come are in the cache.
+                    if !self.config.filter.include_local {
+                        self.redump();
+                    }
                 }
             }
             Err(error) => debug!(%error, "the router's own addresses cannot be read"),

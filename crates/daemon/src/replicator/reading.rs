@@ -9,6 +9,7 @@ use tracing::{debug, warn};
 
 use super::commands::done;
 use super::{Actor, PIECE, Person, REDUMP};
+use crate::control::protocol::What;
 
 /// Most readings in a row of a table that changes its size under the reader.
 const ATTEMPTS: usize = 3;
@@ -22,6 +23,7 @@ const DRAIN_LIMIT: usize = 1_000;
 pub(super) struct Reading {
     /// One of its own, so that others may use the table meanwhile.
     socket: TableSocket,
+    what: What,
     stage: Stage,
     buffer: Vec<u8>,
     attempts: usize,
@@ -65,6 +67,7 @@ impl Actor {
         };
         self.reading = Some(Reading {
             socket,
+            what: self.wished.take().unwrap_or_default(),
             stage: Stage::Draining { left: DRAIN_LIMIT },
             buffer: Vec::new(),
             attempts: 0,
@@ -77,6 +80,7 @@ impl Actor {
     /// Gives a reading under way up, if there is one, and reads the table from its beginning.
     pub(super) fn read_anew(&mut self) {
         self.abandon_reading();
+        self.wished = None;
         self.begin_reading();
     }
 
@@ -105,6 +109,7 @@ impl Actor {
                     drop(person.send(Err(format!("the kernel's flows cannot be read: {error:#}"))));
                 }
                 self.redump_at = Some(Instant::now() + REDUMP);
+                self.wished = None;
             }
         }
     }
@@ -136,6 +141,9 @@ impl Actor {
     }
 
     fn begin_attempt(&mut self, reading: &mut Reading) -> Result<(), TableError> {
+        if reading.what == What::Expectations {
+            return self.begin_expectations(reading);
+        }
         reading.stage = Stage::Flows;
         reading.attempts += 1;
         reading.done = 0;
@@ -160,13 +168,17 @@ impl Actor {
         if !self.replicator.end_dump(Instant::now()) {
             self.redump();
         }
-        if self.config.expectations == Expectations::Off {
+        if self.config.expectations == Expectations::Off || reading.what == What::Flows {
             return Ok(Progress::Finished);
         }
+        self.begin_expectations(reading)?;
+        Ok(Progress::Further)
+    }
+
+    fn begin_expectations(&mut self, reading: &mut Reading) -> Result<(), TableError> {
         reading.stage = Stage::Expectations;
         self.replicator.begin_expectation_dump();
-        reading.socket.begin_expectation_dump(Family::Any)?;
-        Ok(Progress::Further)
+        reading.socket.begin_expectation_dump(Family::Any)
     }
 
     fn end_reading(&mut self, reading: Reading) {

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use lockstep_ctnetlink::Batch;
+use lockstep_ctnetlink::{Batch, Expectation};
 use lockstep_kernel::conntrack::TableError;
 use lockstep_replicator::Purge;
 use tracing::{info, warn};
@@ -12,7 +12,7 @@ use super::{Actor, PIECE, Person};
 
 /// A removal under way.
 pub(super) struct Removal {
-    purge: Purge,
+    what: Removed,
     batch: Batch,
     pub(super) removed: u64,
     /// Flows there were when it began.
@@ -20,7 +20,15 @@ pub(super) struct Removal {
     pub(super) cause: Cause,
 }
 
-/// Why flows are removed.
+/// What is removed.
+enum Removed {
+    /// The flows that this gives out.
+    Flows(Purge),
+    /// The rest of these.
+    Expectations(std::vec::IntoIter<Expectation>),
+}
+
+/// Why something is removed.
 pub(super) enum Cause {
     /// This router serves no more.
     Purge,
@@ -41,7 +49,15 @@ impl Actor {
     /// Begins to remove these flows from the kernel.
     pub(super) fn begin_removal(&mut self, purge: Purge, cause: Cause) {
         let total = self.replicator.internal_len() as u64;
-        self.removal = Some(Removal { purge, batch: Batch::new(), removed: 0, total, cause });
+        let what = Removed::Flows(purge);
+        self.removal = Some(Removal { what, batch: Batch::new(), removed: 0, total, cause });
+    }
+
+    /// Begins to remove what the kernel expects, and leaves the flows.
+    pub(super) fn begin_expectation_removal(&mut self, all: Vec<Expectation>, person: Person) {
+        let (total, cause) = (all.len() as u64, Cause::Person(person));
+        let what = Removed::Expectations(all.into_iter());
+        self.removal = Some(Removal { what, batch: Batch::new(), removed: 0, total, cause });
     }
 
     /// This router is about to serve: its flows stay.
@@ -69,11 +85,19 @@ impl Actor {
 
     /// Removes some; `false` when none is left.
     fn remove_batch(&mut self, removal: &mut Removal) -> Result<bool, TableError> {
-        let Removal { purge, batch, removed, .. } = removal;
+        let Removal { what, batch, removed, .. } = removal;
         batch.clear();
         while !batch.is_full() {
-            let Some(flow) = purge.next(&self.replicator) else { break };
-            let added = batch.delete(&flow.key(), flow.id);
+            let added = match what {
+                Removed::Flows(purge) => {
+                    let Some(flow) = purge.next(&self.replicator) else { break };
+                    batch.delete(&flow.key(), flow.id)
+                }
+                Removed::Expectations(rest) => {
+                    let Some(it) = rest.next() else { break };
+                    batch.delete_expectation(&it.key(), it.id)
+                }
+            };
             debug_assert!(added, "the batch was not full");
         }
         if batch.is_empty() {
@@ -87,16 +111,20 @@ impl Actor {
 
     fn end_removal(&mut self, removal: Removal) {
         let removed = removal.removed;
+        let flows = matches!(removal.what, Removed::Flows(_));
         match removal.cause {
             Cause::Purge => info!(removed, "flows of the time as master removed from the kernel"),
             Cause::Person(person) => {
-                info!(removed, "replicated flows removed from the kernel, as asked for");
-                let answer = done(format!("{removed} flows removed"), [("removed", removed)]);
+                let named = if flows { "flows" } else { "expectations" };
+                info!(removed, "replicated {named} removed from the kernel, as asked for");
+                let answer = done(format!("{removed} {named} removed"), [("removed", removed)]);
                 // Whoever asked may have given up.
                 drop(person.send(Ok(answer)));
             }
         }
-        self.replicator.end_purge(removed);
+        if flows {
+            self.replicator.end_purge(removed);
+        }
     }
 
     fn fail_removal(&mut self, removal: Removal, error: TableError) {
@@ -106,8 +134,10 @@ impl Actor {
         match removal.cause {
             Cause::Purge => self.replicator.put_off_purge(removal.removed, Instant::now()),
             Cause::Person(person) => {
-                self.replicator.end_purge(removal.removed);
-                let answer = format!("{} flows removed; then {error:#}", removal.removed);
+                if matches!(removal.what, Removed::Flows(_)) {
+                    self.replicator.end_purge(removal.removed);
+                }
+                let answer = format!("{} removed; then {error:#}", removal.removed);
                 drop(person.send(Err(answer)));
             }
         }

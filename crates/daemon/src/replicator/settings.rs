@@ -7,6 +7,7 @@ use tracing::info;
 
 use super::commands::done;
 use super::{Actor, Person};
+use crate::control::protocol::What;
 
 impl Actor {
     /// Puts these settings in force. The answer comes when what they let in has been read from the
@@ -25,7 +26,7 @@ impl Actor {
             // Events tell of what changes from now on, a reading of what is there already. It comes
             // although nobody may wait for it.
             self.redump_at = Some(Instant::now());
-            return self.read_for(person);
+            return self.read_for(What::All, person);
         }
         drop(person.send(Ok(done("the settings are in force", []))));
     }

@@ -4,7 +4,8 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use lockstep_ctnetlink::{
-    Batch, Family, Flow, Kind, L4, Messages, ProtocolState, Status, TcpState, Tuple,
+    Batch, Expectation, Family, Flow, HelperName, Kind, L4, Messages, ProtocolState, Status,
+    TcpState, Tuple,
 };
 use lockstep_kernel::conntrack::TableSocket;
 use lockstep_lab::Node;
@@ -77,4 +78,50 @@ fn read() -> Vec<Flow> {
     }
     assert!(!dump.interrupted());
     flows
+}
+
+/// An FTP session, whose helper the kernel has.
+pub(super) fn session(number: u32) -> Flow {
+    Flow { helper: HelperName::new(b"ftp"), ..flow(number) }
+}
+
+/// What the helper expects of a session.
+pub(super) fn expected(number: u32) -> Expectation {
+    let master = session(number).orig;
+    let mut tuple = master.inverse();
+    tuple.l4 = L4::Ports { source: 0, destination: 4000 };
+    let mask = |address: IpAddr| match address {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::BROADCAST),
+        IpAddr::V6(address) => IpAddr::V6(address),
+    };
+    let (source, destination) = (mask(tuple.source), mask(tuple.destination));
+    let l4 = L4::Ports { source: 0, destination: 0xffff };
+    let mask = Tuple { source, destination, l4, ..tuple };
+    let mut expectation = Expectation::new(master, tuple, mask);
+    expectation.timeout_s = Some(250);
+    expectation.helper = HelperName::new(b"ftp");
+    expectation
+}
+
+/// Has the kernel expect something.
+pub(super) fn expect(expectation: &Expectation) {
+    let mut batch = Batch::new();
+    assert!(batch.create_expectation(expectation));
+    assert_eq!(TableSocket::open().unwrap().execute(&mut batch).unwrap(), []);
+}
+
+/// The flows of whose sessions a router's kernel expects something.
+pub(super) fn expecting(node: &Node) -> Vec<Tuple> {
+    node.run(|| {
+        let mut socket = TableSocket::open().unwrap();
+        socket.begin_expectation_dump(Family::Any).unwrap();
+        let (mut masters, mut buffer) = (Vec::new(), Vec::new());
+        while socket.read_part(&mut buffer).unwrap() {
+            let messages = Messages::new(&buffer).map(Result::unwrap);
+            let entries = messages.filter(|it| it.kind() == Ok(Kind::ExpectationEntry));
+            masters.extend(entries.map(|entry| entry.expectation().unwrap().master));
+        }
+        masters
+    })
+    .unwrap()
 }

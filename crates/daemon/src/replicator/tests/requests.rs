@@ -6,7 +6,7 @@ use lockstep_lab::{Interface, Lan};
 use lockstep_replicator::{Config, Link, Standby, Transport, is_parked};
 
 use super::delete_link;
-use super::flows::{flow, make, remove, table};
+use super::flows::{expect, expected, expecting, flow, make, remove, session, table};
 use super::router::{LINK, Router, config, node, pair};
 use crate::control::protocol::{Cache, Caches, What};
 use crate::messages::Command;
@@ -34,7 +34,7 @@ fn a_command_is_answered_when_it_has_been_done() {
     assert_eq!(table(&standby.node).len(), 500);
     let commit = standby.status().last_commit.unwrap();
     assert!(commit.complete && commit.counts["created"] == 500, "{commit:?}");
-    assert_eq!(standby.command(Command::Reread).unwrap().counts["flows"], 500);
+    assert_eq!(standby.command(Command::Reread(What::All)).unwrap().counts["flows"], 500);
     let done = standby.command(Command::KernelFlush(What::All)).unwrap();
     assert_eq!(done.counts["removed"], 500);
     assert!(table(&standby.node).is_empty());
@@ -44,6 +44,40 @@ fn a_command_is_answered_when_it_has_been_done() {
     standby.until("all flows again", |status| status.external == 500 && status.in_sync);
     assert_eq!(active.command(Command::Bulk).unwrap().counts["flows"], 500);
     assert_eq!(table(&active.node).len(), 500, "what the backup did is no concern of its peer");
+}
+
+#[test]
+fn the_named_part_is_committed_read_and_removed_and_nothing_else() {
+    let Some((_lan, active, standby)) = serving([config(), config()], 0) else { return };
+    active.node.run(|| assert_eq!(make((0..3).map(session)), 0)).unwrap();
+    active.node.run(|| expect(&expected(1))).unwrap();
+    standby.until("all of it", |it| (it.external, it.external_expectations) == (3, 1));
+    let done = standby.command(Command::Commit(What::Flows)).unwrap();
+    assert_eq!((done.counts["committed"], done.counts["expectations"]), (3, 0));
+    assert_eq!((table(&standby.node).len(), expecting(&standby.node)), (3, vec![]));
+    let done = standby.command(Command::Commit(What::Expectations)).unwrap();
+    assert_eq!((done.counts["committed"], done.counts["expectations"]), (0, 1));
+    assert_eq!(expecting(&standby.node), [session(1).orig]);
+    assert_eq!(standby.command(Command::Reread(What::Flows)).unwrap().counts["flows"], 3);
+    let done = standby.command(Command::Reread(What::Expectations)).unwrap();
+    assert_eq!((done.counts["flows"], done.counts["expectations"]), (3, 1));
+    let done = standby.command(Command::KernelFlush(What::Expectations)).unwrap();
+    assert_eq!((done.counts["removed"], expecting(&standby.node)), (1, vec![]));
+    assert_eq!(table(&standby.node).len(), 3, "the flows stay");
+    assert_eq!(expecting(&active.node), [session(1).orig], "and the peer's is its own");
+}
+
+#[test]
+fn flows_of_an_address_that_comes_are_left_out_and_told_when_it_goes() {
+    let Some((_lan, active, standby)) = serving([config(), config()], 100) else { return };
+    active.node.run(|| assert_eq!(make((50_000..50_100).map(flow)), 0)).unwrap();
+    standby.until("all flows", |status| status.external == 200);
+    let address = format!("{}/32", flow(0).orig.source).parse().unwrap();
+    active.node.add_address(LINK, address).unwrap();
+    active.until("the others", |status| status.internal == 100);
+    standby.until("the others", |status| status.external == 100);
+    active.node.remove_address(LINK, address).unwrap();
+    standby.until("all flows again", |status| status.external == 200);
 }
 
 #[test]
