@@ -37,13 +37,13 @@ use anyhow::Context as _;
 use lockstep_failover::{Outcome, Step, StepId};
 use lockstep_kernel::conntrack::{EventSocket, Statistics, TableSocket};
 use lockstep_kernel::network::Monitor;
-use lockstep_replicator::{Config, Replicator, Start};
+use lockstep_replicator::{CommitPart, Config, Replicator, Start};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::yield_now;
 use tokio::time::sleep_until;
 use tracing::error;
 
-use crate::control::protocol::Done;
+use crate::control::protocol::{Done, What};
 use crate::messages::{CoreEvent, ReplicatorRequest};
 use crate::status;
 use commit::{Committing, Ended};
@@ -116,6 +116,8 @@ struct Actor {
     /// Says when the links and addresses are worth a look.
     monitor: Option<Monitor>,
     events: EventSocket,
+    /// Times that the kernel lost events of earlier sockets.
+    overruns_before: u64,
     table: TableSocket,
     injection: Injection,
     /// The kernel's counters as they were seen last, and what was wrong then.
@@ -130,6 +132,8 @@ struct Actor {
     reading: Option<Reading>,
     /// Who waits for the end of a reading that has not begun yet.
     readers: Vec<Person>,
+    /// What it has to read, when nothing but people's wishes leads to it.
+    wished: Option<What>,
     removal: Option<Removal>,
     stop: bool,
     core: mpsc::Sender<CoreEvent>,
@@ -169,6 +173,7 @@ impl Actor {
             config,
             monitor: None,
             events,
+            overruns_before: 0,
             table,
             injection: Injection::open()?,
             kernel: None,
@@ -179,6 +184,7 @@ impl Actor {
             commit: None,
             reading: None,
             readers: Vec::new(),
+            wished: None,
             removal: None,
             stop: false,
             core,
@@ -267,7 +273,7 @@ impl Actor {
                 self.end_commit(Ended::CutShort).await?;
             }
             if step == Step::CommitFlows {
-                self.begin_commit(vec![id], Vec::new());
+                self.begin_commit(CommitPart::All, vec![id], Vec::new());
                 return Ok(());
             }
             let outcome = self.change_role(step).await;
@@ -375,7 +381,7 @@ impl Actor {
                 self.replicator.activate(Instant::now());
                 if self.replicator.late_flows() > 0 {
                     // Told after the commit. The reading comes after this one.
-                    self.begin_commit(Vec::new(), Vec::new());
+                    self.begin_commit(CommitPart::All, Vec::new(), Vec::new());
                 } else {
                     // What a reading under way has seen may be older than the commit.
                     self.read_anew();

@@ -9,7 +9,7 @@ use std::time::{Instant, SystemTime};
 
 use lockstep_failover::{Outcome, StepId};
 use lockstep_kernel::conntrack::{Committer, TableError};
-use lockstep_replicator::{Commit, CommitReport, Progress};
+use lockstep_replicator::{Commit, CommitPart, CommitReport, Progress};
 use tracing::warn;
 
 use super::commands::done;
@@ -28,6 +28,14 @@ pub(super) struct Committing {
     pub(super) people: Vec<Person>,
 }
 
+impl Committing {
+    /// Whether what is asked for happens with it.
+    pub(super) fn includes(&self, part: CommitPart) -> bool {
+        let under_way = self.commit.report().part;
+        under_way == CommitPart::All || under_way == part
+    }
+}
+
 /// How a commit ended.
 pub(super) enum Ended {
     /// Every flow was tried.
@@ -40,17 +48,24 @@ pub(super) enum Ended {
 
 impl Actor {
     /// Begins a commit. A purge that is under way or due is called off: what it would remove is
-    /// about to be used.
-    pub(super) fn begin_commit(&mut self, steps: Vec<StepId>, people: Vec<Person>) {
-        self.call_off_purge();
-        self.finish_injection();
-        self.abandon_reading();
-        if let Err(error) = self.events.pause() {
-            // Then what we do is told to us as well; the reading afterwards puts it right.
-            warn!(%error, "the kernel's events cannot be left during the commit");
+    /// about to be used. Expectations alone are few, and nothing makes room for them.
+    pub(super) fn begin_commit(
+        &mut self,
+        part: CommitPart,
+        steps: Vec<StepId>,
+        people: Vec<Person>,
+    ) {
+        if part != CommitPart::Expectations {
+            self.call_off_purge();
+            self.finish_injection();
+            self.abandon_reading();
+            if let Err(error) = self.events.pause() {
+                // Then what we do is told to us as well; the reading afterwards puts it right.
+                warn!(%error, "the kernel's events cannot be left during the commit");
+            }
         }
         self.commit = Some(Committing {
-            commit: self.replicator.begin_commit(),
+            commit: self.replicator.begin_commit_of(part),
             committer: Committer::new(),
             began: Instant::now(),
             steps,
@@ -84,12 +99,15 @@ impl Actor {
         let Some(committing) = self.commit.take() else { return Ok(()) };
         let report = committing.commit.report();
         self.replicator.end_commit(report);
-        if let Err(error) = self.events.resume() {
-            self.reopen_events(error);
+        if report.part != CommitPart::Expectations {
+            if let Err(error) = self.events.resume() {
+                self.reopen_events(error);
+            }
+            // The active role begins with reading the table. If it does not come, it is read all
+            // the same, when there is time.
+            self.redump_at = Some(Instant::now() + REDUMP);
+            self.wished = None;
         }
-        // The active role begins with reading the table. If it does not come, it is read all the
-        // same, when there is time.
-        self.redump_at = Some(Instant::now() + REDUMP);
         if matches!(ended, Ended::Failed(_)) {
             self.reopen_table();
         }
@@ -132,7 +150,9 @@ fn verdict(ended: Ended, report: &CommitReport) -> Result<String, String> {
     match ended {
         Ended::Failed(error) => Err(format!("{report}; then {:#}", anyhow::Error::new(error))),
         Ended::CutShort => Err(format!("cut short by something newer: {report}")),
-        Ended::Complete if report.committed() == 0 && report.refused() > 0 => {
+        Ended::Complete
+            if report.committed() + report.expectations == 0 && report.refused() > 0 =>
+        {
             Err(report.to_string())
         }
         Ended::Complete => Ok(report.to_string()),
