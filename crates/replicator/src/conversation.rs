@@ -122,6 +122,8 @@ pub(crate) struct Conversation {
     open_resync: Option<u32>,
     /// Something was lost that no repetition will bring.
     doubt: bool,
+    /// NOTRACK: when a copy was last sent because something was lost.
+    doubted_at: Option<Instant>,
 }
 
 /// Messages of the peer that did not arrive.
@@ -215,6 +217,7 @@ impl Conversation {
             open_nacks: VecDeque::new(),
             open_resync: None,
             doubt: false,
+            doubted_at: None,
         }
     }
 

@@ -114,7 +114,12 @@ impl Replicator {
     pub fn new(config: Config, start: Start, now: Instant) -> Self {
         let mut replicator = Self {
             started: now,
-            first_sequence: start.first_sequence,
+            first_sequence: match config.mode {
+                // Without greetings only a leap in the numbers tells of a start: the clock does not
+                // leap when few messages were sent before.
+                Mode::Notrack => start.first_sequence ^ start.secret as u32,
+                Mode::Ftfw | Mode::Alarm => start.first_sequence,
+            },
             role: Role::Backup,
             selection: Selection::new(&config.filter),
             refresh: Refresh::default(),

@@ -25,6 +25,9 @@ const PACE: Duration = Duration::from_millis(10);
 /// Least time between the beginnings of two copies.
 pub(super) const COPY_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Least time between two copies because a request for one may have been lost.
+const REQUEST_LOST: Duration = Duration::from_secs(10);
+
 /// An ALIVE sooner after the request for a copy, and before anything else was told, may have been
 /// sent before the request arrived.
 const CROSSING: Duration = Duration::from_millis(50);
@@ -99,7 +102,9 @@ impl Conversation {
         let restarted = !SAME_ROW.contains(&distance);
         if distance < 1 && !restarted {
             counters.before += 1;
-            return Ok(Received { content: None, restarted: false });
+            // To answer a request twice costs little; one more is not made for long.
+            let content = Some(content).filter(|content| *content == Content::Resync);
+            return Ok(Received { content, restarted: false });
         }
         if distance > 1 && !restarted {
             counters.lost += distance as u64 - 1;
@@ -170,6 +175,17 @@ impl Conversation {
             refresh.cursor = 0;
             refresh.began = Some(now);
         }
+    }
+
+    /// Whether something was lost since this was last answered with yes; at most once in
+    /// [`REQUEST_LOST`].
+    pub(crate) fn doubts_for_long(&mut self, now: Instant) -> bool {
+        let pause = self.doubted_at.is_some_and(|at| now < at + REQUEST_LOST);
+        if self.mode != Mode::Notrack || pause || !std::mem::take(&mut self.doubt) {
+            return false;
+        }
+        self.doubted_at = Some(now);
+        true
     }
 
     /// Leaves a hole in the numbers, so that the peer asks for everything.

@@ -70,6 +70,12 @@ impl Replicator {
                     peer.repeat_copy(now);
                 }
             }
+            Resync::Unneeded if self.config.mode == Mode::Notrack => {
+                // What was lost may have been a request.
+                if peer.conversation.doubts_for_long(now) {
+                    self.speaker(place).want_copy();
+                }
+            }
             Resync::Unneeded | Resync::Complete => {}
         }
     }

@@ -6,7 +6,7 @@ use super::Replicator;
 use super::peers::Whose;
 use crate::config::Mode;
 use crate::conversation::Content;
-use crate::event::Origin;
+use crate::event::{Origin, Role};
 use crate::resync::{Cause, Resync};
 use crate::wire::{Malformed, Message, Messages, decode_flow};
 
@@ -109,6 +109,10 @@ impl Replicator {
                 peer.stuck_since = None;
                 peer.conversation.rearm();
                 self.want_resync(place, Cause::Appeared);
+                if self.role == Role::Active {
+                    // What it has asked for meanwhile was not heard.
+                    self.speaker(place).want_copy();
+                }
             }
             return Ok(());
         };
