@@ -107,6 +107,21 @@ fn what_the_wire_cannot_carry_is_refused_with_the_reason() {
 }
 
 #[test]
+fn an_icmp_identifier_that_nat_has_changed_is_not_told_as_if_it_had_not() {
+    let ping = L4::Icmp { kind: 8, code: 0, id: 0x1234 };
+    let mut flow = Flow::new(tuple(1, ping), tuple(1, ping).inverse());
+    assert_eq!(encode_flow(&flow, &mut Vec::new()), Ok(()));
+    flow.reply.l4 = L4::Icmp { kind: 0, code: 0, id: 0x4321 };
+    assert_eq!(encode_flow(&flow, &mut Vec::new()), Err(Unsendable::IcmpTranslation));
+
+    let mut world = world();
+    world.event(A, Change::New, &flow, false);
+    world.run_s(1);
+    assert_eq!(world.nodes[A].counters().unsendable, 1);
+    assert_eq!(world.nodes[common::B].external_len(), 0);
+}
+
+#[test]
 fn a_long_helper_name_does_not_cost_the_flow() {
     let mut flow = common::flow(1);
     flow.helper = HelperName::new(b"netbios-ns-long");

@@ -11,7 +11,7 @@ use std::time::Duration;
 use common::{A, B, FAIR, World, config, flow, tcp};
 use lockstep_ctnetlink::{Flow, ProtocolState, Status, Tuple};
 use lockstep_replicator::{
-    Action, Change, Commit, Config, Event, PARKED_S, Planned, Retry, Standby, is_parked,
+    Action, Change, Commit, Config, Event, Mode, PARKED_S, Planned, Retry, Standby, is_parked,
 };
 
 const ENOENT: i32 = 2;
@@ -104,7 +104,11 @@ fn standing_by() -> Config {
 
 /// A is active and has told `flows`, which are in B's kernel.
 fn told(flows: &[Flow]) -> (World, Kernel) {
-    let mut world = World::with(1, FAIR, &standing_by());
+    told_in(&standing_by(), flows)
+}
+
+fn told_in(config: &Config, flows: &[Flow]) -> (World, Kernel) {
+    let mut world = World::with(1, FAIR, config);
     let mut kernel = Kernel::default();
     world.run_s(1);
     world.activate(A);
@@ -523,4 +527,51 @@ fn flushing_the_external_cache_empties_the_kernel_of_it() {
     world.nodes[B].flush_external();
     kernel.serve(&mut world);
     assert_eq!(kernel.flows.keys().copied().collect::<Vec<_>>(), [flow(9).orig]);
+}
+
+/// In the modes without acknowledgements nobody says that a copy is complete, and in ALARM only
+/// silence says that a flow has ended if its end was lost.
+#[test]
+fn standing_by_in_the_kernel_works_in_every_mode() {
+    for mode in [Mode::Ftfw, Mode::Notrack, Mode::Alarm] {
+        let config = Config { mode, ..standing_by() };
+        let flows: Vec<_> = (1..=20).map(flow).collect();
+        let (mut world, mut kernel) = told_in(&config, &flows);
+        kernel.serve(&mut world);
+        assert_eq!(kernel.flows.len(), 20, "{mode:?}");
+        world.event(A, Change::Delete, &flow(20), false);
+        world.run_s(2);
+        kernel.serve(&mut world);
+        assert!(!kernel.flows.contains_key(&flow(20).orig), "{mode:?}: the end follows");
+        // Nothing is dropped that lives, however long nothing happens to it.
+        for _ in 0..30 {
+            world.run_s(20);
+            kernel.serve(&mut world);
+        }
+        assert_eq!(kernel.flows.len(), 19, "{mode:?}");
+        assert!(kernel.flows.values().all(|flow| flow.timeout_s.is_some_and(is_parked)));
+
+        world.nodes[A].deactivate(world.now);
+        take_over(&mut world, &mut kernel);
+        kernel.read(&mut world);
+        kernel.serve(&mut world);
+        assert_eq!((world.nodes[B].internal_len(), kernel.flows.len()), (19, 19), "{mode:?}");
+        assert!(!kernel.flows.values().any(|flow| flow.timeout_s.is_some_and(is_parked)));
+
+        // A serves again, and all but two of the flows have ended meanwhile.
+        world.kernels[A] = [1, 3].into();
+        world.nodes[B].deactivate(world.now);
+        world.drain(B);
+        world.activate(A);
+        let mut purge = None;
+        for _ in 0..60 {
+            world.run_s(5);
+            kernel.serve(&mut world);
+            purge = purge.or_else(|| world.nodes[B].begin_purge());
+        }
+        let mut purge = purge.unwrap_or_else(|| panic!("{mode:?}: nothing is removed"));
+        let purged = std::iter::from_fn(|| purge.next(&world.nodes[B])).count();
+        assert_eq!(purged, 17, "{mode:?}");
+        assert_eq!((kernel.timeout_s(1), kernel.timeout_s(3)), (PARKED_S, PARKED_S), "{mode:?}");
+    }
 }

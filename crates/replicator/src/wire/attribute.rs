@@ -41,6 +41,9 @@ pub enum Unsendable {
     /// Ports or keys of a protocol (GRE, UDP-Lite, …) for which the wire has no attribute.
     #[error("ports of protocol {0} are not carried")]
     Ports(u8),
+    /// ICMP whose identifier is translated: the answers would belong to another flow.
+    #[error("the translation of an ICMP identifier is not carried")]
+    IcmpTranslation,
     /// A zone that applies to one direction only.
     #[error("the zone of one direction is not carried")]
     ZoneDirection,

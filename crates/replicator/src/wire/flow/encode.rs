@@ -60,6 +60,9 @@ fn encode_l4(flow: &Flow, out: &mut Vec<u8>) -> Result<(), Unsendable> {
             put_ports(PORT, source, destination, out);
         }
         L4::Ports { .. } => return Err(Unsendable::Ports(protocol)),
+        L4::Icmp { id, .. } if matches!(flow.reply.l4, L4::Icmp { id: to, .. } if to != id) => {
+            return Err(Unsendable::IcmpTranslation);
+        }
         L4::Icmp { kind, code, id } => {
             put(ICMP_TYPE, &[kind], out);
             put(ICMP_CODE, &[code], out);
