@@ -146,8 +146,9 @@ impl Conversation {
         }
         // The peer knows none of these numbers. Flows are said again under new ones.
         self.controls.clear();
+        // What was asked for and is forgotten with them has not come.
+        self.doubt |= self.open_resync.take().is_some() || !self.open_nacks.is_empty();
         self.open_nacks.clear();
-        self.open_resync = None;
         self.repeat(false);
     }
 

@@ -65,7 +65,7 @@ impl Replicator {
                     self.resync_ended(place, cause, attempts, now);
                 }
             }
-            Resync::Complete if self.config.mode == Mode::Notrack => {
+            Resync::Complete if self.config.mode != Mode::Alarm => {
                 if peer.conversation.take_doubt() {
                     peer.repeat_copy(now);
                 }
