@@ -47,7 +47,7 @@ use crate::control::protocol::{Done, What};
 use crate::messages::{CoreEvent, ReplicatorRequest};
 use crate::status;
 use commit::{Committing, Ended};
-use gathering::{GATHER, Gathering};
+use gathering::Gathering;
 use links::OneLink;
 use reading::Reading;
 use removal::Removal;
@@ -330,8 +330,8 @@ impl Actor {
     async fn wait(&mut self) {
         let deadline = self.next_deadline();
         let more = self.has_work();
-        if !more && self.gathering.wanted() {
-            thread::sleep(GATHER);
+        if !more && let Some(pause) = self.gathering.pause() {
+            thread::sleep(pause);
         }
         tokio::select! {
             biased;

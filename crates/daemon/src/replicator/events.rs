@@ -29,6 +29,7 @@ impl Actor {
                 if taken.overrun || unclear {
                     self.lost_events();
                 }
+                self.gathering.took(taken.messages);
                 taken.messages > 0 || taken.overrun
             }
             Err(error) => {

@@ -10,14 +10,26 @@ use std::time::{Duration, Instant};
 const CLOSE: Duration = Duration::from_micros(1500);
 /// Wake-ups that follow each other before it is worth waiting.
 const ENOUGH: u32 = 8;
-/// How long news gathers. Flows are told this much later at most.
-pub(super) const GATHER: Duration = Duration::from_micros(800);
+/// How long news gathers at most and at least. Flows are told this much later.
+const GATHER: (Duration, Duration) = (Duration::from_micros(800), Duration::from_micros(200));
+/// With more news than this at a wake-up it need not gather so long, with less it may longer: what
+/// a wake-up costs has been spread over enough.
+const PLENTY: usize = 24;
+const FEW: usize = 8;
 
-/// Counts wake-ups.
-#[derive(Debug, Default)]
+/// Counts wake-ups and what they bring.
+#[derive(Debug)]
 pub(super) struct Gathering {
     last: Option<Instant>,
     close: u32,
+    pause: Duration,
+    news: usize,
+}
+
+impl Default for Gathering {
+    fn default() -> Self {
+        Self { last: None, close: 0, pause: GATHER.0, news: 0 }
+    }
 }
 
 impl Gathering {
@@ -28,9 +40,20 @@ impl Gathering {
         self.last = Some(now);
     }
 
-    /// Whether the next is to gather before it is taken.
-    pub(super) fn wanted(&self) -> bool {
-        self.close >= ENOUGH
+    /// So many pieces of news were taken.
+    pub(super) fn took(&mut self, news: usize) {
+        self.news += news;
+    }
+
+    /// How long the next news is to gather before it is taken, if at all.
+    pub(super) fn pause(&mut self) -> Option<Duration> {
+        match std::mem::take(&mut self.news) {
+            0 => {}
+            news if news > PLENTY => self.pause = (self.pause / 2).max(GATHER.1),
+            news if news < FEW => self.pause = (self.pause * 2).min(GATHER.0),
+            _ => {}
+        }
+        (self.close >= ENOUGH).then_some(self.pause)
     }
 }
 
@@ -49,22 +72,37 @@ mod tests {
 
     #[test]
     fn news_that_comes_thick_is_let_gather() {
-        assert!(woken_every(Duration::from_micros(50), 100).wanted());
+        assert!(woken_every(Duration::from_micros(50), 100).pause().is_some());
         // And goes on so while it does, although each wake-up is later for it.
-        assert!(woken_every(GATHER + Duration::from_micros(400), 100).wanted());
+        assert!(woken_every(GATHER.0 + Duration::from_micros(400), 100).pause().is_some());
+    }
+
+    #[test]
+    fn the_more_comes_the_shorter_it_waits_and_the_other_way_round() {
+        let mut gathering = woken_every(Duration::from_micros(50), 100);
+        let mut pause = |news| {
+            gathering.took(news);
+            gathering.pause().unwrap()
+        };
+        assert_eq!(pause(PLENTY + 1), GATHER.0 / 2);
+        assert_eq!(pause(FEW), GATHER.0 / 2);
+        assert_eq!(pause(1_000), GATHER.1);
+        assert_eq!(pause(1_000), GATHER.1);
+        assert_eq!(pause(1), GATHER.1 * 2);
+        assert_eq!((pause(1), pause(1)), (GATHER.0, GATHER.0));
     }
 
     #[test]
     fn news_after_a_pause_is_taken_at_once() {
-        assert!(!woken_every(Duration::from_millis(3), 100).wanted());
+        assert_eq!(woken_every(Duration::from_millis(3), 100).pause(), None);
         let mut gathering = woken_every(Duration::from_micros(50), 100);
         let last = gathering.last.unwrap();
         gathering.woken(last + Duration::from_millis(5));
-        assert!(!gathering.wanted());
+        assert_eq!(gathering.pause(), None);
     }
 
     #[test]
     fn a_short_burst_is_not_held_up() {
-        assert!(!woken_every(Duration::from_micros(10), ENOUGH).wanted());
+        assert_eq!(woken_every(Duration::from_micros(10), ENOUGH).pause(), None);
     }
 }

@@ -16,6 +16,8 @@ use super::Actor;
 /// Most datagrams taken of each link before the kernel's events and the requests have their turn
 /// again.
 pub(super) const DATAGRAMS_IN_A_ROW: usize = 64;
+/// What a datagram of a peer that has much to say brings.
+const MESSAGES_IN_A_DATAGRAM: usize = 16;
 /// Most datagrams sent in a row.
 const SENT_IN_A_ROW: usize = 64;
 
@@ -162,7 +164,10 @@ impl Actor {
                 }
             }
             match received {
-                Ok(count) => self.more_to_hear |= count == DATAGRAMS_IN_A_ROW,
+                Ok(count) => {
+                    self.gathering.took(count * MESSAGES_IN_A_DATAGRAM);
+                    self.more_to_hear |= count == DATAGRAMS_IN_A_ROW;
+                }
                 Err(error) => self.lose_link(number, &error),
             }
         }
