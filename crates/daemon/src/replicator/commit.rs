@@ -177,7 +177,7 @@ fn shown(
 }
 
 /// What has become of entries, by name.
-pub(super) fn counts(report: &CommitReport) -> [(&'static str, u64); 12] {
+pub(super) fn counts(report: &CommitReport) -> [(&'static str, u64); 14] {
     [
         ("committed", report.committed()),
         ("created", report.created),
@@ -189,6 +189,8 @@ pub(super) fn counts(report: &CommitReport) -> [(&'static str, u64); 12] {
         ("without-helper", report.without_helper),
         ("without-master", report.without_master),
         ("expectations", report.expectations),
+        ("expectations-without-helper", report.expectations_without_helper),
+        ("put-back", report.put_back),
         ("left", report.left),
         ("refused", report.refused()),
     ]

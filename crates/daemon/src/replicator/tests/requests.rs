@@ -162,6 +162,12 @@ fn a_backup_that_stands_by_in_its_kernel_has_nothing_to_commit() {
     let flows = table(&standby.node);
     assert_eq!(flows.len(), 900);
     assert!(flows.iter().all(|flow| flow.timeout_s.is_some_and(is_parked)));
+    // What somebody else removes there is put back, and counted.
+    standby.node.run(|| assert_eq!(remove((100..110).map(flow)), 0)).unwrap();
+    standby.until("the flows put back", |status| {
+        let injection = status.injection.as_ref().unwrap();
+        (injection.in_kernel, injection.counts["put-back"]) == (900, 10)
+    });
     assert!(matches!(standby.step(Step::CommitFlows), Outcome::Done(_)));
     assert_eq!(standby.status().last_commit.unwrap().counts["committed"], 0);
     standby.become_active();
