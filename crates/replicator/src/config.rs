@@ -123,7 +123,8 @@ pub struct Link {
     pub checksum: bool,
     /// Socket send buffer in bytes, when set.
     pub send_buffer: Option<usize>,
-    /// Socket receive buffer in bytes, when set.
+    /// Socket receive buffer in bytes, when set. Otherwise of UDP 4 MiB, which a full copy of
+    /// thousands of flows needs; of TCP the system's.
     pub receive_buffer: Option<usize>,
 }
 

@@ -202,6 +202,10 @@ fn deliver(
     heard(Heard::Datagram { origin: Origin { link, source, to_group }, bytes: message.bytes });
 }
 
+/// Receive buffer of a link that is not told one. The kernel's usual 208 KiB overflow when a peer
+/// sends some thousand flows in a row, and each loss costs a repetition.
+const RECEIVE_BUFFER: usize = 4 * 1024 * 1024;
+
 fn receiver(
     link: &Link,
     home: IpAddr,
@@ -209,13 +213,12 @@ fn receiver(
     index: u32,
 ) -> Result<Socket, LinkError> {
     let socket = tied_socket(link, home)?;
-    if let Some(bytes) = link.receive_buffer {
-        // Beyond `rmem_max` only a privileged process may go; the others take what they get.
-        setsockopt(&socket, sockopt::RcvBufForce, &bytes)
-            .or_else(|_| setsockopt(&socket, sockopt::RcvBuf, &bytes))
-            .map_err(io::Error::from)
-            .map_err(kernel("size", link))?;
-    }
+    let bytes = link.receive_buffer.unwrap_or(RECEIVE_BUFFER);
+    // Beyond `rmem_max` only a privileged process may go; the others take what they get.
+    setsockopt(&socket, sockopt::RcvBufForce, &bytes)
+        .or_else(|_| setsockopt(&socket, sockopt::RcvBuf, &bytes))
+        .map_err(io::Error::from)
+        .map_err(kernel("size", link))?;
     let told = if home.is_ipv4() {
         setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)
     } else {
