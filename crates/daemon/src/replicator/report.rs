@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use lockstep_replicator::{CopyState, Event, LinkState, Mode, Role, Standby, Transport};
+use lockstep_replicator::{CopyState, Event, LinkState, Mode, Standby, Transport};
 use tracing::{debug, info, warn};
 
 use super::Actor;
@@ -58,7 +58,7 @@ impl Actor {
     pub(super) fn status(&mut self) -> Replication {
         let mut sync = self.replicator.sync_state();
         if let Some(trouble) = self.link_trouble() {
-            sync.in_sync &= self.replicator.role() == Role::Active;
+            sync.in_sync = false;
             sync.reason = format!("{}; no flows pass: {trouble}", sync.reason);
         }
         Replication {

@@ -22,7 +22,8 @@ pub(super) enum Standing {
     Arrived(IpAddr),
     ActiveLost,
     ActiveReading,
-    ActiveAlone,
+    /// Nobody is there; whoever has been heard, or is in the configuration, is named.
+    ActiveAlone(Option<(IpAddr, bool)>),
     ActiveToldAll,
     ActiveGreeting(IpAddr),
     ActiveTelling(IpAddr),
@@ -56,8 +57,15 @@ impl Standing {
                 let reason = "the kernel's flows are read for the copy that the peers are told";
                 (false, reason.to_owned())
             }
-            Self::ActiveAlone => {
-                (true, "this router is the active one; no peer is there".to_owned())
+            Self::ActiveAlone(named) => {
+                let who = match named {
+                    None => String::new(),
+                    Some((address, true)) => format!(" (the peer {address} has fallen silent)"),
+                    Some((address, false)) => {
+                        format!(" (the peer {address} has never been heard)")
+                    }
+                };
+                (false, format!("no peer is there{who}: nobody could take over with these flows"))
             }
             Self::ActiveToldAll => {
                 (true, "this router is the active one; its peers have been told all".to_owned())
@@ -79,8 +87,8 @@ impl Standing {
 impl Replicator {
     /// As a backup: whether this router holds every flow the peers have told, and why (not). What
     /// was lost on the way and is being repeated counts only after a second. As the active one:
-    /// whether every peer that is there holds what it was told. As of the last call that brought
-    /// the time.
+    /// whether a peer is there, and every one that is holds what it was told. As of the last call
+    /// that brought the time.
     pub fn sync_state(&self) -> SyncState {
         self.standing.say()
     }
@@ -92,7 +100,7 @@ impl Replicator {
             }
             let mut present = self.peers.iter().filter(|peer| peer.present()).peekable();
             if present.peek().is_none() {
-                return Standing::ActiveAlone;
+                return Standing::ActiveAlone(self.absent());
             }
             if self.copy_after_dump {
                 return Standing::ActiveReading;
@@ -107,6 +115,12 @@ impl Replicator {
             heard.and_then(Peer::address).map(Standing::Silent)
         };
         worst.or_else(complete).or_else(silent).unwrap_or(Standing::NeverHeard)
+    }
+
+    /// A peer that is not there, and whether it has ever been heard; rather one that has.
+    fn absent(&self) -> Option<(IpAddr, bool)> {
+        let named = |peer: &Peer| Some((peer.address()?, peer.heard_at.is_some()));
+        self.peers.iter().filter_map(named).max_by_key(|(_, heard)| *heard)
     }
 
     /// Events of the kernel were lost, so what is known of its table may be wrong until it has been
