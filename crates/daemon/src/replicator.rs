@@ -389,6 +389,8 @@ impl Actor {
                 Outcome::Done("the kernel's flows are read and told to the peer".to_owned())
             }
             Step::ReplicateBackup => {
+                // What has happened until now is still this router's to tell.
+                self.listen_to_all();
                 self.replicator.deactivate(Instant::now());
                 Outcome::Done("the peer is asked for its flows".to_owned())
             }

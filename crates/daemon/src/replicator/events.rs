@@ -14,6 +14,8 @@ use super::{Actor, REDUMP};
 
 /// Receptions in a row, of up to 64 events each, before others have their turn.
 const RECEPTIONS: usize = 4;
+/// Receptions in a row that empty a full buffer.
+const ALL_RECEPTIONS: usize = 2048;
 /// An event socket that fails sooner after it was opened for another is not opened again.
 const SHORT_LIVED: Duration = Duration::from_secs(1);
 
@@ -41,7 +43,16 @@ impl Actor {
 
     /// Takes events that wait, some hundreds at most.
     pub(super) fn listen_a_while(&mut self) {
-        for _ in 0..RECEPTIONS {
+        self.listen_for(RECEPTIONS);
+    }
+
+    /// Takes the events that wait, as many as a full buffer holds at most.
+    pub(super) fn listen_to_all(&mut self) {
+        self.listen_for(ALL_RECEPTIONS);
+    }
+
+    fn listen_for(&mut self, receptions: usize) {
+        for _ in 0..receptions {
             if !self.listen() {
                 return;
             }
