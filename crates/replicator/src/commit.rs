@@ -3,9 +3,11 @@
 //! Neither touches the kernel. The caller asks for the next flow, carries it out, and brings back
 //! refusals; a refusal may lead to another attempt. The order is that of the cache's slots, with
 //! flows that were expected by another one after those that were not. A router that stands by in
-//! its kernel commits only what waits for injection, in the order in which it was told.
+//! its kernel commits only what waits for injection, in the order in which it was told. What only
+//! this router's kernel still has from before comes last, and is removed.
 
 mod expectations;
+mod left_over;
 mod plan;
 mod purge;
 mod report;
@@ -14,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use lockstep_ctnetlink::{Flow, Status};
 
+use left_over::LeftOvers;
 pub use plan::{Action, Planned, Retry};
 pub(crate) use plan::{Compared, Refusal, be_liberal, create_status, update_status};
 pub use purge::Purge;
@@ -41,6 +44,7 @@ pub struct Commit {
     related_next: usize,
     meanwhile_next: usize,
     waiting_next: usize,
+    left_overs: LeftOvers,
     next_expected: Slot,
     expected_meanwhile: usize,
     /// When the first flow was asked for.
@@ -80,7 +84,7 @@ impl Commit {
     /// since the commit began, or when [`COMMIT_LIMIT`] is over.
     pub fn next(&mut self, replicator: &Replicator, now: Instant) -> Option<Planned> {
         self.began.get_or_insert(now);
-        self.progress.total = total(replicator, self.part);
+        self.progress.total = total(replicator, self.part) + self.left_overs.len() as u64;
         if self.is_over(now) {
             self.report.left = self.progress.total.saturating_sub(self.progress.done);
             return None;
@@ -92,6 +96,7 @@ impl Commit {
         } else {
             self.find_next(replicator, now)
         };
+        let planned = planned.or_else(|| self.find_left_over(replicator));
         self.progress.done += u64::from(planned.is_some());
         planned
     }
@@ -164,7 +169,7 @@ impl Commit {
 
     /// The kernel did what was planned.
     pub fn done(&mut self, planned: &Planned) {
-        self.report.count(planned.action);
+        self.report.count_planned(planned);
     }
 
     /// The kernel refused with `errno`, in its own words `reason`.

@@ -313,6 +313,11 @@ impl External {
         self.table.iter().filter(confirmed).count()
     }
 
+    /// Whether there is anything that the peer has told.
+    pub(crate) fn has_told(&self, peer: u8) -> bool {
+        self.table.iter().any(|entry| entry.peer == peer)
+    }
+
     /// Drops the peer's entries that its current generation has not confirmed; returns how many.
     pub(crate) fn sweep(&mut self, peer: u8) -> usize {
         let generation = self.generation(peer);

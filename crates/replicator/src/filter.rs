@@ -67,6 +67,11 @@ impl Selection {
             && (self.include_local || !self.local.contain_one(ends))
     }
 
+    /// Whether one of the ends is the router itself.
+    pub(crate) fn is_local(&self, flow: &Flow) -> bool {
+        self.local.contain_one([flow.orig.source, flow.reply.source])
+    }
+
     /// Whether flows are left out because of their state.
     pub(crate) fn has_states(&self) -> bool {
         self.tcp_states.is_some()

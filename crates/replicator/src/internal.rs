@@ -62,10 +62,43 @@ pub(crate) struct Local {
     /// Seconds since the start when the kernel last changed it, and not we: what a commit has done
     /// must not outrank what the peer says next.
     pub(crate) changed_s: u32,
+    /// From when it is.
+    pub(crate) past: Past,
+    reading: u8,
+}
+
+/// What a flow of our kernel has to do with an earlier time of this router.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Past {
+    /// Nothing: the kernel has made or changed it since.
+    None,
+    /// Found by reading the table and not seen to change: it may be what an earlier life has left.
+    Found,
     /// In the table when this router left the active role, or put there by a commit after which
     /// the role did not come: to be purged.
-    pub(crate) ours: bool,
-    reading: u8,
+    Ours,
+    /// The same, but the kernel has changed it since.
+    OursChanged,
+}
+
+impl Past {
+    /// Whether a purge is about it.
+    pub(crate) fn is_ours(self) -> bool {
+        matches!(self, Self::Ours | Self::OursChanged)
+    }
+
+    /// Where nothing but the kernel's table says that it lives.
+    pub(crate) fn is_untouched(self) -> bool {
+        matches!(self, Self::Found | Self::Ours)
+    }
+
+    fn changed(self) -> Self {
+        if self.is_ours() { Self::OursChanged } else { Self::None }
+    }
+
+    fn made(by_us: bool) -> Self {
+        if by_us { Self::Ours } else { Self::None }
+    }
 }
 
 /// What is to be said of an entry when its turn comes.
@@ -166,7 +199,7 @@ impl Internal {
             self.tombstones.remove(&Key::of(flow));
         }
         let Some(slot) = self.table.find(&Key::of(flow)) else {
-            return self.create(flow, own, own, now_s, counters);
+            return self.create(flow, own, Past::made(own), now_s, counters);
         };
         let reading = self.reading;
         let Some(entry) = self.table.get_mut(slot) else { return Learned::Nothing };
@@ -188,10 +221,11 @@ impl Internal {
         }
         if !own {
             entry.changed_s = now_s;
+            entry.past = entry.past.changed();
         }
         entry.reading = reading;
         if made_now {
-            entry.ours = own;
+            entry.past = Past::made(own);
         }
         if own { Learned::Nothing } else { Learned::Tell(slot) }
     }
@@ -200,7 +234,7 @@ impl Internal {
         &mut self,
         flow: &Flow,
         own: bool,
-        ours: bool,
+        past: Past,
         now_s: u32,
         counters: &mut Counters,
     ) -> Learned {
@@ -213,7 +247,7 @@ impl Internal {
             stage: Stage::New,
             held: 0,
             changed_s: if own { 0 } else { now_s },
-            ours,
+            past,
             reading: self.reading,
         };
         let Ok(slot) = self.table.insert(entry) else {
@@ -405,7 +439,8 @@ impl Internal {
         let Some(slot) = self.table.find(&Key::of(flow)) else {
             // Found, not seen to change: it may be what an earlier life of this router left, and
             // must not outrank what the peer tells of it.
-            return self.create(flow, false, committed, 0, counters);
+            let past = if committed { Past::Ours } else { Past::Found };
+            return self.create(flow, false, past, 0, counters);
         };
         let reading = self.reading;
         let Some(entry) = self.table.get_mut(slot) else { return Learned::Nothing };
@@ -415,9 +450,12 @@ impl Internal {
         if revived || entry.stored.is_another_than(flow) {
             entry.stored = Stored::from(flow);
             entry.stage = Stage::New;
-            entry.ours = committed;
+            entry.past = Past::made(committed);
         } else if entry.stored.merge_whole(flow) {
             entry.stage = Stage::Updated;
+            if !committed {
+                entry.past = entry.past.changed();
+            }
         } else {
             return Learned::Nothing;
         }
@@ -461,7 +499,7 @@ impl Internal {
     pub(crate) fn mark_ours(&mut self) {
         for slot in 0..self.table.slots() {
             if let Some(entry) = self.table.get_mut(slot) {
-                entry.ours = entry.stage.is_alive();
+                entry.past = Past::made(entry.stage.is_alive());
             }
         }
     }

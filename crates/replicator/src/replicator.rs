@@ -49,6 +49,10 @@ pub const PEER_SILENT: Duration = Duration::from_secs(5);
 /// Time between two looks for flows that have expired.
 const EXPIRE_INTERVAL: Duration = Duration::from_secs(1);
 
+/// A new active router reads its kernel's table and tells it in this time, a large one in a few
+/// seconds.
+const JUST_LEFT: Duration = Duration::from_secs(5);
+
 /// Most events waiting to be taken.
 const MAX_EVENTS: usize = 64;
 
@@ -89,6 +93,8 @@ pub struct Replicator {
     rest_is_ours: bool,
     /// When the role was left: what a reading finds soon after that no event had told is ours, too.
     left_at: Option<Instant>,
+    /// The role was left a moment ago: whoever serves may not know yet what it serves.
+    just_left_until: Option<Instant>,
     /// The role was left: what of its flows could not be told until then is not told any more.
     quiet_at: Option<Instant>,
     counters: Counters,
@@ -142,6 +148,7 @@ impl Replicator {
             room_again: false,
             rest_is_ours: false,
             left_at: None,
+            just_left_until: None,
             quiet_at: None,
             counters: Counters::default(),
             last_committed: 0,
@@ -268,6 +275,7 @@ impl Replicator {
         self.copy_after_dump = true;
         self.rest_is_ours = false;
         self.left_at = None;
+        self.just_left_until = None;
         self.quiet_at = None;
         self.settle(now);
     }
@@ -283,6 +291,7 @@ impl Replicator {
             self.purge_at = Some(now + self.config.purge_timeout);
             self.rest_is_ours = std::mem::take(&mut self.copy_after_dump);
             self.left_at = Some(now);
+            self.just_left_until = Some(now + JUST_LEFT);
             self.quiet_at = Some(now + self.config.purge_timeout / 2);
             for place in 0..self.peers.len() {
                 self.want_resync(place, Cause::Role);
@@ -330,6 +339,7 @@ impl Replicator {
             .chain(self.purge_at)
             .chain(self.expire_at)
             .chain(self.quiet_at)
+            .chain(self.just_left_until)
             .chain(self.forgetting_at())
             .min()
     }
@@ -347,6 +357,9 @@ impl Replicator {
                 peer.sweep_at = None;
                 self.counters.external_swept += self.external.sweep(peer.index) as u64;
             }
+        }
+        if due(self.just_left_until, now) {
+            self.just_left_until = None;
         }
         if due(self.quiet_at, now) {
             self.fall_quiet();

@@ -153,6 +153,11 @@ impl<T: Keyed> Table<T> {
         }
     }
 
+    /// Whether an entry was refused, and there has been no room since.
+    pub(crate) fn is_refusing(&self) -> bool {
+        self.refusing
+    }
+
     /// Adds an entry whose key is not in the table yet.
     pub(crate) fn insert(&mut self, entry: T) -> Result<Slot, Full> {
         if self.len() >= self.limit {

@@ -87,7 +87,7 @@ impl Executor {
         let added = match planned.action {
             Action::Create => self.batch.create(flow),
             Action::Update => self.batch.update(flow),
-            Action::Delete => self.batch.delete(&flow.key(), None),
+            Action::Delete => self.batch.delete(&flow.key(), flow.id),
             Action::SetTimeout => {
                 self.batch.set_timeout(&flow.key(), flow.timeout_s.unwrap_or_default())
             }

@@ -19,6 +19,8 @@ pub struct Planned {
     attempts: u8,
     /// Where the cache has it; `None` for a flow that has left the cache.
     pub(crate) slot: Option<Slot>,
+    /// To be removed because only this router's kernel still has it.
+    pub(super) is_left_over: bool,
 }
 
 /// What is asked of the kernel for one flow.
@@ -30,7 +32,7 @@ pub enum Action {
     Update,
     /// Delete the existing flow of the same tuple, then create this one: another translation.
     Replace,
-    /// Delete it: it has ended.
+    /// Delete it, if the kernel has it with the identifier that is said, or if none is.
     Delete,
     /// Give the existing flow this timeout and nothing else: packets may be changing the rest.
     SetTimeout,
@@ -74,7 +76,11 @@ pub(crate) enum Compared {
 
 impl Planned {
     pub(crate) fn new(action: Action, flow: Flow, slot: Option<Slot>) -> Self {
-        Self { action, flow, attempts: 0, slot }
+        Self { action, flow, attempts: 0, slot, is_left_over: false }
+    }
+
+    pub(super) fn left_over(self) -> Self {
+        Self { is_left_over: true, ..self }
     }
 
     /// By what a flow that has the planned one's reply tuple is found.

@@ -3,6 +3,7 @@
 use lockstep_ctnetlink::Flow;
 
 use crate::config::Standby;
+use crate::internal::Local;
 use crate::key::Key;
 use crate::replicator::Replicator;
 use crate::table::Slot;
@@ -22,9 +23,8 @@ impl Purge {
         while self.next < table.slots() {
             let slot = self.next;
             self.next += 1;
-            let Some(entry) = table.get(slot).filter(|e| e.ours && e.stage.is_alive()) else {
-                continue;
-            };
+            let ours = |entry: &&Local| entry.past.is_ours() && entry.stage.is_alive();
+            let Some(entry) = table.get(slot).filter(ours) else { continue };
             let flow = entry.stored.flow();
             if !is_kept(replicator, &flow) {
                 return Some(flow);

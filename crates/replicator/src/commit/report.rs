@@ -5,7 +5,7 @@ use std::fmt;
 
 use lockstep_ctnetlink::{Expectation, Flow, L4, Tuple};
 
-use super::{Action, CommitPart};
+use super::{Action, CommitPart, Planned};
 
 /// Most refusals whose text is kept.
 const SAMPLES: usize = 3;
@@ -23,6 +23,8 @@ pub struct CommitReport {
     pub replaced: u64,
     /// Flows removed because they ended while the commit was under way.
     pub deleted: u64,
+    /// Flows removed that the kernel had from before and that had ended at the router that served.
+    pub left_over: u64,
     /// Flows left alone because the kernel has the same or newer.
     pub unchanged: u64,
     /// Flows that got another timeout and nothing else.
@@ -58,7 +60,16 @@ impl CommitReport {
 
     /// Flows and expectations that nothing more is done about.
     pub fn settled(&self) -> u64 {
-        self.committed() + self.deleted + self.unchanged + self.expectations + self.refused()
+        let removed = self.deleted + self.left_over;
+        self.committed() + removed + self.unchanged + self.expectations + self.refused()
+    }
+
+    pub(super) fn count_planned(&mut self, planned: &Planned) {
+        if planned.is_left_over {
+            self.left_over += 1;
+        } else {
+            self.count(planned.action);
+        }
     }
 
     pub(crate) fn count(&mut self, action: Action) {
@@ -98,6 +109,7 @@ impl fmt::Display for CommitReport {
             (self.without_helper, "of them without their helper, which this kernel does not have"),
             (self.without_master, "of them without the flow that expected them, which is gone"),
             (self.deleted, "removed because they ended meanwhile"),
+            (self.left_over, "left over from before removed"),
             (self.unchanged, "left alone because the kernel has the same or newer"),
             (self.expectations, "expectations"),
             (

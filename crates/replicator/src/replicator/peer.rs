@@ -47,6 +47,8 @@ pub(super) struct Peer {
     pub(super) forgot: bool,
     /// Not heard, or not for long.
     pub(super) silent: bool,
+    /// Its copy was complete when it fell silent.
+    left_complete: bool,
     pub(super) conversation: Conversation,
     pub(super) early: Early,
     pub(super) stream: Stream,
@@ -107,6 +109,7 @@ impl Peer {
             search_at: Some(now + PEER_SILENT),
             forgot: false,
             silent: true,
+            left_complete: false,
             conversation: Conversation::new(first, config),
             early: Early::default(),
             stream: Stream::default(),
@@ -211,8 +214,19 @@ impl Peer {
     pub(super) fn falls_silent(&mut self, now: Instant) -> bool {
         let falls = !self.silent
             && self.heard_at.is_none_or(|at| now.saturating_duration_since(at) >= self.patience);
-        self.silent |= falls;
+        if falls {
+            self.left_complete = self.has_told_everything();
+            self.silent = true;
+        }
         falls
+    }
+
+    /// Whether its copy is complete, or was when it fell silent.
+    pub(super) fn has_told_everything(&self) -> bool {
+        if self.silent {
+            return self.left_complete;
+        }
+        self.resync == Resync::Complete && !self.gap_stays
     }
 
     pub(super) fn handle_timeout(&mut self, now: Instant, counters: &mut Counters) {

@@ -2,12 +2,16 @@
 
 use std::time::{Duration, Instant};
 
+use lockstep_ctnetlink::Flow;
+
 use super::Replicator;
 use super::peer::Peer;
 use crate::commit::{Commit, CommitPart, CommitReport, Purge};
 use crate::config::{Config, Standby};
 use crate::event::{Event, Role};
+use crate::internal::Past;
 use crate::resync::Resync;
+use crate::wire::{self, Change, Flags};
 
 /// Time before a purge that was not finished goes on.
 const PURGE_AGAIN: Duration = Duration::from_secs(1);
@@ -58,6 +62,7 @@ impl Replicator {
                 self.external.forget_late();
             }
             self.external.injection.end_commit();
+            self.forget_left_overs(report);
             self.last_committed = report.committed();
         }
         self.counters.committed_deleted += report.deleted;
@@ -73,6 +78,45 @@ impl Replicator {
     /// now. 0 when there is nothing to do.
     pub fn late_flows(&self) -> usize {
         if self.role == Role::Active { self.external.late() } else { 0 }
+    }
+
+    /// What the commit has removed is told to nobody, least of all as new.
+    fn forget_left_overs(&mut self, report: &CommitReport) {
+        if report.left_over == 0 || report.left > 0 {
+            return;
+        }
+        for slot in self.left_overs() {
+            let learned = self.internal.bury(slot, true, &mut self.counters);
+            self.tell(learned);
+        }
+        self.counters.committed_deleted += report.left_over;
+    }
+
+    /// Whether a flow that the peers have not told can be taken to have ended: this router stands
+    /// by, and who serves, or served until it fell silent, has told everything it has. A peer that
+    /// has told nothing knows nothing.
+    pub(crate) fn knows_what_lives(&self) -> bool {
+        let matters = |peer: &&Peer| peer.present() || self.external.has_told(peer.index);
+        let mut matter = self.peers.iter().filter(matters);
+        let serves = |peer: &Peer| self.external.confirmed(peer.index) > 0;
+        self.role == Role::Backup
+            && !self.external.table.is_refusing()
+            && matter.clone().all(Peer::has_told_everything)
+            && matter.any(serves)
+    }
+
+    /// Whether who serves has had the time to tell what lives of this. A new active router reads
+    /// its kernel's table first.
+    pub(crate) fn outlived(&self, past: Past) -> bool {
+        past.is_untouched() && (past == Past::Found || self.just_left_until.is_none())
+    }
+
+    /// Whether a router that served would have told this flow: not one of this router's own, nor
+    /// one that the wire has no words for.
+    pub(crate) fn would_be_told(&self, flow: &Flow) -> bool {
+        let told =
+            || wire::encode_flow_message(Change::New, Flags::default(), 0, flow, &mut Vec::new());
+        self.selection.takes(flow) && !self.selection.is_local(flow) && told().is_ok()
     }
 
     /// Whether what was ours is to be removed from the kernel now: true from [`crate::Event::PurgeDue`]
