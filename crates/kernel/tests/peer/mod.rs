@@ -2,7 +2,7 @@
 //! the commit uses it too.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use lockstep_ctnetlink::{Expectation, Flow};
 use lockstep_replicator::{
@@ -32,6 +32,9 @@ pub(crate) fn config(flows: usize) -> Config {
     config
 }
 
+/// How long, by the clock of the pair, the backup may take to be told.
+const PATIENCE: Duration = Duration::from_mins(10);
+
 impl Pair {
     /// The backup has been told `flows`, and is in sync.
     pub(crate) fn told(flows: &[Flow], config: &Config) -> Self {
@@ -47,8 +50,13 @@ impl Pair {
         }
         assert!(active.end_dump(now));
         let mut pair = Self { active, backup, now };
-        while !(pair.backup.sync_state().in_sync && pair.backup.external_len() == flows.len()) {
+        let ready = |pair: &Self| {
+            pair.backup.sync_state().in_sync && pair.backup.external_len() == flows.len()
+        };
+        while !ready(&pair) {
             pair.step();
+            let waited = pair.now - now;
+            assert!(waited < PATIENCE, "{:?} after {waited:?}", pair.active.statistics());
         }
         pair
     }
