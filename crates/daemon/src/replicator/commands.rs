@@ -114,6 +114,11 @@ impl Actor {
 
     fn tell_everything(&mut self) -> Result<Done, String> {
         self.need_peer()?;
+        if self.replicator.role() == Role::Backup {
+            return Err(
+                "this router stands by and tells no flows; the one that serves does".to_owned()
+            );
+        }
         self.replicator.send_everything();
         let flows = self.replicator.internal_len() as u64;
         Ok(done(format!("{flows} flows are told to the peer"), [("flows", flows)]))
