@@ -177,13 +177,14 @@ fn shown(
 }
 
 /// What has become of entries, by name.
-pub(super) fn counts(report: &CommitReport) -> [(&'static str, u64); 14] {
+pub(super) fn counts(report: &CommitReport) -> [(&'static str, u64); 15] {
     [
         ("committed", report.committed()),
         ("created", report.created),
         ("updated", report.updated),
         ("replaced", report.replaced),
         ("deleted", report.deleted),
+        ("left-over", report.left_over),
         ("unchanged", report.unchanged),
         ("retimed", report.retimed),
         ("without-helper", report.without_helper),
