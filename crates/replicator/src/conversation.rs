@@ -283,8 +283,8 @@ impl Conversation {
         self.lag(now).time >= OVERDUE
     }
 
-    /// What is odd about the peer, in words.
-    pub(crate) fn suspicion(&self, now: Instant) -> Option<String> {
+    /// The mode that the peer seems to run, which is not ours, and why, in words.
+    pub(crate) fn suspicion(&self, now: Instant) -> Option<&'static str> {
         self.hints.suspicion(self.mode, self.greeted, now)
     }
 

@@ -89,6 +89,8 @@ pub struct Replicator {
     copy_after_dump: bool,
     /// What peers have told was refused for want of room, and there is room again.
     room_again: bool,
+    /// What we remove from the kernel has ended for the peers as well: a person wants it gone.
+    tells_removals: bool,
     /// The role was left before the reading that it began with had ended: what that finds is ours.
     rest_is_ours: bool,
     /// When the role was left: what a reading finds soon after that no event had told is ours, too.
@@ -146,6 +148,7 @@ impl Replicator {
             committing: false,
             copy_after_dump: false,
             room_again: false,
+            tells_removals: false,
             rest_is_ours: false,
             left_at: None,
             just_left_until: None,
@@ -186,7 +189,10 @@ impl Replicator {
                 let flow = self.with_own_timeout(flow, now);
                 self.internal.put(change, &flow, own, now_s, &mut self.counters)
             }
-            Change::Delete => self.internal.destroy(flow, own, &mut self.counters),
+            Change::Delete => {
+                let silently = own && !self.tells_removals;
+                self.internal.destroy(flow, silently, &mut self.counters)
+            }
         };
         self.tell(learned);
         if change != Change::Delete {
@@ -288,6 +294,7 @@ impl Replicator {
             self.role = Role::Backup;
             self.hand_back();
             self.internal.mark_ours();
+            self.tells_removals = false;
             self.purge_at = Some(now + self.config.purge_timeout);
             self.rest_is_ours = std::mem::take(&mut self.copy_after_dump);
             self.left_at = Some(now);

@@ -163,7 +163,9 @@ fn alarm_tells_changes_at_once_and_everything_within_the_interval() {
     }
     world.run(Duration::from_millis(100));
     world.assert_replicated(A);
-    // One who starts later has everything after the interval.
+    // The copy for one who has just come is over.
+    world.run_s(3);
+    // One who starts again, which nobody notices, has everything after the interval.
     world.restart(B, &in_mode(Mode::Alarm));
     world.run_s(30);
     assert!(!world.in_sync(B));

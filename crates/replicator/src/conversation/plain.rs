@@ -126,11 +126,15 @@ impl Conversation {
         Ok(Received { content: Some(content), restarted })
     }
 
-    /// A message in ALARM: what has a flag is not for this mode.
+    /// A message in ALARM: what has a flag is not for this mode. ALIVE shows that the peer is there,
+    /// and nothing else.
     pub(super) fn receive_unnumbered(
         message: &Message<'_>,
         counters: &mut Counters,
     ) -> Result<Received, Malformed> {
+        if message.kind == Some(Kind::Control) && message.flags.0 == Flags::ALIVE {
+            return Ok(Received { content: Some(Content::Alive), restarted: false });
+        }
         if message.flags.0 != 0 || message.kind == Some(Kind::Control) {
             counters.other_mode += 1;
             return Ok(Received { content: None, restarted: false });
@@ -205,40 +209,88 @@ impl Conversation {
 #[derive(Default)]
 pub(super) struct Hints {
     first_at: Option<Instant>,
+    /// Its last message: when, its number, and whether it was an ALIVE.
+    last: Option<(Instant, u32, bool)>,
     acknowledges: bool,
     greets: bool,
-    alive: bool,
+    /// It has asked for everything.
+    asks: bool,
     tells: bool,
+    /// It has said ALIVE.
+    alive: bool,
+    /// ALIVEs in a row with numbers that go on, as in NOTRACK.
+    counted: u8,
+    /// ALIVEs in a row with numbers that stand still, as ours in ALARM.
+    still: u8,
+    /// It has said nothing for longer than a peer that says ALIVE does.
+    paused: bool,
 }
 
 /// A peer that is silent about something for longer than this does not mean to say it.
-const HINTED: Duration = Duration::from_secs(10);
+const HINTED: Duration = Duration::from_secs(5);
+
+/// Longer than a peer that says ALIVE once a second says nothing.
+const PAUSE: Duration = Duration::from_secs(3);
+
+/// As many ALIVEs in a row are no accident.
+const IN_A_ROW: u8 = 3;
 
 impl Hints {
     pub(super) fn take(&mut self, message: &Message<'_>, now: Instant) {
         self.first_at.get_or_insert(now);
+        let control = message.kind == Some(Kind::Control);
+        let alive = control && message.flags.has(Flags::ALIVE);
+        if let Some((at, number, was_alive)) = self.last {
+            let passed = now.saturating_duration_since(at);
+            self.paused |= passed >= PAUSE;
+            let step = message.sequence.wrapping_sub(number);
+            match step {
+                // A datagram that was doubled on the way.
+                0 if passed < PAUSE / 6 => {}
+                0 if alive => {
+                    self.still = self.still.saturating_add(1);
+                    self.counted = 0;
+                }
+                1 if alive && was_alive => {
+                    self.counted = self.counted.saturating_add(1);
+                    self.still = 0;
+                }
+                _ => self.counted = 0,
+            }
+        }
+        self.last = Some((now, message.sequence, alive));
+        self.alive |= alive;
         self.acknowledges |= message.flags.has(Flags::ACK | Flags::NACK);
         self.greets |= message.flags.has(Flags::HELLO | Flags::HELLO_BACK);
-        self.alive |= message.kind == Some(Kind::Control) && message.flags.has(Flags::ALIVE);
+        self.asks |= control && message.flags.has(Flags::RESYNC);
         self.tells |= message.kind.is_some_and(|kind| kind != Kind::Control);
     }
 
-    /// What is odd about the peer, if both are to run in `mode`.
-    pub(super) fn suspicion(&self, mode: Mode, greeted: bool, now: Instant) -> Option<String> {
+    /// What the peer seems to run, if both are to run in `mode` and it does not.
+    pub(super) fn suspicion(
+        &self,
+        mode: Mode,
+        greeted: bool,
+        now: Instant,
+    ) -> Option<&'static str> {
         let first = self.first_at?;
         let for_long = now.saturating_duration_since(first) >= HINTED;
         let numbered = self.acknowledges || self.greets;
+        let stands_still = self.still >= IN_A_ROW;
         let seems = match mode {
             Mode::Ftfw if greeted || !for_long || numbered => return None,
-            Mode::Ftfw if self.alive => "NOTRACK: it never answers a greeting",
+            Mode::Ftfw if stands_still => "ALARM: its numbers stand still",
+            Mode::Ftfw if self.alive || self.asks => "NOTRACK: it never answers a greeting",
             Mode::Ftfw => "ALARM: it says nothing but flows",
             Mode::Notrack | Mode::Alarm if numbered => "FTFW: it greets or acknowledges",
-            Mode::Alarm if self.alive => "NOTRACK: it says that it is there",
-            Mode::Notrack if for_long && self.tells && !self.alive => {
+            Mode::Alarm if self.asks => "NOTRACK: it asks for everything",
+            Mode::Alarm if self.counted >= IN_A_ROW => "NOTRACK: it counts while it tells nothing",
+            Mode::Notrack if stands_still => "ALARM: its numbers stand still",
+            Mode::Notrack if for_long && self.tells && self.paused && !self.alive => {
                 "ALARM: it never says that it is there"
             }
             Mode::Notrack | Mode::Alarm => return None,
         };
-        Some(format!("the peer seems to run the mode {seems}"))
+        Some(seems)
     }
 }

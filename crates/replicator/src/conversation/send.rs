@@ -16,7 +16,7 @@ impl Conversation {
         let answer = self.answered_at.filter(|_| self.answer_wanted);
         // With something in line already, the clock can add nothing until the caller takes it.
         let last_sent = self.last_sent.filter(|_| self.controls.is_empty());
-        let alive = last_sent.filter(|_| self.mode != Mode::Alarm).map(|at| at + ALIVE_INTERVAL);
+        let alive = last_sent.map(|at| at + ALIVE_INTERVAL);
         [
             answer.map(|at| at + ANSWER_INTERVAL),
             alive,
@@ -71,7 +71,7 @@ impl Conversation {
     }
 
     pub(super) fn say_something(&mut self, counters: &mut Counters) {
-        if !self.controls.is_empty() || self.mode == Mode::Alarm {
+        if !self.controls.is_empty() {
             return;
         }
         if self.ack_from.is_some() {
@@ -228,6 +228,10 @@ impl Conversation {
         }
         let number = self.next as u32;
         match item {
+            // What has a flag is not for conntrackd in this mode. The number tells ours from others.
+            Sent::Control(Control::Alive) if self.mode == Mode::Alarm => {
+                wire::encode_control(Flags(Flags::ALIVE), number.wrapping_sub(1), out);
+            }
             Sent::Object(object) => {
                 return internal.write(object, Flags(flags), number, out).is_ok();
             }
@@ -249,7 +253,8 @@ impl Conversation {
 
     pub(super) fn sent(&mut self, item: Sent, internal: &mut Internal, counters: &mut Counters) {
         let number = self.next;
-        self.next += 1;
+        let counts = self.mode != Mode::Alarm || matches!(item, Sent::Object(_));
+        self.next += u64::from(counts);
         self.say_back = false;
         counters.messages_sent += 1;
         if self.mode != Mode::Ftfw {

@@ -7,6 +7,7 @@ use lockstep_ctnetlink::Flow;
 
 use super::Replicator;
 use crate::commit::Purge;
+use crate::event::Role;
 use crate::table::Slot;
 
 /// Places of a cache looked at for one part, so that an empty stretch takes no longer than a full one.
@@ -23,9 +24,11 @@ impl Replicator {
     }
 
     /// Begins to remove what our kernel tells from it, whoever serves (`conntrackd -F`). Ends with
-    /// [`Replicator::end_purge`]. The peers are told nothing of it.
+    /// [`Replicator::end_purge`]. The peers are told of it by the active router alone: they would
+    /// serve with these flows.
     pub fn begin_kernel_flush(&mut self) -> Purge {
         self.internal.mark_ours();
+        self.tells_removals = self.role == Role::Active;
         Purge::default()
     }
 

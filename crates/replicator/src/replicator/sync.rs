@@ -13,6 +13,8 @@ use super::peer::Reach;
 /// The reason in short: what is said of it is made up only when it changes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Standing {
+    /// The peer seems to run another mode, and why.
+    AnotherMode(IpAddr, &'static str),
     NeverHeard,
     Silent(IpAddr),
     NotAsked(IpAddr),
@@ -33,6 +35,9 @@ pub(super) enum Standing {
 impl Standing {
     fn say(self) -> SyncState {
         let (in_sync, reason) = match self {
+            Self::AnotherMode(address, seems) => {
+                (false, format!("the peer {address} seems to run the mode {seems}"))
+            }
             Self::NeverHeard => (false, "no peer has been heard".to_owned()),
             Self::Silent(address) => (false, format!("the peer {address} has fallen silent")),
             Self::NotAsked(address) => {
@@ -94,6 +99,15 @@ impl Replicator {
     }
 
     pub(super) fn standing(&self, now: Instant) -> Standing {
+        let mut present = self.peers.iter().filter(|peer| peer.present());
+        let differs = present.find_map(|peer| {
+            let seems = peer.conversation.suspicion(now)?;
+            Some(Standing::AnotherMode(peer.address()?, seems))
+        });
+        differs.unwrap_or_else(|| self.standing_in_mode(now))
+    }
+
+    fn standing_in_mode(&self, now: Instant) -> Standing {
         if self.role == Role::Active {
             if self.internal.is_in_doubt() {
                 return Standing::ActiveLost;
@@ -194,6 +208,8 @@ fn state(peer: &Peer, now: Instant) -> Option<PeerState> {
         },
         peer_behind: conversation.lag(now),
         lost: peer.lost,
-        suspicion: conversation.suspicion(now),
+        suspicion: conversation
+            .suspicion(now)
+            .map(|seems| format!("the peer seems to run the mode {seems}")),
     })
 }

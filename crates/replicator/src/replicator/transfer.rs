@@ -34,6 +34,7 @@ impl Replicator {
             return Commit::of(part);
         }
         self.committing = true;
+        self.tells_removals = false;
         if self.external.injection.enabled() {
             self.external.injection.begin_commit();
             self.external.expectations.begin_noting();
