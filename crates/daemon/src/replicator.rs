@@ -26,7 +26,7 @@ mod report;
 mod settings;
 mod standby;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::net::IpAddr;
 use std::sync::mpsc as handshake;
@@ -139,6 +139,8 @@ struct Actor {
     core: mpsc::Sender<CoreEvent>,
     /// What the core thread was told last.
     told_in_sync: Option<bool>,
+    /// Whose mode has been warned of, and what was said.
+    suspected: BTreeMap<IpAddr, String>,
     last_commit: Option<status::replication::Commit>,
     /// The last turn has not sent all that is in line.
     more_to_send: bool,
@@ -189,6 +191,7 @@ impl Actor {
             stop: false,
             core,
             told_in_sync: None,
+            suspected: BTreeMap::new(),
             last_commit: None,
             more_to_send: false,
             more_to_hear: false,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use lockstep_replicator::{CopyState, Event, LinkState, Mode, Standby, Transport};
+use lockstep_replicator::{Cache, CopyState, Event, LinkState, Mode, Standby, Transport};
 use tracing::{debug, info, warn};
 
 use super::Actor;
@@ -37,10 +37,15 @@ impl Actor {
                     warn!(cache, limit, "a cache is full: new entries are not replicated");
                 }
                 Event::CacheHasRoom { cache } => {
+                    if cache == Cache::Internal {
+                        // What was refused is still in the kernel.
+                        self.redump();
+                    }
                     info!(cache = cache.as_str(), "a cache that was full takes entries again");
                 }
                 Event::PurgeDue => debug!("the flows of before are to be removed"),
                 Event::Sync(sync) => {
+                    self.warn_of_other_modes();
                     debug!(in_sync = sync.in_sync, reason = sync.reason, "synchronisation");
                     // Reasons come and go with every peer and copy; what follows from them does
                     // not, and is what others are told.
@@ -53,6 +58,20 @@ impl Actor {
             }
         }
         Ok(())
+    }
+
+    /// Says once of each peer that it seems to run another mode.
+    fn warn_of_other_modes(&mut self) {
+        for peer in self.replicator.peers(Instant::now()) {
+            let Some(suspicion) = peer.suspicion else { continue };
+            if self.suspected.get(&peer.address) != Some(&suspicion) {
+                warn!(address = %peer.address, "{suspicion}; no flows are safe with it");
+                if self.suspected.len() >= 64 {
+                    self.suspected.clear();
+                }
+                self.suspected.insert(peer.address, suspicion);
+            }
+        }
     }
 
     pub(super) fn status(&mut self) -> Replication {
