@@ -128,3 +128,15 @@ fn flows_flushed_from_the_kernel_of_the_active_router_end_at_its_peer() {
     assert_eq!(world.nodes[B].external_len(), 0);
     assert!(world.in_sync(A) && world.in_sync(B));
 }
+
+#[test]
+fn a_router_whose_cache_refuses_flows_is_not_in_sync() {
+    let mut world = World::with(1, FAIR, &Config { cache_limit: 32, ..config() });
+    world.activate(A);
+    for number in 0..40 {
+        world.create(A, number);
+    }
+    world.run_s(5);
+    let full = "the internal cache is full (limit 32): flows are refused";
+    assert_eq!((world.in_sync(A), reason(&world, A).as_str()), (false, full));
+}

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::Replicator;
 use super::peer::Peer;
-use crate::event::{CopyState, Lag, PeerState, Role, SyncState};
+use crate::event::{Cache, CopyState, Lag, PeerState, Role, SyncState};
 use crate::resync::Resync;
 
 use super::peer::Reach;
@@ -13,6 +13,8 @@ use super::peer::Reach;
 /// The reason in short: what is said of it is made up only when it changes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Standing {
+    /// What of the flows is to be known does not fit: which cache, and its limit.
+    Full(&'static str, usize),
     /// The peer seems to run another mode, and why.
     AnotherMode(IpAddr, &'static str),
     NeverHeard,
@@ -35,6 +37,9 @@ pub(super) enum Standing {
 impl Standing {
     fn say(self) -> SyncState {
         let (in_sync, reason) = match self {
+            Self::Full(cache, limit) => {
+                (false, format!("the {cache} is full (limit {limit}): flows are refused"))
+            }
             Self::AnotherMode(address, seems) => {
                 (false, format!("the peer {address} seems to run the mode {seems}"))
             }
@@ -104,7 +109,14 @@ impl Replicator {
             let seems = peer.conversation.suspicion(now)?;
             Some(Standing::AnotherMode(peer.address()?, seems))
         });
-        differs.unwrap_or_else(|| self.standing_in_mode(now))
+        let full = || {
+            let (cache, refusing) = match self.role {
+                Role::Active => (Cache::Internal, self.internal.table.is_refusing()),
+                Role::Backup => (Cache::External, self.external.table.is_refusing()),
+            };
+            refusing.then(|| Standing::Full(cache.as_str(), self.config.cache_limit))
+        };
+        differs.or_else(full).unwrap_or_else(|| self.standing_in_mode(now))
     }
 
     fn standing_in_mode(&self, now: Instant) -> Standing {
