@@ -90,7 +90,7 @@ impl Watched {
             }
             5 => {
                 let change = *input.pick(&[Change::New, Change::Update, Change::Delete]);
-                let (flow, own) = (flow(input), input.byte() & 3 == 0);
+                let (flow, own) = (flow(input), input.byte().is_multiple_of(4));
                 let event = KernelEvent { change, flow: &flow, own };
                 replicator.handle_kernel_event(event, self.now);
             }
@@ -125,7 +125,7 @@ impl Watched {
             }
             11 => {
                 let change = *input.pick(&[Change::New, Change::Update, Change::Delete]);
-                let (expectation, own) = (expectation(input), input.byte() & 3 == 0);
+                let (expectation, own) = (expectation(input), input.byte().is_multiple_of(4));
                 let event = ExpectationEvent { change, expectation: &expectation, own };
                 replicator.handle_expectation_event(event, self.now);
             }
@@ -149,7 +149,7 @@ impl Watched {
                     let _sense = replicator.handle_stream(origin, piece, self.now);
                 }
             }
-            _ => self.now += input.time().min(Duration::from_secs(600)),
+            _ => self.now += input.time().min(Duration::from_mins(10)),
         }
     }
 
