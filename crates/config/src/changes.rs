@@ -162,11 +162,7 @@ fn changed_routers(running: &Config, wanted: &Config) -> Vec<String> {
             .collect()
     };
     let (running, wanted) = (whole(running), whole(wanted));
-    let names = differing(
-        running.iter().collect(),
-        &wanted.iter().collect(),
-        PartialEq::eq,
-    );
+    let names = differing(running.iter().collect(), &wanted.iter().collect(), PartialEq::eq);
     names.into_iter().map(|name| format!("vrrp.{name}")).collect()
 }
 

@@ -18,7 +18,7 @@ use crate::lan::{Cut, Lan};
 /// Time between two looks at whether all is in order, once all is calm.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// When, after that, flows of which no packet comes any more have expired.
-const EXPIRES_AFTER: Duration = Duration::from_secs(60);
+const EXPIRES_AFTER: Duration = Duration::from_mins(1);
 /// Steps at one moment after which it counts as stuck.
 const STANDING: u32 = 1_000_000;
 /// Numbers of flows in use at a time.
