@@ -30,6 +30,9 @@ impl Replicator {
         for message in Messages::of(datagram) {
             match (message, place) {
                 (Ok(message), Some(place)) => self.sort(place, origin, &message, now),
+                (Ok(message), None) if message.kind.is_none() => {
+                    self.count_malformed(Malformed::BadHeader);
+                }
                 (Ok(_), None) => self.counters.messages_received += 1,
                 (Err(malformed), _) => self.count_malformed(malformed),
             }
