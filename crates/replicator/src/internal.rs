@@ -24,6 +24,7 @@ pub(crate) struct Internal {
     pub(crate) expectations: LocalExpectations,
     /// Nothing of it is told to anybody.
     silent: bool,
+    partial: Partial,
     /// Counts readings of the kernel's table; what a reading did not touch is gone.
     reading: u8,
     under_way: bool,
@@ -32,6 +33,16 @@ pub(crate) struct Internal {
     /// Flows that ended during a reading, which may still stand in the part yet to be seen.
     tombstones: BTreeSet<Key>,
     dead: usize,
+}
+
+/// Whether the role has begun and the kernel's table has not been read to its end since. A copy of
+/// what is known would pass for all there is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Partial {
+    No,
+    /// The reading is to begin.
+    Expected,
+    Yes,
 }
 
 /// Whether what is known of the kernel's table may be wrong.
@@ -163,6 +174,7 @@ impl Internal {
             table: Table::new(limit, secret),
             expectations: LocalExpectations::new(secret.rotate_left(11)),
             silent: false,
+            partial: Partial::No,
             reading: 0,
             under_way: false,
             doubt: Doubt::No,
@@ -374,6 +386,15 @@ impl Internal {
     }
 
     /// Whether nothing of it is told to anybody.
+    /// Whether a full copy has to wait for a reading to end.
+    pub(crate) fn is_partial(&self) -> bool {
+        self.partial == Partial::Yes
+    }
+
+    pub(crate) fn set_partial(&mut self, partial: Partial) {
+        self.partial = partial;
+    }
+
     pub(crate) fn set_silent(&mut self, silent: bool) {
         self.silent = silent;
     }
@@ -385,6 +406,9 @@ impl Internal {
 
     /// The kernel's table is about to be read.
     pub(crate) fn begin_reading(&mut self) {
+        if self.partial == Partial::Expected {
+            self.partial = Partial::Yes;
+        }
         self.reading = self.reading.wrapping_add(1);
         self.under_way = true;
         if self.doubt == Doubt::Lost {

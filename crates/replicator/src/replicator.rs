@@ -26,7 +26,7 @@ use crate::config::{Config, Mode, Standby};
 use crate::event::{Event, Role, Start};
 use crate::external::External;
 use crate::filter::Selection;
-use crate::internal::{Internal, Learned, Object};
+use crate::internal::{Internal, Learned, Object, Partial};
 use crate::key::Key;
 use crate::refresh::Refresh;
 use crate::resync::{Cause, Resync};
@@ -251,6 +251,9 @@ impl Replicator {
         if trusted {
             self.end_reading_passive();
         }
+        if trusted {
+            self.internal.set_partial(Partial::No);
+        }
         if trusted && std::mem::take(&mut self.copy_after_dump) {
             self.send_everything();
         }
@@ -279,6 +282,7 @@ impl Replicator {
         self.call_off_purge();
         self.committing = false;
         self.copy_after_dump = true;
+        self.internal.set_partial(Partial::Expected);
         self.rest_is_ours = false;
         self.left_at = None;
         self.just_left_until = None;
@@ -294,6 +298,7 @@ impl Replicator {
             self.role = Role::Backup;
             self.hand_back();
             self.internal.mark_ours();
+            self.internal.set_partial(Partial::No);
             self.tells_removals = false;
             self.purge_at = Some(now + self.config.purge_timeout);
             self.rest_is_ours = std::mem::take(&mut self.copy_after_dump);

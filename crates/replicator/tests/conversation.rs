@@ -6,7 +6,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::{A, B, FAIR, Weather, World, config, flow, tcp};
+use common::{A, B, FAIR, Weather, World, config, flow, set, tcp};
 use lockstep_replicator::wire::{Flags, encode_control, encode_flow_message};
 use lockstep_replicator::{Action, Change, Event, Origin, Role};
 
@@ -515,6 +515,23 @@ fn a_third_router_is_not_taken_for_the_peer() {
     }
     world.nodes[A].handle_datagram(Origin::group(0, stranger), &alive, world.now);
     assert_eq!(world.nodes[A].peer(world.now).unwrap().address, stranger);
+}
+
+#[test]
+fn a_copy_asked_for_while_the_table_is_first_read_is_over_when_the_reading_is() {
+    let mut world = World::new(1, FAIR);
+    world.run_s(2);
+    world.nodes[A].activate(world.now);
+    world.nodes[A].begin_dump();
+    world.nodes[A].dumped(&flow(1), world.now);
+    world.nodes[B].request_resync(world.now);
+    world.run_s(5);
+    assert!(!world.in_sync(B), "half of the table is not all there is");
+    world.nodes[A].dumped(&flow(2), world.now);
+    assert!(world.nodes[A].end_dump(world.now));
+    world.run_s(3);
+    assert!(world.in_sync(B));
+    assert_eq!(world.external(B), set([flow(1), flow(2)].into_iter()));
 }
 
 #[test]

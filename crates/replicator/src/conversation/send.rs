@@ -164,7 +164,7 @@ impl Conversation {
         counters: &mut Counters,
         now: Instant,
     ) -> bool {
-        if self.copy.is_none() && self.copy_wanted && self.may_begin_copy(now) {
+        if self.copy.is_none() && self.copy_wanted && self.may_begin_copy(internal, now) {
             self.copy_wanted = false;
             self.copied_at = Some(now);
             let answers = std::mem::take(&mut self.waiting);
@@ -197,11 +197,15 @@ impl Conversation {
             self.push(Control::Ack(*number, *number), counters);
         }
         self.say_copy_is_over(counters);
-        !self.controls.is_empty() || (self.copy_wanted && self.may_begin_copy(now))
+        !self.controls.is_empty() || (self.copy_wanted && self.may_begin_copy(internal, now))
     }
 
     /// Copies that nobody acknowledges follow each other at a distance.
-    fn may_begin_copy(&mut self, now: Instant) -> bool {
+    /// A copy made in the middle of the role's first reading would pass for all there is.
+    fn may_begin_copy(&mut self, internal: &Internal, now: Instant) -> bool {
+        if internal.is_partial() {
+            return false;
+        }
         let may = self.mode == Mode::Ftfw
             || self.copied_at.is_none_or(|at| now.saturating_duration_since(at) >= COPY_INTERVAL);
         self.held_up |= !may;
