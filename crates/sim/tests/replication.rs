@@ -23,7 +23,7 @@ fn every_node_that_stands_by_ends_with_the_flows_of_the_one_that_serves() {
     println!("{seeds} seeds: {total:?}");
     let ReplicationOutcome { changes, takeovers, faults, lost, flows, .. } = total;
     assert!(changes > 100 * seeds && flows > 10 * seeds, "without traffic nothing is shown");
-    assert!(3 * takeovers >= seeds && faults > 2 * seeds, "without trouble nothing is shown");
+    assert!(takeovers >= seeds && faults > 2 * seeds, "without trouble nothing is shown");
     assert!(lost > seeds, "a world that loses nothing shows nothing");
 }
 

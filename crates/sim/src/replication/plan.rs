@@ -56,7 +56,7 @@ impl Plan {
             duplication: [0.0, 0.02, 0.2][rng.usize(..3)],
             delay: Duration::from_micros([200, 2_000, 20_000, 60_000][rng.usize(..4)]),
             rough: Duration::from_secs(rng.u64(4..14)),
-            fault_every: Duration::from_millis(rng.u64(300..6_000)),
+            fault_every: Duration::from_millis(rng.u64(300..3_000)),
             change_every: Duration::from_micros([1_000, 5_000, 30_000][rng.usize(..3)]),
             event_queue: rng.usize(8..400),
             socket: 1 << rng.u32(14..20),
