@@ -1,7 +1,7 @@
 //! Flow replication: the caches, the filter, the peer protocol, resynchronisation, the commit plan.
 //!
-//! Owns what this router's kernel has told (internal cache), what the peer has told (external
-//! cache), and the conversation between the two routers. Knows nothing of VRRP and opens no
+//! Owns what this router's kernel has told (internal cache), what the peers have told (external
+//! cache), and the conversations with the peers. Knows nothing of VRRP and opens no
 //! sockets: the caller feeds kernel events and datagrams and sends what [`Replicator`] hands out.
 //!
 //! ```text

@@ -1,3 +1,5 @@
+//! Expectations in their caches, without a replicator around them.
+
 use std::net::{IpAddr, Ipv4Addr};
 
 use lockstep_ctnetlink::{HelperName, L4, Tuple};

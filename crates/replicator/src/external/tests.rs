@@ -1,3 +1,5 @@
+//! The external cache, without a replicator around it.
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 

@@ -1,3 +1,5 @@
+//! Which flows a filter takes.
+
 use lockstep_ctnetlink::{L4, TcpState, Tuple};
 
 use super::*;

@@ -1,3 +1,5 @@
+//! What a cache keeps of a flow, and what an update changes of it.
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use lockstep_ctnetlink::{L4, ZoneDirection};
