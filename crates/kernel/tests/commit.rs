@@ -14,13 +14,16 @@ use lockstep_ctnetlink::{
     Messages, ProtocolState, Tuple,
 };
 use lockstep_kernel::conntrack::{Committer, EventSocket, TableSocket};
-use lockstep_replicator::{Commit, CommitReport, Progress};
+use lockstep_replicator::{Commit, CommitReport, Progress, Replicator};
 
 /// Commits what the peer has told.
 fn commit(table: &mut TableSocket, told: &[Flow]) -> CommitReport {
-    let backup = peer::backup_told(told);
+    commit_of(table, &peer::backup_told(told))
+}
+
+fn commit_of(table: &mut TableSocket, backup: &Replicator) -> CommitReport {
     let (mut commit, mut committer) = (Commit::default(), Committer::new());
-    while committer.advance(table, &mut commit, &backup, Instant::now()).unwrap() {}
+    while committer.advance(table, &mut commit, backup, Instant::now()).unwrap() {}
     commit.report().clone()
 }
 
@@ -165,6 +168,66 @@ fn an_entry_that_says_as_much_and_lives_longer_is_left_alone() {
 
         assert_eq!((report.unchanged, report.committed()), (1, 0), "{report}");
         assert_eq!(table.get(&there.key()).unwrap().unwrap().id, before.id);
+    });
+}
+
+/// Whether the router has read its kernel's table since or not: it then knows of each flow.
+#[test]
+fn a_second_commit_changes_nothing_of_any_kind_of_flow() {
+    for has_read in [false, true] {
+        in_namespace_async(async || {
+            let mut table = TableSocket::open().unwrap();
+            let mut told = carried();
+            told.extend((1..600).map(|port| tcp(3000 + port, Nat::SourcePort)));
+            let mut backup = peer::backup_told(&told);
+            let first = commit_of(&mut table, &backup);
+            assert_eq!((first.created, first.refused()), (told.len() as u64, 0), "{first}");
+            if has_read {
+                backup.begin_dump();
+                for flow in dump(&mut table, Family::Any) {
+                    backup.dumped(&flow, Instant::now());
+                }
+                assert!(backup.end_dump(Instant::now()));
+                assert_eq!(backup.internal_len(), told.len());
+            }
+            let mut events = EventSocket::open(1 << 20).unwrap();
+            let timeless = |table: &mut TableSocket| -> Vec<Flow> {
+                let flows = dump(table, Family::Any).into_iter();
+                flows.map(|flow| Flow { timeout_s: None, ..flow }).collect()
+            };
+            let before = timeless(&mut table);
+
+            let second = commit_of(&mut table, &backup);
+
+            let changed = (second.committed(), second.retimed, second.refused());
+            assert_eq!(changed, (0, 0, 0), "{second}");
+            assert_eq!(second.unchanged, told.len() as u64, "{second}");
+            assert_eq!(timeless(&mut table), before);
+            let mut buffer = Vec::new();
+            assert_eq!(events.try_receive(&mut buffer).unwrap(), None, "the kernel tells nothing");
+        });
+    }
+}
+
+/// Of a connection that goes on, packets of which nobody tells have set the timeout again.
+#[test]
+fn a_flow_that_runs_out_too_soon_gets_its_time_and_is_not_written_anew() {
+    in_namespace(|| {
+        let mut table = TableSocket::open().unwrap();
+        let told = tcp(1, Nat::Source);
+        let mut there = told.clone();
+        there.timeout_s = Some(100);
+        assert_eq!(create(&mut table, std::slice::from_ref(&there)), []);
+        let before = table.get(&told.key()).unwrap().unwrap();
+
+        let report = commit(&mut table, std::slice::from_ref(&told));
+
+        assert_eq!((report.retimed, report.committed(), report.unchanged), (1, 0, 0), "{report}");
+        let words = report.to_string();
+        assert!(words.contains("1 given their time again"), "{words}");
+        let after = table.get(&told.key()).unwrap().unwrap();
+        assert!(after.timeout_s > Some(1000), "{after:?}");
+        assert_eq!(Flow { timeout_s: before.timeout_s, ..after }, before);
     });
 }
 

@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 use lockstep_ctnetlink::{Flow, Status};
 
 use left_over::LeftOvers;
+pub(crate) use left_over::is_refreshed;
+use plan::says_as_much;
 pub use plan::{Action, Planned, Retry};
 pub(crate) use plan::{Compared, Refusal, be_liberal, create_status, update_status};
 pub use purge::Purge;
@@ -96,7 +98,7 @@ impl Commit {
         } else {
             self.find_next(replicator, now)
         };
-        let planned = planned.or_else(|| self.find_left_over(replicator));
+        let planned = planned.or_else(|| self.find_left_over(replicator, now));
         self.progress.done += u64::from(planned.is_some());
         planned
     }
@@ -173,7 +175,12 @@ impl Commit {
     }
 
     /// The kernel refused with `errno`, in its own words `reason`.
-    pub fn refused(&mut self, planned: Planned, errno: i32, reason: &str) -> Retry {
+    pub fn refused(&mut self, mut planned: Planned, errno: i32, reason: &str) -> Retry {
+        if planned.action == Action::SetTimeout && errno == ENOENT {
+            // It ran out a moment ago.
+            planned.action = Action::Create;
+            return Retry::With(planned);
+        }
         let (planned, refusal) = planned.refused(errno, &mut self.report);
         match refusal {
             Refusal::Retry(retry) => return retry,
@@ -188,12 +195,22 @@ impl Commit {
     /// Decides between the replica and what the kernel has under its original tuple, or else under
     /// its reply tuple.
     pub fn compare(&mut self, planned: Planned, existing: Option<&Flow>) -> Option<Planned> {
+        if let Some(left_over) = planned.left_over {
+            let lives = existing.is_none_or(|existing| left_over.lives(&planned.flow, existing));
+            self.report.unchanged += u64::from(lives);
+            return (!lives).then_some(planned);
+        }
         let flow = planned.flow.clone();
         match planned.compare(existing) {
             Compared::Do(planned) => Some(planned),
             Compared::Same => {
                 self.report.unchanged += 1;
                 None
+            }
+            Compared::Sooner { planned, left_s } => {
+                let longer = planned.for_longer_than(left_s);
+                self.report.unchanged += u64::from(longer.is_none());
+                longer
             }
             Compared::Clash(reason) => {
                 self.report.refuse_flow(&flow, EEXIST, &reason);
@@ -252,6 +269,9 @@ pub(crate) fn plan_flow(
         },
         Some(local) if local.changed_s > remote.heard_s => return None,
         Some(local) if local.stored.reply() == flow.reply => {
+            if says_as_much(&local.stored.flow(), &flow) {
+                return Some(Planned::new(Action::Create, flow, Some(slot)));
+            }
             flow.status = update_status(local.stored.status(), flow.status);
             Action::Update
         }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use lockstep_ctnetlink::Flow;
 
+use crate::commit::is_refreshed;
 use crate::complete::is_complete;
 use crate::expectations::LocalExpectations;
 use crate::key::Key;
@@ -27,6 +28,8 @@ pub(crate) struct Internal {
     partial: Partial,
     /// Counts readings of the kernel's table; what a reading did not touch is gone.
     reading: u8,
+    /// Seconds since the start when the last part of it was read, and of the readings before.
+    read_s: (u32, u32),
     under_way: bool,
     /// Whether the kernel has told less than all, so that the cache may be wrong.
     doubt: Doubt,
@@ -176,6 +179,7 @@ impl Internal {
             silent: false,
             partial: Partial::No,
             reading: 0,
+            read_s: (0, 0),
             under_way: false,
             doubt: Doubt::No,
             tombstones: BTreeSet::new(),
@@ -410,11 +414,17 @@ impl Internal {
             self.partial = Partial::Yes;
         }
         self.reading = self.reading.wrapping_add(1);
+        self.read_s.1 = self.read_s.0;
         self.under_way = true;
         if self.doubt == Doubt::Lost {
             self.doubt = Doubt::Read;
         }
         self.tombstones.clear();
+    }
+
+    /// Seconds since the start when an entry that no event has touched was read, at the latest.
+    pub(crate) fn read_at_s(&self, entry: &Local) -> u32 {
+        if entry.reading == self.reading { self.read_s.0 } else { self.read_s.1 }
     }
 
     /// One flow of the table that is being read. The kernel has a part of it ready before it is
@@ -428,6 +438,7 @@ impl Internal {
         counters: &mut Counters,
     ) -> Learned {
         let (under_way, reading) = (self.under_way, self.reading);
+        self.read_s.0 = now_s;
         let slot = self.table.find(&Key::of(flow));
         let told = slot
             .and_then(|slot| Some((slot, self.table.get_mut(slot)?)))
@@ -467,7 +478,14 @@ impl Internal {
             return self.create(flow, false, past, 0, counters);
         };
         let reading = self.reading;
+        let read_at_s = self.table.get(slot).map_or(now_s, |entry| self.read_at_s(entry));
         let Some(entry) = self.table.get_mut(slot) else { return Learned::Nothing };
+        let age_s = now_s.saturating_sub(read_at_s);
+        if entry.past == Past::Found
+            && is_refreshed(entry.stored.timeout_s(), flow.timeout_s, age_s)
+        {
+            entry.past = entry.past.changed();
+        }
         entry.reading = reading;
         // Its end and its making may both be among the lost events.
         let revived = !entry.stage.is_alive();

@@ -5,6 +5,7 @@
 mod common;
 
 use common::{A, B, FAIR, World, config, flow, set, tcp};
+use lockstep_ctnetlink::Flow;
 use lockstep_replicator::{Action, Change, CommitReport, Config, Planned, Standby};
 
 const STANDBYS: [Standby; 2] = [Standby::Cache, Standby::Kernel];
@@ -124,6 +125,55 @@ fn a_flow_that_traffic_has_made_or_changed_since_is_kept() {
     let (planned, _) = take_over(&mut world, A);
     assert_eq!(deleted(&planned).len(), 0);
     assert_eq!(world.kernels[A], [1, 2, 3, 4, 5].into());
+}
+
+/// Its packets pass this router, though it stands by, and the one that serves sees none of them.
+#[test]
+fn a_flow_whose_timeout_packets_have_set_again_is_kept() {
+    for (waited_s, left_s, lives) in [(60, 940, false), (60, 943, true), (60, 1000, true)] {
+        let (mut world, _) = returned(Standby::Cache);
+        let idle = Flow { timeout_s: Some(1000), id: Some(77), ..flow(1) };
+        world.nodes[A].begin_dump();
+        world.nodes[A].dumped(&idle, world.now);
+        for number in [2, 3] {
+            world.nodes[A].dumped(&flow(number), world.now);
+        }
+        assert!(world.nodes[A].end_dump(world.now));
+        world.run_s(waited_s);
+        let mut commit = world.nodes[A].begin_commit();
+        let planned = loop {
+            let planned = commit.next(&world.nodes[A], world.now).unwrap();
+            if planned.action == Action::Delete {
+                break planned;
+            }
+            commit.done(&planned);
+        };
+        assert!(planned.is_looked_for_first());
+        let now = Flow { timeout_s: Some(left_s), ..idle.clone() };
+        let left = commit.compare(planned.clone(), Some(&now));
+        assert_eq!(left.is_none(), lives, "{left_s}");
+        assert_eq!(commit.compare(planned.clone(), None), None, "it is gone");
+        let another = Flow { id: Some(78), ..now };
+        assert_eq!(commit.compare(planned, Some(&another)), None, "it is not the same");
+    }
+}
+
+#[test]
+fn a_flow_that_a_second_reading_finds_refreshed_is_kept() {
+    for (left_s, gone) in [(970, vec![1]), (999, vec![])] {
+        let (mut world, _) = returned(Standby::Cache);
+        for timeout_s in [1000, left_s] {
+            world.nodes[A].begin_dump();
+            for number in 1..=3 {
+                let found = Flow { timeout_s: Some(timeout_s), ..flow(number) };
+                world.nodes[A].dumped(&found, world.now);
+            }
+            assert!(world.nodes[A].end_dump(world.now));
+            world.run_s(30);
+        }
+        let (planned, _) = take_over(&mut world, A);
+        assert_eq!(deleted(&planned), gone);
+    }
 }
 
 #[test]

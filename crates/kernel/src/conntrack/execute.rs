@@ -2,7 +2,7 @@
 
 use std::io;
 
-use lockstep_ctnetlink::{Batch, Flow};
+use lockstep_ctnetlink::{Batch, Flow, Key};
 use lockstep_replicator::{Action, Planned, Retry};
 
 use super::{Failure, TableError, TableSocket};
@@ -45,11 +45,19 @@ impl Executor {
         table: &mut TableSocket,
         work: &mut impl Work,
     ) -> Result<bool, TableError> {
-        while self.has_room() {
+        let mut looked_for = Vec::new();
+        while self.batch.len() + looked_for.len() + 2 <= Batch::CAPACITY {
             let Some(planned) = work.next() else { break };
+            if planned.is_looked_for_first() {
+                looked_for.push(planned);
+            } else {
+                self.add(planned);
+            }
+        }
+        let some = !self.batch.is_empty() || !looked_for.is_empty();
+        for planned in compare(table, work, looked_for)? {
             self.add(planned);
         }
-        let some = !self.batch.is_empty();
         while !self.batch.is_empty() {
             self.carry_out(table, work)?;
             while self.has_room() {
@@ -118,6 +126,7 @@ impl Executor {
                 refused[index] = Some(failure);
             }
         }
+        let mut unexpected = Vec::new();
         for (index, planned) in self.planned.drain(..).enumerate() {
             let Some(failure) = refused.get_mut(index).and_then(Option::take) else {
                 work.done(&planned);
@@ -125,13 +134,11 @@ impl Executor {
             };
             match work.refused(planned, failure.errno, &failure.words()) {
                 Retry::With(planned) => self.retries.push(planned),
-                Retry::Look(planned) => {
-                    let existing = look(table, &planned)?;
-                    self.retries.extend(work.compare(planned, existing.as_ref()));
-                }
+                Retry::Look(planned) => unexpected.push(planned),
                 Retry::GiveUp => {}
             }
         }
+        self.retries.extend(compare(table, work, unexpected)?);
         Ok(())
     }
 }
@@ -144,10 +151,19 @@ impl Failure {
     }
 }
 
-/// The flow that stands in the way: under the original tuple, or under the reply tuple.
-fn look(table: &mut TableSocket, planned: &Planned) -> Result<Option<Flow>, TableError> {
-    match table.get(&planned.flow.key())? {
-        None => table.get(&planned.reply_key()),
-        found => Ok(found),
-    }
+/// What is left to do of changes when it is known what the kernel has in their place: under the
+/// original tuple, or under the reply tuple.
+fn compare(
+    table: &mut TableSocket,
+    work: &mut impl Work,
+    changes: Vec<Planned>,
+) -> Result<Vec<Planned>, TableError> {
+    let mut found: Vec<Option<Flow>> = vec![None; changes.len()];
+    let keys: Vec<Key> = changes.iter().map(|planned| planned.flow.key()).collect();
+    table.get_many(&keys, |index, flow| found[index] = flow)?;
+    let absent: Vec<usize> = (0..changes.len()).filter(|index| found[*index].is_none()).collect();
+    let keys: Vec<Key> = absent.iter().map(|index| changes[*index].reply_key()).collect();
+    table.get_many(&keys, |index, flow| found[absent[index]] = flow)?;
+    let compared = changes.into_iter().zip(found);
+    Ok(compared.filter_map(|(planned, found)| work.compare(planned, found.as_ref())).collect())
 }

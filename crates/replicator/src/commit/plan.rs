@@ -2,12 +2,16 @@
 
 use lockstep_ctnetlink::{Flow, Key, ProtocolState, Status, TcpState, ZoneDirection};
 
+use super::left_over::LeftOver;
 use super::report::named;
 use super::{CommitReport, EAGAIN, EBUSY, EEXIST, EINVAL, ENOBUFS, ENOENT, ENOMEM, EOPNOTSUPP};
 use crate::table::Slot;
 
 /// Most attempts for one flow.
 const MAX_ATTEMPTS: u8 = 5;
+
+/// A flow that lacks less than this part of the time it should have is left as it is.
+const NEARLY: u32 = 10;
 
 /// What to do with one flow.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -19,14 +23,15 @@ pub struct Planned {
     attempts: u8,
     /// Where the cache has it; `None` for a flow that has left the cache.
     pub(crate) slot: Option<Slot>,
-    /// To be removed because only this router's kernel still has it.
-    pub(super) is_left_over: bool,
+    /// To be removed because only this router's kernel still has it, and no packet has passed.
+    pub(super) left_over: Option<LeftOver>,
 }
 
 /// What is asked of the kernel for one flow.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Action {
-    /// Create it; it must not exist.
+    /// Create it. What is known to be there in the same state is created as well: the kernel's
+    /// refusal costs little, and what it has is newer than what is known of it.
     Create,
     /// Bring the existing flow up to date. Translation, helper and master stay as they are.
     Update,
@@ -70,17 +75,26 @@ pub(crate) enum Compared {
     Do(Planned),
     /// The kernel has the same already.
     Same,
+    /// The kernel has the same, and would drop it sooner.
+    Sooner {
+        /// What would bring it up to date.
+        planned: Planned,
+        /// Seconds that it has there.
+        left_s: u32,
+    },
     /// Another flow has one of its tuples; says which.
     Clash(String),
 }
 
 impl Planned {
     pub(crate) fn new(action: Action, flow: Flow, slot: Option<Slot>) -> Self {
-        Self { action, flow, attempts: 0, slot, is_left_over: false }
+        Self { action, flow, attempts: 0, slot, left_over: None }
     }
 
-    pub(super) fn left_over(self) -> Self {
-        Self { is_left_over: true, ..self }
+    /// Whether the kernel is to be asked for the flow before anything is done, and what it has
+    /// given to the `compare` beside `refused`, which says what is to be done then, if anything.
+    pub fn is_looked_for_first(&self) -> bool {
+        self.left_over.is_some()
     }
 
     /// By what a flow that has the planned one's reply tuple is found.
@@ -145,12 +159,30 @@ impl Planned {
             self.action = Action::Replace;
             return Compared::Do(self);
         }
-        if says_as_much(existing, &self.flow) {
+        let same = says_as_much(existing, &self.flow);
+        if same && existing.timeout_s >= self.flow.timeout_s {
             return Compared::Same;
         }
         self.action = Action::Update;
         self.flow.status = update_status(existing.status, self.flow.status);
+        if same {
+            let left_s = existing.timeout_s.unwrap_or_default();
+            return Compared::Sooner { planned: self, left_s };
+        }
         Compared::Do(self)
+    }
+
+    /// What is left of it when the kernel has the same for `left_s` more seconds.
+    pub(super) fn for_longer_than(mut self, left_s: u32) -> Option<Self> {
+        let wanted_s = self.flow.timeout_s.unwrap_or_default();
+        // What a commit has set runs down, and is nearly as good a moment later. What packets do
+        // not refresh goes by the clock in both kernels.
+        let enough = left_s.saturating_add(wanted_s / NEARLY + 1) >= wanted_s;
+        if enough || self.flow.status.contains(Status::FIXED_TIMEOUT) {
+            return None;
+        }
+        self.action = Action::SetTimeout;
+        Some(self)
     }
 
     fn again(&self, action: Action) -> Retry {
@@ -158,11 +190,10 @@ impl Planned {
     }
 }
 
-/// Whether an update with `wanted` would change nothing but shorten the flow's life.
-fn says_as_much(existing: &Flow, wanted: &Flow) -> bool {
+/// Whether an update with `wanted` would change nothing but how long the flow lives.
+pub(super) fn says_as_much(existing: &Flow, wanted: &Flow) -> bool {
     let said = wanted.status.0 & (Status::SEEN_REPLY | Status::ASSURED);
     existing.status.contains(said)
-        && existing.timeout_s >= wanted.timeout_s
         && wanted.mark.is_none_or(|mark| existing.mark.unwrap_or(0) == mark)
         && same_state(existing.protocol_state, wanted.protocol_state)
         && wanted.labels.is_none_or(|labels| existing.labels.unwrap_or_default() == labels)

@@ -61,11 +61,12 @@ impl CommitReport {
     /// Flows and expectations that nothing more is done about.
     pub fn settled(&self) -> u64 {
         let removed = self.deleted + self.left_over;
-        self.committed() + removed + self.unchanged + self.expectations + self.refused()
+        let left_alone = self.unchanged + self.retimed;
+        self.committed() + removed + left_alone + self.expectations + self.refused()
     }
 
     pub(super) fn count_planned(&mut self, planned: &Planned) {
-        if planned.is_left_over {
+        if planned.left_over.is_some() {
             self.left_over += 1;
         } else {
             self.count(planned.action);
@@ -111,6 +112,7 @@ impl fmt::Display for CommitReport {
             (self.deleted, "removed because they ended meanwhile"),
             (self.left_over, "left over from before removed"),
             (self.unchanged, "left alone because the kernel has the same or newer"),
+            (self.retimed, "given their time again, and otherwise left alone"),
             (self.expectations, "expectations"),
             (
                 self.expectations_without_helper,

@@ -129,7 +129,7 @@ impl Replicator {
         let slot = self.slot_of(&planned)?;
         let flow = planned.flow.clone();
         match planned.compare(existing) {
-            Compared::Do(planned) => Some(planned),
+            Compared::Do(planned) | Compared::Sooner { planned, .. } => Some(planned),
             Compared::Same => {
                 self.external.injection.report.unchanged += 1;
                 None
