@@ -9,7 +9,7 @@ use crate::{Details, Flow, Kind, L4, ProtocolState, Status, Synproxy, Tuple, Zon
 
 /// A flow as JSON: what is not known is left out.
 pub fn list_value(flow: &Flow, details: &Details) -> impl Serialize {
-    Value { event: None, port_id: None, ..Value::of(flow, details) }
+    Value::of(flow, details)
 }
 
 /// An event as JSON: the flow, with `event` and, when a process asked for it, `port-id`.
@@ -19,18 +19,31 @@ pub fn event_value(
     details: &Details,
     port_id: u32,
 ) -> impl Serialize {
-    Value {
-        event: event_name(kind),
-        port_id: (port_id != 0).then_some(port_id),
-        ..Value::of(flow, details)
+    Happened::of(kind, Value::of(flow, details), port_id)
+}
+
+/// What has happened to an object, and the process that has asked for it.
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct Happened<T> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event: Option<&'static str>,
+    #[serde(flatten)]
+    object: T,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    port_id: Option<u32>,
+}
+
+impl<T> Happened<T> {
+    /// `port_id` is 0 when nobody has asked.
+    pub(crate) fn of(kind: &Kind<'_>, object: T, port_id: u32) -> Self {
+        Self { event: event_name(kind), object, port_id: (port_id != 0).then_some(port_id) }
     }
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]
 struct Value {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    event: Option<&'static str>,
     family: &'static str,
     protocol: u8,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -68,8 +81,6 @@ struct Value {
     id: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     r#use: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    port_id: Option<u32>,
 }
 
 #[derive(Serialize)]
@@ -128,7 +139,6 @@ impl Value {
             }
         }
         Self {
-            event: None,
             family: if flow.orig.source.is_ipv4() { "ipv4" } else { "ipv6" },
             protocol: flow.orig.protocol,
             protocol_name: protocol_name(flow.orig.protocol),
@@ -176,7 +186,6 @@ impl Value {
             master: flow.master.as_ref().map(Direction::of),
             id: flow.id,
             r#use: details.use_count,
-            port_id: None,
         }
     }
 }

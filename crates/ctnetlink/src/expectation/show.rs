@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
-use crate::json::{Direction, is_zero};
+use crate::json::{Direction, Happened, is_zero};
 use crate::text::{append, event_name, put, put_l4};
 use crate::{Expectation, Kind, L4, protocol_name};
 
@@ -34,11 +34,7 @@ pub fn expectation_event_value(
     expectation: &Expectation,
     port_id: u32,
 ) -> impl Serialize {
-    Value {
-        event: event_name(kind),
-        port_id: (port_id != 0).then_some(port_id),
-        ..Value::of(expectation)
-    }
+    Happened::of(kind, Value::of(expectation), port_id)
 }
 
 fn body(expectation: &Expectation) -> String {
@@ -79,8 +75,6 @@ fn flag_names(flags: u32) -> impl Iterator<Item = &'static str> {
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]
 struct Value {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    event: Option<&'static str>,
     family: &'static str,
     protocol: u8,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -102,8 +96,6 @@ struct Value {
     function: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    port_id: Option<u32>,
 }
 
 /// What the expected connection is translated to.
@@ -120,7 +112,6 @@ impl Value {
     fn of(expectation: &Expectation) -> Self {
         let Expectation { master, tuple, mask, .. } = expectation;
         Self {
-            event: None,
             family: if tuple.source.is_ipv4() { "ipv4" } else { "ipv6" },
             protocol: tuple.protocol,
             protocol_name: protocol_name(tuple.protocol),
@@ -142,7 +133,6 @@ impl Value {
             helper: expectation.helper.map(|helper| helper.as_str().to_owned()),
             function: expectation.function.map(|function| function.as_str().to_owned()),
             id: expectation.id,
-            port_id: None,
         }
     }
 }
