@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::address_list::AddressListDifference;
 use crate::config::ChecksumDialect;
-use crate::neighbours::{Familiarity, TELL_INTERVAL};
+use crate::neighbours::{Familiarity, News};
 
 /// Most differences remembered, of all neighbours together; a neighbour has at most four. Those
 /// that were seen once make room, those that keep being seen stay.
@@ -90,7 +90,7 @@ fn reading(dialect: ChecksumDialect) -> &'static str {
 pub(crate) struct Differences {
     /// Few and seldom: a list is searched faster than a tree.
     all: Vec<Difference>,
-    told_at: Option<Instant>,
+    news: News,
 }
 
 impl Differences {
@@ -109,7 +109,7 @@ impl Differences {
     }
 
     /// Remembers that `source` differs. Returns whether an operator should hear of it: once until
-    /// it changes, and at most once in [`TELL_INTERVAL`], whatever is sent.
+    /// it changes, and no more often than [`News`] lets it, whatever is sent.
     pub(crate) fn remember(
         &mut self,
         source: IpAddr,
@@ -140,14 +140,7 @@ impl Differences {
         }
         entry.last = now;
         entry.familiarity.heard(now);
-        let paused =
-            self.told_at.is_some_and(|at| now.saturating_duration_since(at) < TELL_INTERVAL);
-        if entry.told || paused {
-            return false;
-        }
-        entry.told = true;
-        self.told_at = Some(now);
-        true
+        self.news.tell(&mut entry.told, now)
     }
 
     /// Sees again what was remembered of `source` and has not changed since.

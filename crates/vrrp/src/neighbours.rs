@@ -14,7 +14,7 @@ use crate::verdict::Rejection;
 pub const MAX_NEIGHBOURS: usize = 16;
 
 /// Least time between two pieces of news about neighbours, whatever is sent.
-pub(crate) const TELL_INTERVAL: Duration = Duration::from_secs(1);
+const TELL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A neighbour whose advertisements are refused.
 ///
@@ -70,11 +70,32 @@ impl Familiarity {
     }
 }
 
+/// What an operator is told, and how often.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct News {
+    told_at: Option<Instant>,
+}
+
+impl News {
+    /// Whether something is to be told now: once, as `told` remembers, and with
+    /// [`TELL_INTERVAL`] after what was told before it.
+    pub(crate) fn tell(&mut self, told: &mut bool, now: Instant) -> bool {
+        let paused =
+            self.told_at.is_some_and(|at| now.saturating_duration_since(at) < TELL_INTERVAL);
+        if *told || paused {
+            return false;
+        }
+        *told = true;
+        self.told_at = Some(now);
+        true
+    }
+}
+
 /// The newest refusal of each neighbour.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Neighbours {
     by_address: BTreeMap<IpAddr, Misunderstood>,
-    told_at: Option<Instant>,
+    news: News,
     present: Option<Present>,
 }
 
@@ -117,14 +138,7 @@ impl Neighbours {
         entry.last = now;
         entry.count += 1;
         entry.familiarity.heard(now);
-        let paused =
-            self.told_at.is_some_and(|at| now.saturating_duration_since(at) < TELL_INTERVAL);
-        if entry.told || paused {
-            return false;
-        }
-        entry.told = true;
-        self.told_at = Some(now);
-        true
+        self.news.tell(&mut entry.told, now)
     }
 
     /// Notes that somebody that [`takes_part`] is there. Of several, the one that is there for
