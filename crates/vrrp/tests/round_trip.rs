@@ -3,13 +3,16 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod arrival;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
+use arrival::arrive;
 use lockstep_vrrp::{
-    Advertisement, Authentication, ChecksumDialect, Config, Datagram, Encoder, Endpoints, Family,
-    Format, KeyId, PROTOCOL, PROTOCOL_AH, Packet, Password, Trailer, TrailerKey, TrailerMode,
-    Transport, Version, Vrid, judge,
+    Advertisement, Authentication, ChecksumDialect, Config, Encoder, Family, Format, KeyId,
+    PROTOCOL, PROTOCOL_AH, Password, Trailer, TrailerKey, TrailerMode, Transport, Version, Vrid,
+    judge,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -42,7 +45,7 @@ proptest! {
             let mut stamps = Vec::new();
             for (packet, receiver) in packets.iter().zip(&receivers) {
                 prop_assert_eq!(packet.destination, receiver.0);
-                let datagram = arrive(packet, utc);
+                let datagram = arrive(&packet.bytes, utc);
                 prop_assert_eq!(datagram.protocol, expected_protocol);
                 prop_assert_eq!(datagram.vrid(), Some(config.vrid));
                 let judged = judge(&receiver.1, &datagram).unwrap();
@@ -100,7 +103,7 @@ proptest! {
         let source = address_of(config.family, 77);
         let advertisement = Advertisement::of(&config, priority);
         for packet in Encoder::new(&config).packets(&advertisement, source, Duration::ZERO) {
-            let mut datagram = arrive(&packet, Duration::ZERO);
+            let mut datagram = arrive(&packet.bytes, Duration::ZERO);
             for (position, value) in &damage {
                 let position = position.index(datagram.payload.len());
                 datagram.payload[position] = *value;
@@ -126,23 +129,6 @@ fn receivers(config: &Config, source: IpAddr) -> Vec<(IpAddr, Config)> {
                 (*peer, Config { transport, ..config.clone() })
             })
             .collect(),
-    }
-}
-
-/// As a socket hands it over.
-fn arrive(packet: &Packet, received: Duration) -> Datagram {
-    let bytes = &packet.bytes;
-    if bytes[0] >> 4 == 4 {
-        return Datagram::from_ipv4(bytes, received).unwrap();
-    }
-    let address = |at: usize| IpAddr::from(<[u8; 16]>::try_from(&bytes[at..at + 16]).unwrap());
-    Datagram {
-        endpoints: Endpoints::between(address(8), address(24)).unwrap(),
-        ttl: bytes[7],
-        identification: 0,
-        protocol: bytes[6],
-        payload: bytes[40..].to_vec(),
-        received,
     }
 }
 

@@ -2,10 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod arrival;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use arrival::arrive;
 use lockstep_vrrp::{
     Advertisement, Authentication, AuthenticationData, Config, Datagram, Encoder, Endpoints,
     Family, Format, InvalidTrailerKey, KeyId, PROTOCOL, PROTOCOL_AH, Password, Rejection, Trailer,
@@ -364,7 +367,7 @@ fn addresses_that_do_not_fit_the_mtu_are_left_out_and_the_count_says_so() {
         let advertisement = Advertisement::of(&config, 150);
         let packet = encoder.packets(&advertisement, address(source), NOON).remove(0);
         assert!(packet.bytes.len() <= mtu.max(48), "{} of {mtu}", packet.bytes.len());
-        let heard = judge(&config, &datagram(&packet.bytes)).unwrap().advertisement;
+        let heard = judge(&config, &arrive(&packet.bytes, NOON)).unwrap().advertisement;
         assert_eq!(heard.addresses, config.addresses[..count], "{source} in {mtu}");
     }
 }
@@ -375,22 +378,8 @@ fn sent(config: &Config, source: &str) -> Datagram {
 }
 
 fn received(config: &Config, advertisement: &Advertisement, source: &str) -> Datagram {
-    datagram(&Encoder::new(config).packets(advertisement, address(source), NOON).remove(0).bytes)
-}
-
-fn datagram(bytes: &[u8]) -> Datagram {
-    if bytes[0] >> 4 == 4 {
-        return Datagram::from_ipv4(bytes, NOON).unwrap();
-    }
-    let address = |at: usize| IpAddr::from(<[u8; 16]>::try_from(&bytes[at..at + 16]).unwrap());
-    Datagram {
-        endpoints: Endpoints::between(address(8), address(24)).unwrap(),
-        ttl: bytes[7],
-        identification: 0,
-        protocol: bytes[6],
-        payload: bytes[40..].to_vec(),
-        received: NOON,
-    }
+    let packet = Encoder::new(config).packets(advertisement, address(source), NOON).remove(0);
+    arrive(&packet.bytes, NOON)
 }
 
 /// Refused for that reason; its words.
