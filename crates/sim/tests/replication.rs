@@ -1,7 +1,8 @@
 //! Flows on two and three nodes in bad weather, seed after seed.
 //!
 //! `LOCKSTEP_SIM_SEED=n cargo test -p lockstep-sim --test replication -- --nocapture` runs one seed
-//! again and prints what happens; `LOCKSTEP_SIM_SEEDS=n` runs another number of them.
+//! again and prints what happens; `LOCKSTEP_SIM_SEEDS=n` runs another number of them, and
+//! `LOCKSTEP_SIM_FIRST=n` begins at another one.
 
 #![expect(clippy::print_stdout, reason = "a seed's run is told to the person who asked for it")]
 

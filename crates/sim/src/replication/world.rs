@@ -277,7 +277,7 @@ impl Replication {
 
     fn fault(&mut self) {
         let node = self.rng.usize(..self.nodes.len());
-        match self.rng.u8(..10) {
+        match self.rng.u8(..11) {
             0 | 1 => self.stall(node),
             2 | 3 => self.restart(node, false),
             4 => self.restart(node, true),

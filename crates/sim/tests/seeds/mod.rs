@@ -10,8 +10,8 @@ pub(crate) fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().expect("a number"))
 }
 
-/// Runs each seed below `LOCKSTEP_SIM_SEEDS`, or else `usual`, and returns how many and the sum of
-/// what the runs have seen.
+/// Runs `LOCKSTEP_SIM_SEEDS` seeds, or else `usual`, from `LOCKSTEP_SIM_FIRST` on, or else from 0, and
+/// returns how many and the sum of what the runs have seen.
 ///
 /// # Panics
 /// When a run failed; how to see it again is printed before.
@@ -22,11 +22,12 @@ pub(crate) fn run_all<T: Default + Send, E: Display>(
     add: impl Fn(&mut T, &T) + Sync,
 ) -> (u64, T) {
     let seeds = number("LOCKSTEP_SIM_SEEDS").unwrap_or(usual);
+    let first = number("LOCKSTEP_SIM_FIRST").unwrap_or(0);
     let workers = std::thread::available_parallelism().map_or(1, |count| count.get() as u64);
     let work = |worker: u64| {
         let mut total = T::default();
         let mut failures = Vec::new();
-        for seed in (worker..seeds).step_by(workers as usize) {
+        for seed in (first + worker..first + seeds).step_by(workers as usize) {
             match run(seed) {
                 Ok(outcome) => add(&mut total, &outcome),
                 Err(error) => failures.push((seed, error.to_string())),
