@@ -308,6 +308,7 @@ impl Replicator {
             for place in 0..self.peers.len() {
                 self.want_resync(place, Cause::Role);
             }
+            self.expect_successions(now);
         } else if self.committing {
             self.purge_at = Some(now + self.config.purge_timeout);
         }

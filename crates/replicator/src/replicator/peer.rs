@@ -57,6 +57,8 @@ pub(super) struct Peer {
     pub(super) sweep_at: Option<Instant>,
     /// What is to become of its entries, now that another router serves.
     pub(super) succession: Succession,
+    /// When it asked for everything, as a router does that stands by.
+    pub(super) stood_by_at: Option<Instant>,
     provoke_at: Option<Instant>,
     /// Since when nothing but late messages has come.
     pub(super) stuck_since: Option<Instant>,
@@ -116,6 +118,7 @@ impl Peer {
             resync: Resync::wanted(Cause::Appeared),
             sweep_at: None,
             succession: Succession::None,
+            stood_by_at: None,
             provoke_at: None,
             stuck_since: None,
             gap_stays: false,

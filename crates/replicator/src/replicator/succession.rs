@@ -4,7 +4,9 @@
 //! live on at the new active router. But it asks its peers for theirs, which an active one never
 //! does. Whoever hears that has its peers tell everything anew, a purge's time later, and then
 //! drops what nobody has told. By then the old one tells nothing any more: half that time after it
-//! left the role it gives up what it could not tell.
+//! left the role it gives up what it could not tell. Until then its flows may come behind its
+//! request, and to a router that was active when it heard that; so every request counts, whatever
+//! has been told before it.
 
 use std::time::{Duration, Instant};
 
@@ -25,8 +27,8 @@ pub(super) enum Succession {
     None,
     /// It stands by. The others are asked at this time.
     Begins(Instant),
-    /// The others are telling everything. To be looked at again at this time.
-    Asked(Instant),
+    /// The others have been asked, and are telling everything. To be looked at again at a time.
+    Asked { since: Instant, look_at: Instant },
 }
 
 impl Succession {
@@ -40,7 +42,7 @@ impl Succession {
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         match self {
             Self::None => None,
-            Self::Begins(at) | Self::Asked(at) => Some(*at),
+            Self::Begins(at) | Self::Asked { look_at: at, .. } => Some(*at),
         }
     }
 }
@@ -57,17 +59,31 @@ impl Replicator {
 
     /// The peer has asked for everything, so it stands by.
     pub(super) fn note_backup(&mut self, place: usize, now: Instant) {
-        let has_told = |index| self.external.table.iter().any(|entry| entry.peer == index);
-        let peer = &self.peers[place];
-        let matters = self.role == Role::Backup && self.config.mode != Mode::Alarm;
-        if matters
-            && peer.succession == Succession::None
-            && self.peers.len() > 1
-            && has_told(peer.index)
+        self.peers[place].stood_by_at = Some(now);
+        self.expect_succession(place);
+    }
+
+    /// This router stands by from now on, and so do peers of which it has heard that before.
+    pub(super) fn expect_successions(&mut self, now: Instant) {
+        for place in 0..self.peers.len() {
+            if self.quiet_after(place).is_some_and(|at| now < at) {
+                self.expect_succession(place);
+            }
+        }
+    }
+
+    fn expect_succession(&mut self, place: usize) {
+        if self.role == Role::Backup
+            && self.config.mode != Mode::Alarm
+            && let Some(at) = self.quiet_after(place)
         {
-            let at = now + self.config.purge_timeout;
             self.peers[place].succession.begin(at);
         }
+    }
+
+    /// When a peer that stood by has told all that it had to tell of the time before.
+    fn quiet_after(&self, place: usize) -> Option<Instant> {
+        self.peers[place].stood_by_at.map(|at| at + self.config.purge_timeout)
     }
 
     /// Whether another peer than this one is there.
@@ -86,7 +102,7 @@ impl Replicator {
             }
             let next = match self.peers[place].succession {
                 Succession::Begins(_) => self.begin_succession(place, now),
-                Succession::Asked(_) => self.end_succession(place, now),
+                Succession::Asked { since, .. } => self.end_succession(place, since, now),
                 Succession::None => Succession::None,
             };
             self.peers[place].succession = next;
@@ -94,6 +110,9 @@ impl Replicator {
     }
 
     fn begin_succession(&mut self, place: usize, now: Instant) -> Succession {
+        if self.peers.len() == 1 || !self.external.has_told(self.peers[place].index) {
+            return Succession::None;
+        }
         let later = now + LOOK_AGAIN;
         if self.peers[place].resync != Resync::Complete || !self.others_present(place) {
             return Succession::Begins(later);
@@ -108,10 +127,10 @@ impl Replicator {
         if !self.peers[place].present() {
             self.external.begin_generation(self.peers[place].index);
         }
-        Succession::Asked(later)
+        Succession::Asked { since: now, look_at: later }
     }
 
-    fn end_succession(&mut self, place: usize, now: Instant) -> Succession {
+    fn end_succession(&mut self, place: usize, since: Instant, now: Instant) -> Succession {
         let index = self.peers[place].index;
         let complete =
             self.peers.iter().all(|peer| !peer.present() || peer.resync == Resync::Complete);
@@ -119,9 +138,11 @@ impl Replicator {
             self.others(place).any(|other| self.external.confirmed(self.peers[other].index) > 0);
         if !complete || !told {
             // As long as nobody else serves, what this one told is the best that is known.
-            return Succession::Asked(now + LOOK_AGAIN);
+            return Succession::Asked { since, look_at: now + LOOK_AGAIN };
         }
         self.counters.external_swept += self.external.sweep(index) as u64;
-        Succession::None
+        // It may have served meanwhile, and what it told of that does not count as old yet.
+        let again = self.quiet_after(place).filter(|at| *at > since);
+        again.map_or(Succession::None, |at| Succession::Begins(at.max(now + LOOK_AGAIN)))
     }
 }

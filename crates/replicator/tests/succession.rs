@@ -1,0 +1,122 @@
+//! Three routers, one after another active: what the old one had told leaves the third one's cache.
+
+#![allow(clippy::unwrap_used, reason = "test")]
+
+mod common;
+mod site;
+
+use std::time::Duration;
+
+use common::{FAIR, Weather};
+use lockstep_replicator::Config;
+use site::{LINKS, Site, grouped, udp};
+
+/// Some time passes between a message and its answer.
+const SLOW: Weather = Weather { loss: 0, duplication: 0, longest_delay: Duration::from_millis(15) };
+
+fn quick_grouped(node: usize) -> Config {
+    Config { purge_timeout: Duration::from_secs(6), ..grouped(node) }
+}
+
+fn quick_udp(node: usize) -> Config {
+    Config { purge_timeout: Duration::from_secs(6), ..udp(node) }
+}
+
+/// Three that know each other, of which the last is out of reach while the first serves.
+fn while_the_third_is_away(config: fn(usize) -> Config) -> Site {
+    let mut site = Site::new(3, 1, SLOW, config);
+    site.run_s(5);
+    site.plugged[2] = [false; LINKS];
+    serve(&mut site, 0, 0..100);
+    site.run_s(1);
+    site
+}
+
+fn serve(site: &mut Site, node: usize, flows: std::ops::Range<u32>) {
+    site.kernels[node] = flows.collect();
+    site.activate(node);
+}
+
+fn stand_by(site: &mut Site, node: usize) {
+    site.nodes[node].deactivate(site.now);
+    site.drain(node);
+}
+
+/// The router hears that another one asks for everything, and nothing more of that one yet.
+fn hear_a_request_and_no_more(site: &mut Site, node: usize) {
+    let before = site.nodes[node].counters().resyncs_received;
+    site.plugged[node] = [true; LINKS];
+    for _ in 0..2_000 {
+        site.run(Duration::from_millis(1));
+        if site.nodes[node].counters().resyncs_received > before {
+            site.plugged[node] = [false; LINKS];
+            return;
+        }
+    }
+    panic!("nobody has asked");
+}
+
+#[test]
+fn flows_that_come_behind_the_request_of_who_told_them_do_not_stay() {
+    for config in [quick_grouped, quick_udp] {
+        let mut site = while_the_third_is_away(config);
+        stand_by(&mut site, 0);
+        serve(&mut site, 1, 50..150);
+        site.plugged[2] = [true; LINKS];
+        site.run_s(60);
+        site.assert_replicated(1, 2);
+        assert!(site.nodes[2].counters().external_swept > 0, "the old ones did come");
+    }
+}
+
+#[test]
+fn a_request_heard_in_the_active_role_counts_after_it() {
+    for config in [quick_grouped, quick_udp] {
+        let mut site = while_the_third_is_away(config);
+        stand_by(&mut site, 0);
+        // It has nothing to tell, of which the first one would ask.
+        serve(&mut site, 2, 0..0);
+        hear_a_request_and_no_more(&mut site, 2);
+        stand_by(&mut site, 2);
+        serve(&mut site, 1, 50..150);
+        site.plugged[2] = [true; LINKS];
+        site.run_s(60);
+        site.assert_replicated(1, 2);
+    }
+}
+
+#[test]
+fn who_starts_again_and_serves_on_has_a_successor_all_the_same() {
+    for config in [quick_grouped, quick_udp] {
+        let mut site = Site::new(3, 1, FAIR, config);
+        site.run_s(5);
+        serve(&mut site, 0, 0..100);
+        site.run_s(5);
+        site.restart(0);
+        site.run_s(1);
+        site.activate(0);
+        site.run_s(30);
+        site.assert_replicated(0, 2);
+        stand_by(&mut site, 0);
+        serve(&mut site, 1, 50..150);
+        site.run_s(60);
+        site.assert_replicated(1, 2);
+    }
+}
+
+#[test]
+fn once_everybody_knows_who_serves_nobody_asks_again() {
+    let mut site = Site::new(3, 1, FAIR, quick_grouped);
+    site.run_s(5);
+    serve(&mut site, 0, 0..100);
+    site.run_s(5);
+    stand_by(&mut site, 0);
+    serve(&mut site, 1, 50..150);
+    site.run_s(60);
+    let asked = |site: &Site| site.nodes.iter().map(|n| n.counters().resyncs_sent).sum::<u64>();
+    let before = asked(&site);
+    site.run_s(120);
+    assert_eq!(asked(&site), before);
+    site.assert_replicated(1, 0);
+    site.assert_replicated(1, 2);
+}
