@@ -6,16 +6,17 @@
 
 use std::time::{Duration, Instant};
 
-/// Wake-ups closer together than this follow each other.
+/// Wake-ups closer together than this, not counting what was waited on purpose, follow each other.
 const CLOSE: Duration = Duration::from_micros(1500);
 /// Wake-ups that follow each other before it is worth waiting.
 const ENOUGH: u32 = 8;
-/// How long news gathers at most and at least. Flows are told this much later.
-const GATHER: (Duration, Duration) = (Duration::from_micros(800), Duration::from_micros(200));
+/// How long news gathers at most and at least. Flows are told this much later, and so are steps and
+/// commands begun that come meanwhile.
+const GATHER: (Duration, Duration) = (Duration::from_millis(3), Duration::from_micros(200));
 /// With more news than this at a wake-up it need not gather so long, with less it may longer: what
 /// a wake-up costs has been spread over enough.
-const PLENTY: usize = 24;
-const FEW: usize = 8;
+const PLENTY: usize = 128;
+const FEW: usize = 48;
 
 /// Counts wake-ups and what they bring.
 #[derive(Debug)]
@@ -23,19 +24,22 @@ pub(super) struct Gathering {
     last: Option<Instant>,
     close: u32,
     pause: Duration,
+    /// How much of the time since the last wake-up was a pause.
+    waited: Duration,
     news: usize,
 }
 
 impl Default for Gathering {
     fn default() -> Self {
-        Self { last: None, close: 0, pause: GATHER.0, news: 0 }
+        Self { last: None, close: 0, pause: GATHER.1, waited: Duration::ZERO, news: 0 }
     }
 }
 
 impl Gathering {
     /// News has come and been taken at `now`.
     pub(super) fn woken(&mut self, now: Instant) {
-        let close = self.last.is_some_and(|last| now.saturating_duration_since(last) < CLOSE);
+        let close = CLOSE + std::mem::take(&mut self.waited);
+        let close = self.last.is_some_and(|last| now.saturating_duration_since(last) < close);
         self.close = if close { self.close.saturating_add(1) } else { 0 };
         self.last = Some(now);
     }
@@ -53,7 +57,9 @@ impl Gathering {
             news if news < FEW => self.pause = (self.pause * 2).min(GATHER.0),
             _ => {}
         }
-        (self.close >= ENOUGH).then_some(self.pause)
+        let pause = (self.close >= ENOUGH).then_some(self.pause)?;
+        self.waited += pause;
+        Some(pause)
     }
 }
 
@@ -71,10 +77,16 @@ mod tests {
     }
 
     #[test]
-    fn news_that_comes_thick_is_let_gather() {
-        assert!(woken_every(Duration::from_micros(50), 100).pause().is_some());
-        // And goes on so while it does, although each wake-up is later for it.
-        assert!(woken_every(GATHER.0 + Duration::from_micros(400), 100).pause().is_some());
+    fn news_that_comes_thick_is_let_gather_and_goes_on_so_although_each_wake_up_is_later_for_it() {
+        let mut now = Instant::now();
+        let mut gathering = woken_every(Duration::from_micros(50), 100);
+        gathering.last = Some(now);
+        for _ in 0..100 {
+            gathering.took(1);
+            now += gathering.pause().unwrap() + Duration::from_micros(400);
+            gathering.woken(now);
+        }
+        assert_eq!(gathering.pause, GATHER.0);
     }
 
     #[test]
@@ -84,20 +96,24 @@ mod tests {
             gathering.took(news);
             gathering.pause().unwrap()
         };
-        assert_eq!(pause(PLENTY + 1), GATHER.0 / 2);
-        assert_eq!(pause(FEW), GATHER.0 / 2);
-        assert_eq!(pause(1_000), GATHER.1);
-        assert_eq!(pause(1_000), GATHER.1);
+        assert_eq!(pause(PLENTY), GATHER.1);
         assert_eq!(pause(1), GATHER.1 * 2);
-        assert_eq!((pause(1), pause(1)), (GATHER.0, GATHER.0));
+        assert_eq!(pause(FEW), GATHER.1 * 2);
+        assert_eq!(pause(PLENTY + 1), GATHER.1);
+        assert_eq!(pause(1_000), GATHER.1);
+        for _ in 0..10 {
+            assert!(pause(1) <= GATHER.0);
+        }
+        assert_eq!(pause(1), GATHER.0);
     }
 
     #[test]
-    fn news_after_a_pause_is_taken_at_once() {
+    fn news_after_a_quiet_moment_is_taken_at_once() {
         assert_eq!(woken_every(Duration::from_millis(3), 100).pause(), None);
         let mut gathering = woken_every(Duration::from_micros(50), 100);
         let last = gathering.last.unwrap();
-        gathering.woken(last + Duration::from_millis(5));
+        let pause = gathering.pause().unwrap();
+        gathering.woken(last + pause + CLOSE);
         assert_eq!(gathering.pause(), None);
     }
 
