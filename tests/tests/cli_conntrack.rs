@@ -86,6 +86,34 @@ fn lines(text: &str) -> BTreeSet<String> {
 }
 
 #[test]
+fn what_means_nothing_is_a_usage_error_that_names_what_is_known() {
+    for (words, said) in [
+        ("list --state BOGUS", "known: NONE, SYN_SENT, SYN_RECV, ESTABLISHED"),
+        ("events --state BOGUS", "known: NONE"),
+        ("list -p tcp --state OPEN", "tcp has no state OPEN"),
+        ("list -p udp --state ESTABLISHED", "udp has no states"),
+        ("list -p bananas", "not a protocol"),
+        ("list -s here", "not an address or a network"),
+        ("list -f ipv6 -d 10.0.0.1", "one family"),
+        ("list -w 65536", "65536"),
+        ("list -m x", "not a number"),
+        ("list -u BOGUS", "known: ASSURED"),
+        ("list --dport http", "invalid digit"),
+        ("list -p icmp --dport 5", "icmp has no ports"),
+        ("list expect -u ASSURED", "expectations have nothing that --status"),
+        ("events -e BOGUS", "possible values: ALL, NEW, UPDATES, DESTROY"),
+    ] {
+        let mut command = Command::new(binary());
+        command.arg("conntrack").args(words.split(' '));
+        let output = command.output().expect("the binary runs");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{words}: {stderr}");
+        assert!(stderr.contains(said), "{words}: {stderr}");
+        assert!(output.stdout.is_empty(), "{words}");
+    }
+}
+
+#[test]
 fn every_filter_lists_the_lines_that_conntrack_lists() {
     let node = tracking();
     for options in OPTIONS {

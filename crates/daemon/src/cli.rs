@@ -4,7 +4,8 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use crate::logging::Patience;
 use crate::{conntrack, logging};
@@ -109,6 +110,11 @@ pub(crate) struct Ask {
 /// Parses the command line and does what it says.
 pub(crate) fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if let Command::Conntrack(command) = &arguments.command
+        && let Some(mistake) = command.contradiction()
+    {
+        Arguments::command().error(ErrorKind::ArgumentConflict, mistake).exit();
+    }
     let patience = match arguments.command {
         Command::Run { .. } => Patience::NeverWaits,
         _ => Patience::Waits,
@@ -162,8 +168,6 @@ fn perform(command: Command) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]

@@ -78,6 +78,14 @@ pub(crate) enum Event {
     Destroy,
 }
 
+impl Command {
+    /// Why nothing can be what is asked for.
+    pub(crate) fn contradiction(&self) -> Option<String> {
+        let (Self::List(options) | Self::Events { options, .. }) = self;
+        options.filter.contradiction(options.table == Table::Conntrack)
+    }
+}
+
 /// Shows what is asked for.
 pub(crate) fn perform(command: &Command) -> anyhow::Result<()> {
     match command {

@@ -6,7 +6,8 @@ use std::net::IpAddr;
 use clap::{Args, ValueEnum};
 use ipnet::IpNet;
 use lockstep_ctnetlink::{
-    Expectation, Family, Flow, L4, Status, Tuple, ZoneDirection, protocol_name, state_name,
+    Expectation, Family, Flow, L4, ProtocolState, Status, TcpState, Tuple, ZoneDirection,
+    protocol_name, state_name,
 };
 
 /// Where labels have names, as `conntrack` and iptables read them: a bit's number and its name on a
@@ -49,8 +50,8 @@ pub(crate) struct Filter {
     #[arg(long, value_name = "PORT")]
     reply_port_dst: Option<u16>,
     /// State of the protocol, such as ESTABLISHED
-    #[arg(long, value_name = "STATE")]
-    state: Option<String>,
+    #[arg(long, value_name = "STATE", value_parser = state)]
+    state: Option<&'static str>,
     /// Mark, decimal or hexadecimal
     #[arg(short, long, value_name = "MARK[/MASK]", value_parser = mark)]
     mark: Option<Masked>,
@@ -116,6 +117,62 @@ impl Filter {
         }
     }
 
+    /// Why nothing can agree with it, whatever the kernel has: as in `conntrack`, that is a mistake
+    /// and not an empty list. Expectations have less that can be asked for than flows.
+    pub(super) fn contradiction(&self, of_flows: bool) -> Option<String> {
+        if !of_flows && let Some(option) = self.option_of_flows() {
+            return Some(format!("expectations have nothing that {option} could be about"));
+        }
+        let [v4, v6] = [true, false].map(|v4| self.addresses().any(|it| it.is_ipv4() == v4));
+        if (v4 && (v6 || self.family == Families::Ipv6)) || (v6 && self.family == Families::Ipv4) {
+            return Some("a flow has addresses of one family only".to_owned());
+        }
+        let protocol = self.protonum?;
+        let name = protocol_name(protocol).map_or_else(|| protocol.to_string(), str::to_owned);
+        if self.names_a_port() && WITHOUT_PORTS.contains(&protocol) {
+            return Some(format!("{name} has no ports"));
+        }
+        let state = self.state?;
+        let known: Vec<&str> = states(protocol).collect();
+        if known.is_empty() {
+            return Some(format!("{name} has no states"));
+        }
+        (!known.contains(&state))
+            .then(|| format!("{name} has no state {state}; known: {}", known.join(", ")))
+    }
+
+    /// An option that is set and has to do with flows only.
+    fn option_of_flows(&self) -> Option<&'static str> {
+        let set = [
+            (self.reply_src.is_some(), "--reply-src"),
+            (self.reply_dst.is_some(), "--reply-dst"),
+            (self.reply_port_src.is_some(), "--reply-port-src"),
+            (self.reply_port_dst.is_some(), "--reply-port-dst"),
+            (self.state.is_some(), "--state"),
+            (self.mark.is_some(), "--mark"),
+            (self.orig_zone.is_some(), "--orig-zone"),
+            (self.reply_zone.is_some(), "--reply-zone"),
+            (!self.label.is_empty(), "--label"),
+            (self.src_nat.is_some(), "--src-nat"),
+            (self.dst_nat.is_some(), "--dst-nat"),
+            (self.any_nat.is_some(), "--any-nat"),
+            (!self.status.is_empty(), "--status"),
+        ];
+        set.into_iter().find_map(|(is_set, option)| is_set.then_some(option))
+    }
+
+    fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        let networks = [self.src, self.dst, self.reply_src, self.reply_dst];
+        let translations = [self.src_nat, self.dst_nat, self.any_nat];
+        let networks = networks.into_iter().flatten().map(|network| network.addr());
+        networks.chain(translations.into_iter().flatten().flatten())
+    }
+
+    fn names_a_port(&self) -> bool {
+        let ports = [self.sport, self.dport, self.reply_port_src, self.reply_port_dst];
+        ports.iter().any(Option::is_some)
+    }
+
     /// Whether the flow is wanted.
     pub(super) fn takes(&self, flow: &Flow) -> bool {
         let (from, to) = ports(&flow.orig);
@@ -138,8 +195,7 @@ impl Filter {
             && self.status.iter().all(|one| flow.status.contains(one.bits) == one.set)
     }
 
-    /// Whether the expectation is wanted. What only flows have is not asked of it, as `conntrack`
-    /// has it: addresses and ports are those of the expected connection.
+    /// Whether the expectation is wanted: addresses and ports are those of the expected connection.
     pub(super) fn takes_expectation(&self, expectation: &Expectation) -> bool {
         let (from, to) = ports(&expectation.tuple);
         self.takes_family(&expectation.master)
@@ -160,8 +216,7 @@ impl Filter {
     }
 
     fn takes_state(&self, flow: &Flow) -> bool {
-        let Some(wanted) = &self.state else { return true };
-        state_name(&flow.protocol_state).is_some_and(|state| state.eq_ignore_ascii_case(wanted))
+        self.state.is_none_or(|wanted| state_name(&flow.protocol_state) == Some(wanted))
     }
 
     fn takes_mark(&self, flow: &Flow) -> bool {
@@ -225,6 +280,37 @@ fn protocol(text: &str) -> Result<u8, String> {
         .find(|number| protocol_name(*number) == Some(wanted))
         .ok_or_else(|| "not a protocol with a name here; write its number".to_owned())
 }
+
+/// The states of a protocol; none of one that has none.
+fn states(protocol: u8) -> impl Iterator<Item = &'static str> {
+    (0..=u8::MAX).map_while(move |state| state_name(&in_state(protocol, state)))
+}
+
+fn in_state(protocol: u8, state: u8) -> ProtocolState {
+    match protocol {
+        TCP => ProtocolState::Tcp(TcpState { state, ..TcpState::default() }),
+        SCTP => ProtocolState::Sctp { state, vtag_orig: 0, vtag_reply: 0 },
+        DCCP => ProtocolState::Dccp { state, role: 0, handshake_sequence: 0 },
+        _ => ProtocolState::None,
+    }
+}
+
+fn state(text: &str) -> Result<&'static str, String> {
+    let mut known: Vec<&'static str> = Vec::new();
+    for state in [TCP, SCTP, DCCP].into_iter().flat_map(states) {
+        if !known.contains(&state) {
+            known.push(state);
+        }
+    }
+    let found = known.iter().find(|state| state.eq_ignore_ascii_case(text));
+    found.copied().ok_or_else(|| format!("known: {}", known.join(", ")))
+}
+
+const TCP: u8 = 6;
+const DCCP: u8 = 33;
+const SCTP: u8 = 132;
+/// ICMP, IGMP, OSPF, VRRP and `ICMPv6`.
+const WITHOUT_PORTS: [u8; 5] = [1, 2, 89, 112, 58];
 
 fn mark(text: &str) -> Result<Masked, String> {
     let number = |text: &str| {
@@ -351,11 +437,83 @@ mod tests {
 
     #[test]
     fn values_that_mean_nothing_are_refused() {
-        for options in
-            ["-s here", "-p bananas", "-m x", "-m 1/y", "-l 128", "-u UNSET", "--sport 70000"]
-        {
+        for options in [
+            "-f ipv5",
+            "-s here",
+            "-d 10.0.0.0/33",
+            "-r 10.0.0",
+            "-q ::1/x",
+            "-p bananas",
+            "-p 256",
+            "-m x",
+            "-m 1/y",
+            "-m 0x1ffffffff",
+            "-l 128",
+            "-l nobody-has-named-this",
+            "-u UNSET",
+            "-u ASSURED,UNSET",
+            "-w 65536",
+            "--orig-zone x",
+            "--reply-zone -1",
+            "--sport 70000",
+            "--dport http",
+            "--reply-port-src 1-2",
+            "--reply-port-dst 0x50",
+            "-n here",
+            "-g here",
+            "-j 10.0.0.0/8",
+            "--state BOGUS",
+        ] {
             let words = std::iter::once("conntrack").chain(options.split_whitespace());
             assert!(Line::try_parse_from(words).is_err(), "{options}");
         }
+    }
+
+    fn contradiction(options: &str, of_flows: bool) -> Option<String> {
+        let words = std::iter::once("conntrack").chain(options.split_whitespace());
+        Line::try_parse_from(words).unwrap().filter.contradiction(of_flows)
+    }
+
+    #[test]
+    fn what_no_flow_can_agree_with_is_refused() {
+        for (options, why) in [
+            ("-p udp --state ESTABLISHED", "udp has no states"),
+            ("-p tcp --state COOKIE_WAIT", "tcp has no state COOKIE_WAIT; known: NONE, SYN_SENT"),
+            ("-p icmp --dport 5", "icmp has no ports"),
+            ("-f ipv4 -s fd00::1", "one family"),
+            ("-f ipv6 -n 10.0.0.1", "one family"),
+            ("-s 10.0.0.0/8 -q fd00::/8", "one family"),
+        ] {
+            let said = contradiction(options, true).unwrap_or_default();
+            assert!(said.contains(why), "{options}: {said}");
+        }
+        for options in [
+            "",
+            "-p tcp --state established",
+            "-p sctp --state COOKIE_WAIT --sport 5",
+            "--state TIMEWAIT",
+            "-s 10.0.0.1 -d 10.0.0.2 -f ipv4",
+            "-p 47 --sport 7",
+        ] {
+            assert_eq!(contradiction(options, true), None, "{options}");
+        }
+    }
+
+    #[test]
+    fn of_an_expectation_only_what_it_has_can_be_asked_for() {
+        for option in ["-r", "-q", "--reply-port-src", "--reply-port-dst", "--state", "-m"]
+            .into_iter()
+            .chain(["--orig-zone", "--reply-zone", "-l", "-n", "-g", "-j", "-u"])
+        {
+            let value = match option {
+                "-r" | "-q" | "-n" | "-g" | "-j" => "10.0.0.1",
+                "--state" => "CLOSE",
+                "-u" => "ASSURED",
+                _ => "1",
+            };
+            let said = contradiction(&format!("{option} {value}"), false).unwrap_or_default();
+            assert!(said.contains("expectations have nothing"), "{option}: {said}");
+        }
+        assert_eq!(contradiction("-s 10.0.0.1 -p tcp --dport 5 -w 3 -f ipv4", false), None);
     }
 }
