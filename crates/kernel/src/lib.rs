@@ -3,6 +3,7 @@
 //! Each module turns one kernel interface into the types of a pure crate; rtnetlink's and
 //! netlink's own types end here. Nothing is decided here.
 
+mod bpf;
 pub mod conntrack;
 pub mod identity;
 pub mod namespace;

@@ -11,6 +11,10 @@ use lockstep_vrrp::{Family, PROTOCOL, PROTOCOL_AH};
 use socket2::SockFilter;
 
 use super::vrids::VridSet;
+use crate::bpf::{
+    ADD, ADD_X, COPY_TO_X, EVERYTHING, JUMP_ANY_BIT, JUMP_EQUAL, LOAD, LOAD_BYTE, LOAD_BYTE_AT_X,
+    LOAD_X_IPV4_HEADER_LENGTH, NOTHING, RETURN, SHIFT_LEFT, SHIFT_RIGHT_X, jump, op, place_in_set,
+};
 
 /// The program for a raw socket of this family and IP protocol.
 ///
@@ -39,14 +43,7 @@ pub(super) fn program(family: Family, protocol: u8, vrids: &VridSet) -> Vec<Sock
         }
         (Family::Ipv6, _) => program.push(op(LOAD_BYTE, VRID)),
     }
-    program.extend([
-        op(STORE, 0),
-        op(AND, 31),
-        op(COPY_TO_X, 0),
-        op(LOAD_STORED, 0),
-        op(SHIFT_RIGHT, 5),
-    ]);
-    // With the word's number in the accumulator and the bit's in the index register.
+    program.extend(place_in_set());
     let words = vrids.words().iter().zip(0..).filter(|(word, _)| **word != 0);
     for (word, number) in words {
         program.extend([
@@ -62,39 +59,12 @@ pub(super) fn program(family: Family, protocol: u8, vrids: &VridSet) -> Vec<Sock
     program
 }
 
-fn op(code: u32, operand: u32) -> SockFilter {
-    jump(code, operand, 0, 0)
-}
-
-fn jump(code: u32, operand: u32, when_true: u8, when_false: u8) -> SockFilter {
-    SockFilter::new(code as u16, when_true, when_false, operand)
-}
-
 /// Where the VRID is in an advertisement.
 const VRID: u32 = 1;
 /// Where an authentication header says what follows it.
 const AH_NEXT_HEADER: u32 = 0;
 /// Where it says how long it is.
 const AH_LENGTH: u32 = 1;
-
-const LOAD: u32 = libc::BPF_LD | libc::BPF_IMM;
-const LOAD_BYTE: u32 = libc::BPF_LD | libc::BPF_B | libc::BPF_ABS;
-const LOAD_BYTE_AT_X: u32 = libc::BPF_LD | libc::BPF_B | libc::BPF_IND;
-const LOAD_STORED: u32 = libc::BPF_LD | libc::BPF_MEM;
-const LOAD_X_IPV4_HEADER_LENGTH: u32 = libc::BPF_LDX | libc::BPF_B | libc::BPF_MSH;
-const STORE: u32 = libc::BPF_ST;
-const COPY_TO_X: u32 = libc::BPF_MISC | libc::BPF_TAX;
-const AND: u32 = libc::BPF_ALU | libc::BPF_AND | libc::BPF_K;
-const ADD: u32 = libc::BPF_ALU | libc::BPF_ADD | libc::BPF_K;
-const ADD_X: u32 = libc::BPF_ALU | libc::BPF_ADD | libc::BPF_X;
-const SHIFT_LEFT: u32 = libc::BPF_ALU | libc::BPF_LSH | libc::BPF_K;
-const SHIFT_RIGHT: u32 = libc::BPF_ALU | libc::BPF_RSH | libc::BPF_K;
-const SHIFT_RIGHT_X: u32 = libc::BPF_ALU | libc::BPF_RSH | libc::BPF_X;
-const JUMP_EQUAL: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
-const JUMP_ANY_BIT: u32 = libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K;
-const RETURN: u32 = libc::BPF_RET | libc::BPF_K;
-const EVERYTHING: u32 = u32::MAX;
-const NOTHING: u32 = 0;
 
 #[cfg(test)]
 mod tests {

@@ -14,6 +14,12 @@ use ipnet::IpNet;
 use lockstep_replicator::Filter;
 use socket2::SockFilter;
 
+use crate::bpf::{
+    AND, COPY_TO_X, EVERYTHING, JUMP, JUMP_ANY_BIT, JUMP_EQUAL, LOAD, LOAD_BYTE, LOAD_BYTE_AT_X,
+    LOAD_HALF, LOAD_STORED, LOAD_WORD, LOAD_WORD_AT_X, LOAD_X, NOTHING, RETURN, SHIFT_RIGHT_X,
+    STORE, jump, op, place_in_set,
+};
+
 /// What is not to be heard.
 #[derive(Clone, Copy, Debug)]
 pub struct Unwanted<'a> {
@@ -104,16 +110,8 @@ fn protocols(filter: &Filter) -> [u32; 8] {
 fn of_protocols(set: &[u32; 8]) -> Vec<SockFilter> {
     const EACH: u32 = 6;
     let mut program = attribute(&[TUPLE_ORIG, TUPLE_PROTOCOL, PROTOCOL_NUMBER]);
-    program.extend([
-        op(COPY_TO_X, 0),
-        op(LOAD_BYTE_AT_X, VALUE),
-        op(STORE, 0),
-        op(AND, 31),
-        op(COPY_TO_X, 0),
-        op(LOAD_STORED, 0),
-        op(SHIFT_RIGHT, 5),
-    ]);
-    // With the word's number in the accumulator and the bit's in the index register.
+    program.extend([op(COPY_TO_X, 0), op(LOAD_BYTE_AT_X, VALUE)]);
+    program.extend(place_in_set());
     for (number, word) in (0..).zip(set) {
         program.extend([
             jump(JUMP_EQUAL, number, 0, EACH as u8 - 1),
@@ -234,14 +232,6 @@ fn attribute(path: &[u32]) -> Vec<SockFilter> {
     program
 }
 
-fn op(code: u32, operand: u32) -> SockFilter {
-    jump(code, operand, 0, 0)
-}
-
-fn jump(code: u32, operand: u32, when_true: u8, when_false: u8) -> SockFilter {
-    SockFilter::new(code as u16, when_true, when_false, operand)
-}
-
 /// Where the type is in a netlink message, in the machine's byte order; loads take the network's.
 const MESSAGE_TYPE: u32 = 4;
 /// Where the port is of who has asked for what is told.
@@ -272,23 +262,3 @@ const AF_INET6: u32 = libc::AF_INET6 as u32;
 /// accumulator, of the attribute whose type is in the index register; 0 when there is none.
 const FIND: u32 = (-0x1000_i32 + 12) as u32;
 const FIND_INSIDE: u32 = (-0x1000_i32 + 16) as u32;
-
-const LOAD: u32 = libc::BPF_LD | libc::BPF_IMM;
-const LOAD_X: u32 = libc::BPF_LDX | libc::BPF_IMM;
-const LOAD_BYTE: u32 = libc::BPF_LD | libc::BPF_B | libc::BPF_ABS;
-const LOAD_HALF: u32 = libc::BPF_LD | libc::BPF_H | libc::BPF_ABS;
-const LOAD_WORD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
-const LOAD_BYTE_AT_X: u32 = libc::BPF_LD | libc::BPF_B | libc::BPF_IND;
-const LOAD_WORD_AT_X: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_IND;
-const LOAD_STORED: u32 = libc::BPF_LD | libc::BPF_MEM;
-const STORE: u32 = libc::BPF_ST;
-const COPY_TO_X: u32 = libc::BPF_MISC | libc::BPF_TAX;
-const AND: u32 = libc::BPF_ALU | libc::BPF_AND | libc::BPF_K;
-const SHIFT_RIGHT: u32 = libc::BPF_ALU | libc::BPF_RSH | libc::BPF_K;
-const SHIFT_RIGHT_X: u32 = libc::BPF_ALU | libc::BPF_RSH | libc::BPF_X;
-const JUMP: u32 = libc::BPF_JMP | libc::BPF_JA;
-const JUMP_EQUAL: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
-const JUMP_ANY_BIT: u32 = libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K;
-const RETURN: u32 = libc::BPF_RET | libc::BPF_K;
-const EVERYTHING: u32 = u32::MAX;
-const NOTHING: u32 = 0;
