@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod replication_support;
+mod sides;
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -11,6 +12,7 @@ use lockstep_kernel::replication::{Condition, LinkError};
 use lockstep_replicator::{Link, Transport};
 use replication_support::*;
 use rtnetlink::LinkUnspec;
+use sides::lay;
 use tokio::time::{sleep, timeout};
 
 const GROUP: &str = "225.0.0.50";
@@ -52,7 +54,7 @@ fn a_router_on_a_multicast_link_hears_what_is_sent_to_it_alone_and_can_tell() {
 fn nothing_but_the_link_is_heard() {
     with_cables(async |a, b| {
         let mut receiver = b.open(&to_group("vb", GROUP)).unwrap();
-        let stranger = a.within(|| UdpSocket::bind((OTHER_A, 0)).unwrap());
+        let stranger = a.run(|| UdpSocket::bind((OTHER_A, 0)).unwrap());
         let mut elsewhere = a.open(&to_group("wa", GROUP)).unwrap();
         let mut sender = a.open(&to_group("va", GROUP)).unwrap();
         // Unicast to the port past the link, the group on another link, another group on this one.
@@ -60,7 +62,7 @@ fn nothing_but_the_link_is_heard() {
         drop(stranger.send_to(b"unicast", SocketAddr::new(address(OTHER_B), Link::PORT)));
         assert!(elsewhere.send(None, b"elsewhere"));
         assert!(elsewhere.flush());
-        let other_group = b.within(|| UdpSocket::bind("0.0.0.0:0").unwrap());
+        let other_group = b.run(|| UdpSocket::bind("0.0.0.0:0").unwrap());
         other_group.join_multicast_v4(&"225.0.0.51".parse().unwrap(), &B.parse().unwrap()).unwrap();
         assert!(sender.send(Some(address("225.0.0.51")), b"another group"));
         for told in deliver(&mut sender, None, b"marker", &mut receiver).await {
@@ -79,7 +81,7 @@ fn only_configured_peers_are_heard_on_a_link_between_addresses() {
             let mut receiver = b.open_soon(&between("vb", far, near)).await;
             let bound = async {
                 loop {
-                    match a.within(|| UdpSocket::bind((address(stranger), 0))) {
+                    match a.run(|| UdpSocket::bind((address(stranger), 0))) {
                         Ok(socket) => return socket,
                         // The kernel has not looked yet whether somebody else has it.
                         Err(error) => assert_eq!(error.kind(), ErrorKind::AddrNotAvailable),
@@ -239,14 +241,14 @@ fn the_largest_datagram_follows_the_mtu_of_the_link() {
         let unicast = a.open_soon(&elsewhere).await;
         // The other cable is not looked at, whatever the calling thread's namespace is.
         for (mtu, in_v4, in_v6) in [(1500, 1472, 1452), (1400, 1372, 1352), (2000, 1972, 1952)] {
-            a.set(LinkUnspec::new_with_name("va").mtu(mtu)).await;
+            a.change(LinkUnspec::new_with_name("va").mtu(mtu)).await;
             assert_eq!(v4.condition(), Condition::Up { max_datagram: in_v4 });
             // An address of the old one follows the link's.
             for link in [&v6, &unicast] {
                 assert_eq!(link.condition(), Condition::Up { max_datagram: in_v6 });
             }
         }
-        a.set(LinkUnspec::new_with_name("va").mtu(9000)).await;
+        a.change(LinkUnspec::new_with_name("va").mtu(9000)).await;
         let reason = "va carries larger packets now".to_owned();
         assert_eq!(v4.condition(), Condition::Gone { reason });
         drop((v4, unicast));
@@ -288,13 +290,13 @@ fn a_link_that_goes_down_and_up_again_is_told() {
         };
         let up = Condition::Up { max_datagram: 1472 };
         is(up.clone()).await;
-        b.set(LinkUnspec::new_with_name("vb").down()).await;
+        b.set("vb", false).await;
         is(Condition::Down { reason: "va has no carrier".to_owned() }).await;
-        b.set(LinkUnspec::new_with_name("vb").up()).await;
+        b.set("vb", true).await;
         is(up.clone()).await;
-        a.set(LinkUnspec::new_with_name("va").down()).await;
+        a.set("va", false).await;
         is(Condition::Down { reason: "va is down".to_owned() }).await;
-        a.set(LinkUnspec::new_with_name("va").up()).await;
+        a.set("va", true).await;
         is(up).await;
     });
 }
@@ -303,11 +305,11 @@ fn a_link_that_goes_down_and_up_again_is_told() {
 fn an_interface_renamed_or_made_anew_is_noticed_and_can_be_used() {
     with_cables(async |a, b| {
         let before = a.open(&to_group("va", GROUP)).unwrap();
-        a.set(LinkUnspec::new_with_name("va").down()).await;
-        a.set(LinkUnspec::new_with_index(a.index("va")).name("other")).await;
+        a.set("va", false).await;
+        a.change(LinkUnspec::new_with_index(a.index("va")).name("other")).await;
         let reason = "va is called other now".to_owned();
         assert_eq!(before.condition(), Condition::Gone { reason });
-        a.links.link().del(a.index("other")).execute().await.unwrap();
+        a.delete("other").await;
         let gone = Condition::Gone { reason: "there is no interface va any more".to_owned() };
         assert_eq!(before.condition(), gone);
         lay(a, b, "va", "vb").await;

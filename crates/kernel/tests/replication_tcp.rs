@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod replication_support;
+mod sides;
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
@@ -11,7 +12,7 @@ use std::time::Instant;
 use lockstep_kernel::replication::{Condition, Direction, LinkError, LinkSockets};
 use lockstep_replicator::{Link, Transport};
 use replication_support::*;
-use rtnetlink::LinkUnspec;
+use sides::Side;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 const BEGAN: Told = Told::Began(Direction::Incoming);
@@ -99,7 +100,7 @@ fn without_a_connection_what_is_handed_over_is_counted_and_lost() {
 fn a_peer_that_is_not_there_is_tried_again_at_most_once_a_second() {
     with_cables(async |a, b| {
         let mut left = a.open_soon(&stream("va", A, B)).await;
-        let listener = b.within(|| TcpListener::bind((B, Link::PORT)).unwrap());
+        let listener = b.run(|| TcpListener::bind((B, Link::PORT)).unwrap());
         listener.set_nonblocking(true).unwrap();
         let begun = Instant::now();
         let mut accepted = 0;
@@ -183,7 +184,7 @@ fn a_stranger_is_turned_away_and_counted() {
 #[test]
 fn a_peer_that_reads_nothing_is_given_up_and_nothing_grows() {
     with_cables(async |a, b| {
-        let listener = b.within(|| TcpListener::bind((B, Link::PORT)).unwrap());
+        let listener = b.run(|| TcpListener::bind((B, Link::PORT)).unwrap());
         let mut left = a.open_soon(&stream("va", A, B)).await;
         let began = Told::Began(Direction::Outgoing);
         attend(&mut [(a, &mut left)], |told| told.contains(&began)).await;
@@ -205,7 +206,7 @@ fn a_peer_that_reads_nothing_is_given_up_and_nothing_grows() {
 fn a_peer_that_reads_nothing_holds_up_nobody_else() {
     with_cables(async |a, b| {
         b.add_address("vb", STALLED).await;
-        let listener = b.within(|| TcpListener::bind((STALLED, Link::PORT)).unwrap());
+        let listener = b.run(|| TcpListener::bind((STALLED, Link::PORT)).unwrap());
         let peers = vec![address(STALLED), address(B)];
         let transport = Transport::Tcp { local: address(A), peers };
         let mut left = a.open_soon(&Link::new("va", transport)).await;
@@ -258,11 +259,11 @@ fn a_port_in_use_and_the_state_of_the_link_are_told() {
         let error = a.open(&link).unwrap_err();
         assert!(matches!(error, LinkError::InUse { .. }), "{error:?}");
         assert_eq!(first.condition(), Condition::Up { max_datagram: 1460 });
-        a.set(LinkUnspec::new_with_name("va").down()).await;
+        a.set("va", false).await;
         let reason = "va is down".to_owned();
         assert_eq!(first.condition(), Condition::Down { reason });
         drop(first);
-        a.set(LinkUnspec::new_with_name("va").up()).await;
+        a.set("va", true).await;
         a.open_soon(&link).await;
         let error = a.open(&stream("va", "10.97.0.1", B)).unwrap_err();
         assert!(error.is_temporary(), "the address may come");
@@ -292,7 +293,7 @@ fn position_of(told: &[Told], wanted: &Told) -> usize {
 
 /// A plain connection to the other side's port.
 fn connect(side: &Side, from: &str) -> TcpStream {
-    side.within(|| {
+    side.run(|| {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         socket.bind(&SockAddr::from(SocketAddr::new(address(from), 0))).unwrap();
         let to = SockAddr::from(SocketAddr::new(address(B), Link::PORT));

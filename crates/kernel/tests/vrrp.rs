@@ -12,5 +12,6 @@ mod made;
 mod receive;
 #[path = "vrrp/send.rs"]
 mod send;
+mod sides;
 #[path = "vrrp/unicast.rs"]
 mod unicast;

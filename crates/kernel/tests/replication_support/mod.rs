@@ -1,18 +1,15 @@
-//! Two namespaces with two cables between them, and links over those.
+//! Two sides with two cables between them, and replication links over those.
 
 #![allow(dead_code, reason = "each file of tests needs a part of it")]
 
 use std::net::IpAddr;
-use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
-use lockstep_kernel::namespace::Namespace;
 use lockstep_kernel::replication::{Direction, Heard, LinkError, LinkSockets};
 use lockstep_replicator::Link;
-use nix::net::if_::if_nametoindex;
-use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth};
-use tokio::runtime::{Builder, Handle};
 use tokio::time::{sleep, timeout};
+
+use crate::sides::{Side, lay, with_sides};
 
 /// Longest wait for something that must come.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
@@ -65,15 +62,6 @@ pub(crate) fn take(link: &mut LinkSockets) -> Vec<Told> {
     told
 }
 
-/// What has come; connections are made in the namespace of the side.
-fn take_within(side: &Side, link: &mut LinkSockets) -> Vec<Told> {
-    let runtime = Handle::current();
-    side.within(|| {
-        let _entered = runtime.enter();
-        take(link)
-    })
-}
-
 /// Attends to `links` until `done` with what the first has told, all of which it returns.
 pub(crate) async fn attend(
     links: &mut [(&Side, &mut LinkSockets)],
@@ -83,7 +71,8 @@ pub(crate) async fn attend(
     let all = async {
         loop {
             for (number, (side, link)) in links.iter_mut().enumerate() {
-                let taken = take_within(side, link);
+                // Connections are made in the namespace of the side.
+                let taken = side.run(|| take(link));
                 if number == 0 {
                     told.extend(taken);
                 }
@@ -125,26 +114,14 @@ pub(crate) async fn deliver(
     timeout(SOON, arrival).await.expect("it should have arrived by now")
 }
 
-pub(crate) struct Side {
-    pub(crate) namespace: Namespace,
-    pub(crate) links: rtnetlink::Handle,
-}
-
+/// Runs a test on two sides with two cables between them.
 pub(crate) fn with_cables(test: impl AsyncFnOnce(&Side, &Side)) {
-    let (a, b) = match (Namespace::new(), Namespace::new()) {
-        (Ok(a), Ok(b)) => (a, b),
-        (Err(error), _) | (_, Err(error)) => {
-            eprintln!("skipped: no network namespace can be made: {error}");
-            return;
-        }
-    };
-    Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
-        let (a, b) = (Side::new(a), Side::new(b));
+    with_sides(async |a, b| {
         for side in [&a, &b] {
             // Addresses are usable at once: nobody else is there who could have them.
             for which in ["all", "default"] {
                 let setting = format!("net/ipv6/conf/{which}/accept_dad");
-                side.within(|| lockstep_kernel::sysctl::write(&setting, "0").unwrap());
+                side.run(|| lockstep_kernel::sysctl::write(&setting, "0").unwrap());
             }
         }
         lay(&a, &b, "va", "vb").await;
@@ -163,33 +140,9 @@ pub(crate) fn with_cables(test: impl AsyncFnOnce(&Side, &Side)) {
     });
 }
 
-pub(crate) async fn lay(a: &Side, b: &Side, name_a: &str, name_b: &str) {
-    a.links.link().add(LinkVeth::new(name_a, name_b).build()).execute().await.unwrap();
-    let other = b.namespace.as_fd().as_raw_fd();
-    let moved = LinkUnspec::new_with_name(name_b).setns_by_fd(other).build();
-    a.links.link().set(moved).execute().await.unwrap();
-    a.links.link().set(LinkUnspec::new_with_name(name_a).up().build()).execute().await.unwrap();
-    b.links.link().set(LinkUnspec::new_with_name(name_b).up().build()).execute().await.unwrap();
-}
-
 impl Side {
-    fn new(namespace: Namespace) -> Self {
-        let runtime = Handle::current();
-        let links = namespace.run(|| {
-            let _entered = runtime.enter();
-            let (connection, links, _) = rtnetlink::new_connection().unwrap();
-            runtime.spawn(connection);
-            links
-        });
-        Self { links: links.unwrap(), namespace }
-    }
-
     pub(crate) fn open(&self, link: &Link) -> Result<LinkSockets, LinkError> {
-        let runtime = Handle::current();
-        self.within(|| {
-            let _entered = runtime.enter();
-            LinkSockets::open(0, link)
-        })
+        self.run(|| LinkSockets::open(0, link))
     }
 
     /// Once the interface's own address is usable.
@@ -204,23 +157,5 @@ impl Side {
             }
         };
         timeout(SOON, opened).await.expect("the link should be there by now")
-    }
-
-    pub(crate) fn within<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        self.namespace.run(work).unwrap()
-    }
-
-    pub(crate) fn index(&self, name: &str) -> u32 {
-        self.within(|| if_nametoindex(name).unwrap())
-    }
-
-    pub(crate) async fn set(&self, link: LinkMessageBuilder<LinkUnspec>) {
-        self.links.link().set(link.build()).execute().await.unwrap();
-    }
-
-    pub(crate) async fn add_address(&self, name: &str, address: &str) {
-        let address: IpAddr = address.parse().unwrap();
-        let length = if address.is_ipv4() { 24 } else { 64 };
-        self.links.address().add(self.index(name), address, length).execute().await.unwrap();
     }
 }

@@ -2,25 +2,22 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::IpAddr;
-use std::os::fd::{AsFd, AsRawFd};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
-use lockstep_kernel::namespace::Namespace;
 use lockstep_kernel::vrrp::{
     Announcer, Batch, OpenError, Receiver, Sender, UnicastSocket, VridSet,
 };
 use lockstep_sys::packet::link_address;
 use lockstep_vrrp::{Datagram, Family, Packet};
-use nix::net::if_::if_nametoindex;
+use rtnetlink::LinkMacVlan;
 use rtnetlink::packet_route::link::{LinkFlags, MacVlanMode};
-use rtnetlink::{LinkMacVlan, LinkUnspec, LinkVeth};
 use socket2::{Domain, Socket, Type};
 use tokio::io::unix::AsyncFd;
-use tokio::runtime::{Builder, Handle};
 use tokio::time::timeout;
+
+use crate::sides::{Side, lay, with_sides};
 
 /// Longest wait for something that must come.
 pub(crate) const SOON: Duration = Duration::from_secs(15);
@@ -37,63 +34,28 @@ pub(crate) struct Cable {
     pub(crate) b: Side,
 }
 
-pub(crate) struct Side {
-    namespace: Namespace,
-    links: rtnetlink::Handle,
-}
-
 /// Runs a test between two fresh namespaces; where none may be made it says so and passes.
 pub(crate) fn with_cable(test: impl AsyncFnOnce(&Cable)) {
-    let (a, b) = match (Namespace::new(), Namespace::new()) {
-        (Ok(a), Ok(b)) => (a, b),
-        (Err(error), _) | (_, Err(error)) => {
-            eprintln!("skipped: no network namespace can be made: {error}");
-            return;
-        }
-    };
-    Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
-        let cable = Cable { a: Side::new(a), b: Side::new(b) };
+    with_sides(async |a, b| {
+        let cable = Cable { a, b };
         cable.lay("va", "vb").await;
-        cable.a.add_address("va", A, 24).await;
-        cable.b.add_address("vb", B, 24).await;
+        cable.a.add_address("va", A).await;
+        cable.b.add_address("vb", B).await;
         test(&cable).await;
     });
 }
 
 impl Cable {
     pub(crate) async fn lay(&self, a: &str, b: &str) {
-        let links = self.a.links.link();
-        links.add(LinkVeth::new(a, b).build()).execute().await.unwrap();
-        let other = self.b.namespace.as_fd().as_raw_fd();
-        let moved = LinkUnspec::new_with_name(b).setns_by_fd(other).build();
-        self.a.links.link().set(moved).execute().await.unwrap();
-        self.a.set(a, true).await;
-        self.b.set(b, true).await;
+        lay(&self.a, &self.b, a, b).await;
     }
 
     pub(crate) async fn cut(&self, a: &str) {
-        self.a.links.link().del(self.a.index(a)).execute().await.unwrap();
+        self.a.delete(a).await;
     }
 }
 
 impl Side {
-    fn new(namespace: Namespace) -> Self {
-        let runtime = Handle::current();
-        let links = namespace.run(|| {
-            let _entered = runtime.enter();
-            let (connection, links, _) = rtnetlink::new_connection().unwrap();
-            runtime.spawn(connection);
-            links
-        });
-        Self { links: links.unwrap(), namespace }
-    }
-
-    pub(crate) async fn set(&self, name: &str, up: bool) {
-        let link = LinkUnspec::new_with_name(name);
-        let link = if up { link.up() } else { link.down() };
-        self.links.link().set(link.build()).execute().await.unwrap();
-    }
-
     /// Waits until an interface has a carrier, or none.
     pub(crate) async fn until_carrier(&self, name: &str, wanted: bool) {
         let change = async {
@@ -108,30 +70,11 @@ impl Side {
         timeout(SOON, change).await.expect("the carrier comes or goes");
     }
 
-    pub(crate) async fn add_address(&self, name: &str, address: &str, prefix: u8) {
-        let address: IpAddr = address.parse().unwrap();
-        self.links.address().add(self.index(name), address, prefix).execute().await.unwrap();
-    }
-
     /// Adds an interface with an address of its own on top of another.
     pub(crate) async fn add_macvlan(&self, name: &str, below: &str, mac: [u8; 6]) {
         let link = LinkMacVlan::new(name, self.index(below), MacVlanMode::Private);
         let link = link.address(mac.to_vec()).up().build();
         self.links.link().add(link).execute().await.unwrap();
-    }
-
-    pub(crate) fn index(&self, name: &str) -> u32 {
-        self.run(|| if_nametoindex(name).unwrap())
-    }
-
-    /// Runs something in this side's namespace and in the test's runtime.
-    pub(crate) fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        let runtime = Handle::current();
-        let inside = || {
-            let _entered = runtime.enter();
-            work()
-        };
-        self.namespace.run(inside).unwrap()
     }
 
     pub(crate) fn receiver(&self, name: &str, family: Family, vrids: &[u8]) -> Ears {

@@ -16,9 +16,9 @@ fn a_peer_is_reached_over_both_families() {
     with_cable(async |cable| {
         cable.a.set_sysctl("ipv6/conf/va/accept_dad", "0");
         cable.b.set_sysctl("ipv6/conf/vb/accept_dad", "0");
-        cable.a.add_address("va", FAR_A6, 64).await;
-        cable.b.add_address("vb", FAR_B6, 64).await;
-        cable.b.add_address("vb", "fe80::b", 64).await;
+        cable.a.add_address("va", FAR_A6).await;
+        cable.b.add_address("vb", FAR_B6).await;
+        cable.b.add_address("vb", "fe80::b").await;
         for (config, source, peer, interface) in [
             (password(), A, B, None),
             (password(), A, B, Some("va")),
@@ -51,8 +51,8 @@ fn a_packet_that_the_firewall_drops_is_told_and_the_others_leave() {
         }
         cable.a.set_sysctl("ipv6/conf/va/accept_dad", "0");
         cable.b.set_sysctl("ipv6/conf/vb/accept_dad", "0");
-        cable.a.add_address("va", FAR_A6, 64).await;
-        cable.b.add_address("vb", FAR_B6, 64).await;
+        cable.a.add_address("va", FAR_A6).await;
+        cable.b.add_address("vb", FAR_B6).await;
         for (config, source, peer, forbidden) in [
             (password(), A, B, "10.51.0.13"),
             (version_3_over_ipv6(), FAR_A6, FAR_B6, "2001:db8:51::13"),
@@ -99,8 +99,8 @@ fn a_dead_peer_is_named_and_no_packet_to_another_is_lost_to_it() {
         cable.a.set_sysctl("ipv6/neigh/va/retrans_time_ms", "20");
         cable.a.set_sysctl("ipv6/conf/va/accept_dad", "0");
         cable.b.set_sysctl("ipv6/conf/vb/accept_dad", "0");
-        cable.a.add_address("va", FAR_A6, 64).await;
-        cable.b.add_address("vb", FAR_B6, 64).await;
+        cable.a.add_address("va", FAR_A6).await;
+        cable.b.add_address("vb", FAR_B6).await;
         for (config, source, alive, dead) in [
             (password(), A, B, "10.51.0.99"),
             (version_3_over_ipv6(), FAR_A6, FAR_B6, "2001:db8:51::99"),
