@@ -51,6 +51,7 @@ use gathering::Gathering;
 use links::OneLink;
 use reading::Reading;
 use removal::Removal;
+use report::Growing;
 use standby::Injection;
 
 /// How often the links and the router's addresses are looked at although nothing is known to have
@@ -141,6 +142,8 @@ struct Actor {
     told_in_sync: Option<bool>,
     /// Whose mode has been warned of, and what was said.
     suspected: BTreeMap<IpAddr, String>,
+    /// A copy has been completed, and more flows may be on their way.
+    growing: Option<Growing>,
     last_commit: Option<status::replication::Commit>,
     /// The last turn has not sent all that is in line.
     more_to_send: bool,
@@ -192,6 +195,7 @@ impl Actor {
             core,
             told_in_sync: None,
             suspected: BTreeMap::new(),
+            growing: None,
             last_commit: None,
             more_to_send: false,
             more_to_hear: false,

@@ -49,6 +49,25 @@ fn a_commit_ends_when_the_flows_are_in_the_kernel() {
 }
 
 #[test]
+fn a_second_commit_leaves_what_is_equal_as_it_is() {
+    let two = Two::new();
+    let first = two.backup.ask(&["replication", "commit"]);
+    assert_eq!(first["counts"]["created"], FLOWS, "{first}");
+    let second = || {
+        let told = two.backup.ask(&["replication", "commit"]);
+        let counts = &told["counts"];
+        assert_eq!(counts["committed"], 0, "{told}");
+        assert_eq!(counts["retimed"], 0, "{told}");
+        assert_eq!(counts["unchanged"], FLOWS, "{told}");
+    };
+    second();
+    wait::until("the committed flows have been read", || {
+        replication(&two.backup)["internal"] == FLOWS
+    });
+    second();
+}
+
+#[test]
 fn what_was_flushed_comes_back_with_a_resync_and_with_a_bulk() {
     let two = Two::new();
     for bring_back in ["resync", "bulk"] {

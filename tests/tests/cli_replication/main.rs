@@ -2,6 +2,8 @@
 //! work.
 
 mod conntrackd;
+mod links;
 mod lockstep;
 mod reload;
+mod returning;
 mod two;

@@ -219,6 +219,7 @@ impl Actor {
         self.look_after_links();
         self.look_after_addresses().await;
         self.look_after_kernel();
+        self.say_what_came_after_a_copy();
     }
 
     /// The kernel has announced a change, or does so no more.

@@ -1,9 +1,13 @@
 //! What the thread tells: the core thread of synchronisation, people of everything.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use lockstep_replicator::{Cache, CopyState, Event, LinkState, Mode, Standby, Transport};
+use lockstep_kernel::replication::{LinkSockets, Unreached};
+use lockstep_replicator::{
+    Cache, CopyState, Event, LinkState, Mode, PeerState, Role, Standby, Transport,
+};
+use nix::errno::Errno;
 use tracing::{debug, info, warn};
 
 use super::Actor;
@@ -30,7 +34,9 @@ impl Actor {
                     info!(?address, from, to, "replication goes on over another link");
                 }
                 Event::ResyncCompleted { address, flows } => {
-                    info!(%address, flows, "the peer's flows have arrived");
+                    info!(%address, flows, "the copy of the peer's flows is complete");
+                    let since = Instant::now();
+                    self.growing = Some(Growing { told: flows, seen: flows, since });
                 }
                 Event::CacheFull { cache } => {
                     let (cache, limit) = (cache.as_str(), self.config.cache_limit);
@@ -58,6 +64,24 @@ impl Actor {
             }
         }
         Ok(())
+    }
+
+    /// A peer that is about to serve answers with what it has told so far, and tells the rest when
+    /// it serves. Says how many flows there are when no more come, unless the copy had them all.
+    pub(super) fn say_what_came_after_a_copy(&mut self) {
+        let Some(Growing { told, seen, since }) = self.growing else { return };
+        let flows = self.replicator.external_len();
+        if flows != seen {
+            self.growing = Some(Growing { told, seen: flows, since: Instant::now() });
+            return;
+        }
+        if since.elapsed() < QUIET {
+            return;
+        }
+        self.growing = None;
+        if flows != told && self.replicator.role() == Role::Backup {
+            info!(flows, "flows of the peers are known now, with what came after the copy");
+        }
     }
 
     /// Says once of each peer that it seems to run another mode.
@@ -112,18 +136,19 @@ impl Actor {
         }
     }
 
-    /// Why no link can be used, when none can: of the first what is wrong with it.
+    /// Why no link can be used, when none can: what is wrong with each.
     fn link_trouble(&self) -> Option<String> {
         if self.links.iter().any(OneLink::is_up) {
             return None;
         }
-        let first = self.links.first()?;
-        Some(match &first.state {
+        let troubles = self.links.iter().map(|link| match &link.state {
             Some(LinkState::Down { reason }) => reason.clone(),
             Some(LinkState::Up { .. }) | None => {
-                format!("the link {} fails", first.settings.interface)
+                format!("the link {} fails", link.settings.interface)
             }
-        })
+        });
+        let troubles: Vec<String> = troubles.collect();
+        (!troubles.is_empty()).then(|| troubles.join("; "))
     }
 
     fn interface(&self, link: usize) -> &str {
@@ -135,7 +160,8 @@ impl Actor {
         let shown = peers.into_iter().map(|peer| Peer {
             address: peer.address.to_string(),
             interface: Some(self.interface(peer.link).to_owned()),
-            heard_ms: peer.heard.as_millis() as u64,
+            heard_ms: peer.ever_heard.then_some(peer.heard.as_millis() as u64),
+            unheard_ms: peer.heard.as_millis() as u64,
             silent: peer.silent || !peer.ever_heard,
             unacknowledged: peer.unacknowledged as u64,
             waiting: peer.waiting as u64,
@@ -153,11 +179,13 @@ impl Actor {
 
     fn shown_links(&self) -> Vec<Link> {
         let views = self.replicator.links();
+        let peers = self.replicator.peers(Instant::now());
         let shown = self.links.iter().enumerate().map(|(number, link)| {
             let active = views.get(number).is_some_and(|view| view.active);
             let (state, reason, max_datagram) = match &link.state {
                 Some(LinkState::Up { max_datagram }) if link.is_up() => {
-                    (if active { "active" } else { "standby" }, None, *max_datagram as u64)
+                    let reason = self.silence(number, active, &peers);
+                    (if active { "active" } else { "standby" }, reason, *max_datagram as u64)
                 }
                 Some(LinkState::Down { reason }) => ("down", Some(reason.clone()), 0),
                 Some(LinkState::Up { .. }) | None => ("down", Some("it fails".to_owned()), 0),
@@ -179,6 +207,33 @@ impl Actor {
             }
         });
         shown.collect()
+    }
+
+    /// Who does not answer on a link that is up, and since when.
+    fn silence(&self, number: usize, active: bool, peers: &[PeerState]) -> Option<String> {
+        let link = &self.links[number];
+        let mut said = Vec::new();
+        if active && peers.is_empty() {
+            said.push(format!("nobody has ever been heard ({})", seconds(self.started.elapsed())));
+        }
+        for peer in peers.iter().filter(|peer| active && peer.link == number) {
+            let (address, time) = (peer.address, seconds(peer.heard));
+            if !peer.ever_heard {
+                said.push(format!("{address} has never been heard ({time})"));
+            } else if peer.silent {
+                said.push(format!("{address} has not been heard for {time}"));
+            }
+        }
+        for Unreached { peer, since, errno } in link.sockets.iter().flat_map(LinkSockets::unreached)
+        {
+            let reason = errno.map_or_else(
+                || "no answer".to_owned(),
+                |errno| Errno::from_raw(errno).desc().to_owned(),
+            );
+            let time = seconds(since.elapsed());
+            said.push(format!("{peer} takes no connection ({time}): {reason}"));
+        }
+        (!said.is_empty()).then(|| said.join("; "))
     }
 
     fn shown_injection(&self) -> Option<Injection> {
@@ -214,6 +269,24 @@ impl Actor {
             (waiting > 0).then(|| Job { name: "inject".to_owned(), done: 0, total: Some(waiting) });
         self.commit_progress().into_iter().chain(reading).chain(removal).chain(injection).collect()
     }
+}
+
+/// Flows of the peers after a copy of one's has been completed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Growing {
+    /// As the log says.
+    told: usize,
+    /// At the last look.
+    seen: usize,
+    /// Since when.
+    since: Instant,
+}
+
+/// After a copy nothing more comes when nothing has come for this long.
+const QUIET: Duration = Duration::from_secs(3);
+
+fn seconds(time: Duration) -> String {
+    format!("{:.1} s", time.as_secs_f64())
 }
 
 fn copy_word(copy: CopyState) -> &'static str {
