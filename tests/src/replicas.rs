@@ -237,6 +237,14 @@ impl Replicas {
         Conntrackd::configured(&self.theirs, &sync, "")
     }
 
+    /// conntrackd, with these lines more in its section `Sync`.
+    #[track_caller]
+    pub fn start_conntrackd_with(&self, more: &str) -> Conntrackd {
+        let addresses = self.setting.addresses(Whose::Theirs, self.relay.is_some());
+        let sync = self.setting.theirs(addresses, false) + more;
+        Conntrackd::configured(&self.theirs, &sync, "")
+    }
+
     /// What our kernel has of [`tables::flow`]s, as the lists of both programs show it.
     #[track_caller]
     pub fn our_table(&self) -> Content {
