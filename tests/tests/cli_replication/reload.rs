@@ -1,13 +1,17 @@
 //! Settings of replication change while flows are replicated: all that the file says, or nothing.
 
 use std::fs;
+use std::os::unix::net::UnixDatagram;
+use std::process::{Command, Stdio};
 
+use lockstep_lab::{Node, Process};
 use lockstep_tests::conntrackd::{conntrack, insert_flows};
-use lockstep_tests::daemon::Lockstep;
+use lockstep_tests::daemon::{Lockstep, binary};
 use lockstep_tests::wait;
 use nix::sys::signal::Signal;
+use tempfile::TempDir;
 
-use crate::two::{FLOWS, Two, configuration, replication, status, stderr, stdout};
+use crate::two::{FLOWS, Two, alone, configuration, replication, status, stderr, stdout};
 
 /// Leaves out the flows that the master has from the start.
 const FILTER: &str = "[replication.filter]\nignore-addresses = [\"10.10.0.0/16\"]\n";
@@ -130,4 +134,80 @@ fn sighup_does_the_same_and_the_log_says_how_it_went() {
     assert!(two.master.log().contains("unknown mode \"fast\""));
     two.wait_for_external(0);
     another_flow_arrives(&two, 1, 1);
+}
+
+/// systemd in a namespace of the test's own: it hears what the daemon has to say.
+struct Manager {
+    socket: UnixDatagram,
+    directory: TempDir,
+    process: Process,
+}
+
+impl Manager {
+    fn start(node: &Node) -> Self {
+        let directory = TempDir::new().expect("a directory");
+        let path = |name: &str| directory.path().join(name);
+        fs::write(path("lockstep.toml"), configuration(150)).expect("a configuration");
+        let socket = UnixDatagram::bind(path("notify")).expect("a socket");
+        socket.set_read_timeout(Some(wait::PATIENCE)).expect("a timeout");
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "--"]).arg(binary()).arg("run");
+        command.arg("--config").arg(path("lockstep.toml")).arg("--socket").arg(path("socket"));
+        command.env("NOTIFY_SOCKET", path("notify"));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let process = node.start(command).expect("setpriv can be started");
+        Self { socket, directory, process }
+    }
+
+    fn configure(&self, text: &str) {
+        fs::write(self.directory.path().join("lockstep.toml"), text).expect("a configuration");
+    }
+
+    /// The exit status of `lockstep reload`.
+    fn reload(&self) -> i32 {
+        let mut command = Command::new(binary());
+        command.arg("reload").arg("--socket").arg(self.directory.path().join("socket"));
+        status(&command.output().expect("the binary runs"))
+    }
+
+    #[track_caller]
+    fn hear(&self) -> String {
+        let mut bytes = [0; 256];
+        let length = self.socket.recv(&mut bytes).expect("the daemon says something");
+        String::from_utf8_lossy(&bytes[..length]).trim_end().to_owned()
+    }
+
+    /// `Type=notify-reload` wants both, with the moment at which the reload began.
+    #[track_caller]
+    fn hear_of_a_reload(&self) {
+        let beginning = self.hear();
+        let moment = beginning.strip_prefix("RELOADING=1\nMONOTONIC_USEC=");
+        let moment = moment.unwrap_or_else(|| panic!("it begins with {beginning:?}"));
+        assert!(moment.parse::<u64>().is_ok_and(|moment| moment > 0), "{beginning:?}");
+        assert_eq!(self.hear(), "READY=1");
+    }
+}
+
+#[test]
+fn the_service_manager_hears_when_a_reload_begins_and_when_it_is_over() {
+    let (mut daemon, node, _lan) = alone();
+    assert!(daemon.stop().success());
+    let mut manager = Manager::start(&node);
+    assert_eq!(manager.hear(), "READY=1");
+
+    assert_eq!(manager.reload(), 0, "nothing has changed");
+    manager.hear_of_a_reload();
+    manager.configure(&filtered("cache-limit = 900\n"));
+    assert_eq!(manager.reload(), 0, "settings change");
+    manager.hear_of_a_reload();
+    manager.configure("this is no configuration");
+    assert_eq!(manager.reload(), 78, "the file has errors");
+    manager.hear_of_a_reload();
+    manager.process.signal(Signal::SIGHUP).expect("it can be signalled");
+    manager.hear_of_a_reload();
+
+    manager.process.signal(Signal::SIGTERM).expect("it can be signalled");
+    assert_eq!(manager.hear(), "STOPPING=1");
+    let ended = manager.process.wait(wait::PATIENCE).expect("it can be waited for");
+    assert!(ended.is_some_and(|status| status.success()), "{ended:?}");
 }
