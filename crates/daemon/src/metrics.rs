@@ -17,8 +17,8 @@ use crate::status::replication::{Commit, Injection, Kernel, Link, Peer};
 const PREFIX: &str = "lockstep_replication";
 
 type Labels = Vec<(String, String)>;
-/// Name, meaning and milliseconds of a time that each peer has.
-type Time = (&'static str, &'static str, fn(&Peer) -> u64);
+/// Name, meaning and milliseconds of a time that a peer may have.
+type Time = (&'static str, &'static str, fn(&Peer) -> Option<u64>);
 type Number = Gauge<f64, AtomicU64>;
 
 /// The page.
@@ -143,16 +143,17 @@ impl Page {
         let times: [Time; 3] = [
             ("peer_heard_ago", "Time since it was last heard", |peer| peer.heard_ms),
             ("peer_behind", "Age of the oldest message it does not know yet", |peer| {
-                peer.behind_ms
+                Some(peer.behind_ms)
             }),
             ("peer_missing", "Since when the oldest message is missing here", |peer| {
-                peer.missing_ms
+                Some(peer.missing_ms)
             }),
         ];
         for (name, help, value) in times {
             let family = Family::<Labels, Number>::default();
             for peer in peers {
-                family.get_or_create(&labels(&[("peer", &peer.address)])).set(seconds(value(peer)));
+                let Some(value) = value(peer) else { continue };
+                family.get_or_create(&labels(&[("peer", &peer.address)])).set(seconds(value));
             }
             self.registry.register_with_unit(name, help, Unit::Seconds, family);
         }
@@ -301,7 +302,7 @@ mod tests {
             statistics: counters.into_keys().map(|name| (name.to_owned(), 7)).collect(),
             peers: vec![Peer {
                 address: "10.9.9.2".to_owned(),
-                heard_ms: 1_500,
+                heard_ms: Some(1_500),
                 lost: 3,
                 ..Peer::default()
             }],

@@ -16,6 +16,7 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use lockstep_replicator::{Link, Origin, Transport};
 use lockstep_sys::interface;
@@ -147,6 +148,18 @@ pub enum Condition {
         /// Why.
         reason: String,
     },
+}
+
+/// A peer to which no connection comes about, though it is tried again and again.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Unreached {
+    /// The peer.
+    pub peer: IpAddr,
+    /// Since when.
+    pub since: Instant,
+    /// The kernel's answer to the last attempt, a positive error number; `None` when the peer has
+    /// not answered.
+    pub errno: Option<i32>,
 }
 
 /// What a link has done since it was opened.
@@ -365,6 +378,15 @@ impl LinkSockets {
     /// What the link has done since it was opened.
     pub fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// The peers to which no connection comes about; none on a link that carries no streams, whose
+    /// kernel hears of nobody.
+    pub fn unreached(&self) -> Vec<Unreached> {
+        match &self.sockets {
+            Sockets::Datagram(_) => Vec::new(),
+            Sockets::Stream(sockets) => sockets.unreached().collect(),
+        }
     }
 
     /// Datagrams the kernel has thrown away because the receive buffer was full.

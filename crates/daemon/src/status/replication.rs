@@ -68,8 +68,11 @@ pub(crate) struct Peer {
     /// The interface it was heard on last.
     #[serde(default)]
     pub interface: Option<String>,
-    /// Milliseconds since it was last heard.
-    pub heard_ms: u64,
+    /// Milliseconds since it was last heard; `None` when it never was.
+    pub heard_ms: Option<u64>,
+    /// Milliseconds since then or, when it never was, since replication began.
+    #[serde(default)]
+    pub unheard_ms: u64,
     /// Whether that is so long that it counts as gone.
     #[serde(default)]
     pub silent: bool,
@@ -119,7 +122,7 @@ pub(crate) struct Link {
     pub port: u16,
     /// `active` (used to send), `standby` (usable) or `down`.
     pub state: String,
-    /// Why it is down.
+    /// Why it is down, or why nobody answers although it is up.
     pub reason: Option<String>,
     /// Largest datagram payload in bytes; 0 while the link is down.
     pub max_datagram: u64,

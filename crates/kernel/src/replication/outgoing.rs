@@ -51,6 +51,8 @@ pub(super) enum Progress {
     None,
     Began,
     Ended,
+    /// An attempt has failed, with this error number; `None` when nobody has answered.
+    Failed(Option<i32>),
 }
 
 impl Outgoing {
@@ -93,6 +95,7 @@ impl Outgoing {
                     Err(error) => {
                         counters.last_refusal = error.raw_os_error();
                         *self = Self::Waiting { again_at };
+                        return Progress::Failed(error.raw_os_error());
                     }
                 }
                 Progress::None
@@ -107,7 +110,7 @@ impl Outgoing {
                 Err(error) => {
                     counters.last_refusal = error.raw_os_error();
                     *self = Self::Waiting { again_at: *again_at };
-                    Progress::None
+                    Progress::Failed(error.raw_os_error())
                 }
             },
             Self::Connected(pipe) => {

@@ -20,7 +20,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::datagram::socket_address;
 use super::outgoing::{Outgoing, Progress};
-use super::{Counters, Direction, Heard, LinkError, bind_error, kernel};
+use super::{Counters, Direction, Heard, LinkError, Unreached, bind_error, kernel};
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 8;
@@ -56,6 +56,8 @@ struct Peer {
     address: IpAddr,
     incoming: Option<TcpStream>,
     outgoing: Outgoing,
+    /// Since when every attempt to connect fails, and how the last one did.
+    failing: Option<(Instant, Option<i32>)>,
 }
 
 /// What a connection is made with.
@@ -88,6 +90,7 @@ impl StreamLink {
             address: *address,
             incoming: None,
             outgoing: Outgoing::Waiting { again_at: now },
+            failing: None,
         };
         Ok(Self {
             listener: TcpListener::from_std(listener.into()).map_err(kernel("register", link))?,
@@ -103,6 +106,14 @@ impl StreamLink {
 
     pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
         self.listener.as_fd()
+    }
+
+    /// The peers to which no connection comes about.
+    pub(super) fn unreached(&self) -> impl Iterator<Item = Unreached> {
+        self.peers.iter().filter_map(|peer| {
+            let (since, errno) = peer.failing?;
+            Some(Unreached { peer: peer.address, since: since.into_std(), errno })
+        })
     }
 
     /// Ready when something may have come, a connection has got further or is to be tried again.
@@ -163,7 +174,14 @@ impl StreamLink {
             let direction = Direction::Outgoing;
             match progress {
                 Progress::None => {}
-                Progress::Began => heard(Heard::Began { origin, direction }),
+                Progress::Began => {
+                    peer.failing = None;
+                    heard(Heard::Began { origin, direction });
+                }
+                Progress::Failed(errno) => {
+                    let since = peer.failing.map_or(now, |(since, _)| since);
+                    peer.failing = Some((since, errno));
+                }
                 Progress::Ended => {
                     counters.connections_ended += 1;
                     heard(Heard::Ended { origin, direction });

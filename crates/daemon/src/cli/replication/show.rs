@@ -32,6 +32,8 @@ fn peers(page: &mut Page, peers: &[Peer]) {
     for peer in peers {
         let note = match (&peer.differs, peer.silent) {
             (Some(differs), _) => Cell::styled(differs, Style::Bad),
+            // It says so where others say when.
+            (None, true) if peer.heard_ms.is_none() => "".into(),
             (None, true) => Cell::styled("silent", Style::Bad),
             (None, false) => match peer.copy.as_str() {
                 "unneeded" | "arrived" => "".into(),
@@ -42,7 +44,10 @@ fn peers(page: &mut Page, peers: &[Peer]) {
         };
         table.row([
             (&peer.address).into(),
-            format!("{} ago", seconds(peer.heard_ms)).into(),
+            match peer.heard_ms {
+                Some(_) => heard(peer).into(),
+                None => Cell::styled(heard(peer), Style::Bad),
+            },
             peer.unacknowledged.to_string().into(),
             lag(peer.behind, peer.behind_ms),
             lag(peer.missing, peer.missing_ms),
@@ -57,6 +62,14 @@ fn peers(page: &mut Page, peers: &[Peer]) {
     page.table(&table);
 }
 
+/// When the peer was last heard.
+pub(super) fn heard(peer: &Peer) -> String {
+    match peer.heard_ms {
+        Some(ago_ms) => format!("{} ago", seconds(ago_ms)),
+        None => format!("never ({})", seconds(peer.unheard_ms)),
+    }
+}
+
 /// Messages, and since when.
 fn lag(messages: u64, age_ms: u64) -> Cell {
     match messages {
@@ -68,10 +81,11 @@ fn lag(messages: u64, age_ms: u64) -> Cell {
 fn links(page: &mut Page, links: &[Link]) {
     let mut table = Table::new(&["LINK", "TRANSPORT", "TO", "STATE", "WHY"]);
     for link in links {
-        let style = match link.state.as_str() {
-            "active" => Style::Good,
-            "down" => Style::Bad,
-            _ => Style::Plain,
+        let style = match (link.state.as_str(), &link.reason) {
+            ("active", None) => Style::Good,
+            ("down", _) => Style::Bad,
+            (_, Some(_)) => Style::Notable,
+            (_, None) => Style::Plain,
         };
         table.row([
             (&link.interface).into(),
@@ -143,7 +157,8 @@ mod tests {
             role: "backup".to_owned(),
             peers: vec![Peer {
                 address: "192.168.9.2".to_owned(),
-                heard_ms: 1_042,
+                heard_ms: Some(1_042),
+                unheard_ms: 1_042,
                 unacknowledged: 3,
                 ..Peer::default()
             }],
@@ -170,7 +185,38 @@ PEER         HEARD        UNACKNOWLEDGED  BEHIND  MISSING  ON
     }
 
     #[test]
-    fn a_peer_that_was_never_heard_is_said() {
+    fn a_peer_that_was_never_heard_is_not_said_to_have_been() {
+        let absent = Peer {
+            heard_ms: None,
+            unheard_ms: 61_500,
+            silent: true,
+            unacknowledged: 0,
+            ..replication().peers[0].clone()
+        };
+        let link = Link {
+            interface: "eth9".to_owned(),
+            transport: "tcp".to_owned(),
+            to: vec!["192.168.9.2".to_owned()],
+            port: 3780,
+            state: "active".to_owned(),
+            reason: Some("192.168.9.2 refuses".to_owned()),
+            ..Link::default()
+        };
+        let mut page = Page::plain();
+        let shown = Replication { peers: vec![absent], links: vec![link], ..replication() };
+        describe(&mut page, &shown);
+        let expected = "
+PEER         HEARD             UNACKNOWLEDGED  BEHIND  MISSING  ON
+192.168.9.2  never (61.500 s)  0               0       0
+
+LINK  TRANSPORT  TO                     STATE   WHY
+eth9  tcp        192.168.9.2 port 3780  active  192.168.9.2 refuses
+";
+        assert!(page.text().ends_with(expected), "{}", page.text());
+    }
+
+    #[test]
+    fn nobody_heard_at_all_is_said() {
         let mut page = Page::plain();
         describe(&mut page, &Replication { peers: Vec::new(), ..replication() });
         assert!(page.text().ends_with("\nno peer has been heard\n"), "{}", page.text());

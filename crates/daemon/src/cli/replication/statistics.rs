@@ -3,7 +3,7 @@
 use anyhow::Context as _;
 use serde_json::{Map, Value};
 
-use super::show::seconds;
+use super::show::{heard, seconds};
 use crate::cli::output::{Cell, Page, Style};
 use crate::status::Replication;
 
@@ -83,7 +83,7 @@ pub(super) fn describe(page: &mut Page, replication: &Replication) {
             ("messages-behind", peer.behind.to_string()),
             ("behind", seconds(peer.behind_ms)),
             ("missing-since", seconds(peer.missing_ms)),
-            ("heard", format!("{} ago", seconds(peer.heard_ms))),
+            ("heard", heard(peer)),
         ];
         let rows: Vec<_> = rows.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         group(page, &format!("peer {}", peer.address), &rows);
