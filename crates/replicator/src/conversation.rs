@@ -19,6 +19,7 @@
 //!   promise the same, although our full copy is paced: the number of a RESYNC is left out of
 //!   acknowledgements until the copy has been sent.
 
+mod hints;
 mod milestones;
 mod places;
 mod plain;
@@ -35,9 +36,10 @@ use crate::event::Lag;
 use crate::internal::Object;
 use crate::wire::Change;
 
+use hints::Hints;
 use milestones::Milestones;
 use places::Places;
-use plain::{Hints, Pacing, Refresh};
+use plain::{Pacing, Refresh};
 use ring::Ring;
 
 /// Longest time without sending anything; conntrackd's is the same and fixed.
@@ -74,6 +76,8 @@ pub(crate) struct Conversation {
     asked_at: Option<Instant>,
     /// Our number when the last copy had been sent.
     copied_until: u64,
+    /// What waits in line counts as if it were part of that copy.
+    catches_up: bool,
     /// Something has been told since then.
     told_since: bool,
     /// When a copy began.
@@ -93,6 +97,8 @@ pub(crate) struct Conversation {
     next: u64,
     /// The peer's last accepted number.
     last: Option<u32>,
+    /// NOTRACK: when that came.
+    accepted_at: Option<Instant>,
     /// Its first number that is not acknowledged yet.
     ack_from: Option<u32>,
     window: u32,
@@ -124,6 +130,8 @@ pub(crate) struct Conversation {
     doubt: bool,
     /// NOTRACK: when a copy was last sent because something was lost.
     doubted_at: Option<Instant>,
+    /// NOTRACK: when that was because the peer had hesitated.
+    hesitated_at: Option<Instant>,
 }
 
 /// Messages of the peer that did not arrive.
@@ -182,10 +190,11 @@ impl Conversation {
         let ack_window = config.ack_window.max(1);
         Self {
             mode: config.mode,
-            hints: Hints::default(),
+            hints: Hints::new(config.refresh_interval),
             pacing: Pacing::default(),
             refresh: (config.mode == Mode::Alarm).then(|| Refresh::new(config.refresh_interval)),
             asked_at: None,
+            catches_up: false,
             told_since: false,
             copied_until: 0,
             copied_at: None,
@@ -198,6 +207,7 @@ impl Conversation {
             answered_at: None,
             next: u64::from(first) + (1 << 32),
             last: None,
+            accepted_at: None,
             ack_from: None,
             window: ack_window,
             ack_window,
@@ -218,6 +228,7 @@ impl Conversation {
             open_resync: None,
             doubt: false,
             doubted_at: None,
+            hesitated_at: None,
         }
     }
 
@@ -226,6 +237,7 @@ impl Conversation {
         self.ack_window = config.ack_window.max(1);
         self.window = self.window.min(self.ack_window);
         self.resend_limit = config.resend_queue.max(1);
+        self.hints.set_interval(config.refresh_interval);
         if let Some(refresh) = &mut self.refresh {
             refresh.set_interval(config.refresh_interval);
         }
@@ -275,7 +287,7 @@ impl Conversation {
     /// Whether a copy of everything is being sent, or was and is not acknowledged yet.
     pub(crate) fn copying(&self) -> bool {
         let open = self.resend.first().is_some_and(|number| number < self.copied_until);
-        self.copy.is_some() || self.copy_wanted || open
+        self.copy.is_some() || self.copy_wanted || self.catches_up || open
     }
 
     /// Whether the peer owes an acknowledgement for longer than a healthy one does.
@@ -288,14 +300,30 @@ impl Conversation {
         self.hints.suspicion(self.mode, self.greeted, now)
     }
 
+    /// The peer has told a flow that is known so already, and that it has told since it was last
+    /// asked for everything.
+    pub(crate) fn told_again(&mut self, now: Instant) {
+        self.hints.told_again(now);
+    }
+
+    /// ALARM: how long the peer says nothing as long as it is there, whatever is lost.
+    pub(crate) fn longest_silence(&self) -> Duration {
+        self.hints.longest_silence()
+    }
+
+    /// The peer says nothing any more. It may be another one that comes back.
+    pub(crate) fn falls_silent(&mut self) {
+        self.hints.falls_silent();
+    }
+
+    /// As many flows of the peer have not been told for two intervals of ALARM.
+    pub(crate) fn note_aged(&mut self, flows: u32) {
+        self.hints.note_aged(flows);
+    }
+
     /// Whether the resync asked for as `generation` is still to be acknowledged.
     pub(crate) fn resync_open(&self, generation: u32) -> bool {
         self.open_resync == Some(generation)
-    }
-
-    /// Whether a loss could not be repaired since this was last asked.
-    pub(crate) fn take_doubt(&mut self) -> bool {
-        std::mem::take(&mut self.doubt)
     }
 
     /// Whether the peer owes us an acknowledgement that something waits for.

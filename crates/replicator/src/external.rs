@@ -44,6 +44,12 @@ const MAX_MEANWHILE: usize = 262_144;
 pub(crate) struct External {
     pub(crate) table: Table<Remote>,
     pub(crate) expectations: RemoteExpectations,
+    /// By peer, a bit each: something of what it has told since its last generation began was refused
+    /// or forgotten.
+    lacks: u8,
+    /// By peer: entries not told for long, as far as the walk has counted, and of its last round.
+    ageing: [u32; 8],
+    aged: [u32; 8],
     /// By peer: grows with every resync; an entry carries the value of its last confirmation.
     generations: Vec<u32>,
     /// What the peers have told since the commit under way began; `None` when there is none.
@@ -80,8 +86,10 @@ impl Entry for Remote {
 /// What a message has done to the cache.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Applied {
-    /// The entry is new or has changed.
+    /// The entry is new or has been told again.
     Put(Slot),
+    /// The same, and its peer had told it so before, in the same generation.
+    Again(Slot),
     /// The entry is gone.
     Ended(Key),
     /// The cache is as it was.
@@ -93,6 +101,9 @@ impl External {
         Self {
             table: Table::new(limit, secret),
             expectations: RemoteExpectations::new(secret.rotate_left(11)),
+            lacks: 0,
+            ageing: [0; 8],
+            aged: [0; 8],
             generations: Vec::new(),
             meanwhile: None,
             late: Late::No,
@@ -102,6 +113,7 @@ impl External {
 
     /// A resync with this peer begins: what it does not speak of from now on is not confirmed.
     pub(crate) fn begin_generation(&mut self, peer: u8) -> u32 {
+        self.lacks &= !bit(peer);
         let needed = usize::from(peer) + 1;
         if self.generations.len() < needed {
             self.generations.resize(needed, 0);
@@ -109,6 +121,12 @@ impl External {
         let generation = &mut self.generations[usize::from(peer)];
         *generation = generation.wrapping_add(1);
         *generation
+    }
+
+    /// Whether something of what the peer has told since its generation began was refused or
+    /// forgotten.
+    pub(crate) fn lacks(&self, peer: u8) -> bool {
+        self.lacks & bit(peer) != 0
     }
 
     /// What entries that the peer has confirmed carry.
@@ -208,6 +226,7 @@ impl External {
 
     /// Forgets everything.
     pub(crate) fn clear(&mut self) {
+        self.lacks = u8::MAX;
         self.clear_flows();
         self.expectations.table.clear();
     }
@@ -244,17 +263,18 @@ impl External {
             (Change::Delete, Some(slot)) => self.end(peer, slot, key, counters),
             (Change::Delete, None) => Applied::Nothing,
             (Change::New | Change::Update, Some(slot)) => {
-                let moved = self.change(peer, change, slot, flow, now_s);
+                let (moved, again) = self.change(peer, change, slot, flow, now_s);
                 self.injection.put(slot, moved, counters);
                 counters.external_updated += 1;
                 self.note(key, None, counters);
-                Applied::Put(slot)
+                if again { Applied::Again(slot) } else { Applied::Put(slot) }
             }
             (Change::New | Change::Update, None) => {
                 let generation = self.generation(peer);
                 let entry = Remote { stored: Stored::from(flow), heard_s: now_s, generation, peer };
                 let Ok(slot) = self.table.insert(entry) else {
                     counters.external_full += 1;
+                    self.lacks |= bit(peer);
                     return Applied::Nothing;
                 };
                 counters.external_created += 1;
@@ -277,20 +297,29 @@ impl External {
         Applied::Ended(key)
     }
 
-    /// Returns whether the translation is another than before.
-    fn change(&mut self, peer: u8, change: Change, slot: Slot, flow: &Flow, now_s: u32) -> bool {
+    /// Returns whether the translation is another than before, and whether the same was told before.
+    fn change(
+        &mut self,
+        peer: u8,
+        change: Change,
+        slot: Slot,
+        flow: &Flow,
+        now_s: u32,
+    ) -> (bool, bool) {
         let generation = self.generation(peer);
-        let Some(entry) = self.table.get_mut(slot) else { return false };
+        let Some(entry) = self.table.get_mut(slot) else { return (false, false) };
         let moved = entry.stored.reply() != flow.reply;
-        if change == Change::New {
-            entry.stored = Stored::from(flow);
+        let known = entry.peer == peer && entry.generation == generation;
+        let changed = if change == Change::New {
+            let before = std::mem::replace(&mut entry.stored, Stored::from(flow));
+            !before.says_the_same_as(&entry.stored)
         } else {
-            entry.stored.merge(flow);
-        }
+            entry.stored.merge(flow)
+        };
         entry.heard_s = now_s;
         entry.generation = generation;
         entry.peer = peer;
-        moved
+        (moved, known && !changed)
     }
 
     /// The peer speaks of an expectation.
@@ -303,7 +332,9 @@ impl External {
         counters: &mut Counters,
     ) {
         let teller = (peer, self.generation(peer));
-        self.expectations.apply(teller, change, expectation, now_s, counters);
+        if !self.expectations.apply(teller, change, expectation, now_s, counters) {
+            self.lacks |= bit(peer);
+        }
     }
 
     /// The peer's entries that it has confirmed in its current generation.
@@ -328,16 +359,33 @@ impl External {
     }
 
     /// Drops, among the next `steps` slots from `cursor` on, the entries of which nobody has
-    /// spoken since `since_s`. The cursor goes round. Returns how many.
-    pub(crate) fn drop_unheard(&mut self, cursor: &mut Slot, steps: Slot, since_s: u32) -> usize {
+    /// spoken since `since_s`, and counts those of which nobody has since `aged_s`. The cursor goes
+    /// round. Returns how many were dropped.
+    pub(crate) fn drop_unheard(
+        &mut self,
+        cursor: &mut Slot,
+        steps: Slot,
+        (since_s, aged_s): (u32, u32),
+    ) -> usize {
         let slots = self.table.slots();
         if *cursor >= slots {
             *cursor = 0;
+            self.aged = std::mem::take(&mut self.ageing);
             self.expectations.drop_unheard(since_s);
         }
         let walk = *cursor..slots.min(cursor.saturating_add(steps));
         *cursor = walk.end;
+        for entry in walk.clone().filter_map(|slot| self.table.get(slot)) {
+            if let Some(count) = self.ageing.get_mut(usize::from(entry.peer)) {
+                *count += u32::from(entry.heard_s < aged_s);
+            }
+        }
         self.drop_where(walk, |entry| entry.heard_s < since_s)
+    }
+
+    /// Entries of the peer of which it has not spoken for long, in the walk's last round.
+    pub(crate) fn aged(&self, peer: u8) -> u32 {
+        self.aged.get(usize::from(peer)).copied().unwrap_or(0)
     }
 
     fn drop_where(&mut self, walk: std::ops::Range<Slot>, gone: impl Fn(&Remote) -> bool) -> usize {
@@ -352,6 +400,11 @@ impl External {
         }
         dropped
     }
+}
+
+/// Peers are few: see `MAX_PEERS`.
+fn bit(peer: u8) -> u8 {
+    1_u8.checked_shl(peer.into()).unwrap_or(0)
 }
 
 #[cfg(test)]

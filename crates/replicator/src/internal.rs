@@ -33,6 +33,8 @@ pub(crate) struct Internal {
     under_way: bool,
     /// Whether the kernel has told less than all, so that the cache may be wrong.
     doubt: Doubt,
+    /// Whether flows of the kernel were refused or forgotten.
+    lack: Doubt,
     /// Flows that ended during a reading, which may still stand in the part yet to be seen.
     tombstones: BTreeSet<Key>,
     dead: usize,
@@ -52,7 +54,7 @@ pub(crate) enum Partial {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Doubt {
     No,
-    /// Events were lost, and no reading has begun since.
+    /// Something was lost, and no reading has begun since.
     Lost,
     /// The reading under way makes good for it.
     Read,
@@ -182,6 +184,7 @@ impl Internal {
             read_s: (0, 0),
             under_way: false,
             doubt: Doubt::No,
+            lack: Doubt::No,
             tombstones: BTreeSet::new(),
             dead: 0,
         }
@@ -195,6 +198,12 @@ impl Internal {
     /// Whether events were lost, and the table has not been read to its end since.
     pub(crate) fn is_in_doubt(&self) -> bool {
         self.doubt != Doubt::No
+    }
+
+    /// Whether flows were refused for want of room or forgotten, and the table has not been read
+    /// whole since.
+    pub(crate) fn lacks_flows(&self) -> bool {
+        self.lack != Doubt::No
     }
 
     /// Flows that are alive.
@@ -268,6 +277,7 @@ impl Internal {
         };
         let Ok(slot) = self.table.insert(entry) else {
             counters.internal_full += 1;
+            self.lack = Doubt::Lost;
             return Learned::Nothing;
         };
         counters.internal_created += 1;
@@ -416,8 +426,10 @@ impl Internal {
         self.reading = self.reading.wrapping_add(1);
         self.read_s.1 = self.read_s.0;
         self.under_way = true;
-        if self.doubt == Doubt::Lost {
-            self.doubt = Doubt::Read;
+        for doubt in [&mut self.doubt, &mut self.lack] {
+            if *doubt == Doubt::Lost {
+                *doubt = Doubt::Read;
+            }
         }
         self.tombstones.clear();
     }
@@ -520,8 +532,10 @@ impl Internal {
     ) -> bool {
         self.under_way = false;
         let trusted = self.tombstones.len() < MAX_TOMBSTONES;
-        if self.doubt == Doubt::Read {
-            self.doubt = if trusted { Doubt::No } else { Doubt::Lost };
+        for doubt in [&mut self.doubt, &mut self.lack] {
+            if *doubt == Doubt::Read {
+                *doubt = if trusted { Doubt::No } else { Doubt::Lost };
+            }
         }
         self.tombstones = BTreeSet::new();
         for slot in 0..self.table.slots() {
@@ -548,6 +562,7 @@ impl Internal {
 
     /// Forgets everything; no conversation may refer to anything any more.
     pub(crate) fn clear(&mut self) {
+        self.lack = Doubt::Lost;
         self.table.clear();
         self.expectations.clear();
         self.dead = 0;

@@ -35,6 +35,7 @@ use crate::table::Slot;
 use crate::timeout::is_parked;
 use crate::wire::Change;
 
+use copies::REFRESH_SLACK;
 pub use expectations::ExpectationEvent;
 pub use injection::InjectionState;
 use injection::Takeover;
@@ -237,6 +238,7 @@ impl Replicator {
     #[must_use = "an untrustworthy reading has to be repeated"]
     pub fn end_dump(&mut self, now: Instant) -> bool {
         let silent = self.is_silent();
+        let made_up = self.internal.is_in_doubt() || self.internal.lacks_flows();
         let peers = &mut self.peers;
         let trusted = self.internal.end_reading(&mut self.counters, |internal, learned| {
             tell(peers, internal, if silent { learned.untold() } else { learned });
@@ -250,9 +252,12 @@ impl Replicator {
         }
         if trusted {
             self.end_reading_passive();
-        }
-        if trusted {
             self.internal.set_partial(Partial::No);
+        }
+        if trusted && made_up && !silent {
+            for peer in self.peers.iter_mut().filter(|peer| peer.present()) {
+                peer.conversation.catch_up();
+            }
         }
         if trusted && std::mem::take(&mut self.copy_after_dump) {
             self.send_everything();
@@ -397,10 +402,15 @@ impl Replicator {
         }
         self.expire_at = Some(now + EXPIRE_INTERVAL);
         let timeout_s = self.config.cache_timeout.as_secs() as u32;
-        let since_s = self.seconds(now).saturating_sub(timeout_s);
+        let now_s = self.seconds(now);
+        let intervals_s = 2 * (self.config.refresh_interval + REFRESH_SLACK).as_secs() as u32;
+        let ages = (now_s.saturating_sub(timeout_s), now_s.saturating_sub(intervals_s));
         let steps = self.external.table.slots() / 10 + 64;
-        let dropped = self.external.drop_unheard(&mut self.expire_next, steps, since_s);
+        let dropped = self.external.drop_unheard(&mut self.expire_next, steps, ages);
         self.counters.external_expired += dropped as u64;
+        for peer in &mut self.peers {
+            peer.conversation.note_aged(self.external.aged(peer.index));
+        }
     }
 
     /// Draws the consequences of what has changed.

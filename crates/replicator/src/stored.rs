@@ -262,6 +262,15 @@ impl Stored {
         flow.id.is_some_and(|id| self.id().is_some_and(|known| known != id))
     }
 
+    /// Whether a peer would be told the same of both, the timeout aside.
+    pub(crate) fn says_the_same_as(&self, other: &Self) -> bool {
+        let Self { addresses, l4, reply_l4, status, mark, rare, zone, .. } = self;
+        (*addresses, *l4, *reply_l4) == (other.addresses, other.l4, other.reply_l4)
+            && (*status, *mark, *zone) == (other.status, other.mark, other.zone)
+            && *rare == other.rare
+            && self.tracker == other.tracker
+    }
+
     fn labels(&self) -> Option<[u32; 4]> {
         self.rare.as_ref()?.labels
     }

@@ -70,6 +70,8 @@ pub(crate) struct Table<T> {
     keyed: SipHasher13,
     limit: usize,
     refusing: bool,
+    /// An entry was refused since the last notice.
+    refused: bool,
     /// What the last notice said of `refusing`.
     noticed: bool,
 }
@@ -113,6 +115,7 @@ impl<T: Keyed> Table<T> {
             keyed: SipHasher13::new_with_keys(secret, other_half),
             limit: limit.min(Slot::MAX as usize),
             refusing: false,
+            refused: false,
             noticed: false,
         }
     }
@@ -162,6 +165,7 @@ impl<T: Keyed> Table<T> {
     pub(crate) fn insert(&mut self, entry: T) -> Result<Slot, Full> {
         if self.len() >= self.limit {
             self.refusing = true;
+            self.refused = true;
             return Err(Full);
         }
         let hash = entry.hash(&self.keyed) as u32;
@@ -203,6 +207,7 @@ impl<T: Keyed> Table<T> {
             keyed: self.keyed,
             limit: self.limit,
             refusing: false,
+            refused: false,
             noticed: self.noticed,
         };
         std::mem::replace(self, empty)
@@ -221,13 +226,18 @@ impl<T: Keyed> Table<T> {
     }
 
     /// Says once that entries are refused, and again only after there was room for a sixteenth of
-    /// the limit.
+    /// the limit. What was refused and had room again since is said in two notices.
     pub(crate) fn take_notice(&mut self) -> Option<Notice> {
-        if self.refusing == self.noticed {
-            return None;
+        let full = std::mem::take(&mut self.refused) || self.refusing;
+        if !self.noticed && full {
+            self.noticed = true;
+            return Some(Notice::Full);
         }
-        self.noticed = self.refusing;
-        Some(if self.refusing { Notice::Full } else { Notice::HasRoom })
+        if self.noticed && !self.refusing {
+            self.noticed = false;
+            return Some(Notice::HasRoom);
+        }
+        None
     }
 
     fn look_for_room(&mut self) {
@@ -341,6 +351,19 @@ mod tests {
         for slot in 0..10 {
             table.remove(slot).unwrap();
         }
+        assert_eq!((table.take_notice(), table.take_notice()), (Some(Notice::HasRoom), None));
+    }
+
+    #[test]
+    fn a_table_that_had_room_again_before_anybody_looked_says_both() {
+        let mut table = Table::new(16, 1);
+        for number in 0..16 {
+            table.insert(flow(number, 0)).unwrap();
+        }
+        assert_eq!(table.insert(flow(1000, 0)), Err(Full));
+        table.remove(3).unwrap();
+        assert!(!table.is_refusing());
+        assert_eq!(table.take_notice(), Some(Notice::Full));
         assert_eq!((table.take_notice(), table.take_notice()), (Some(Notice::HasRoom), None));
     }
 

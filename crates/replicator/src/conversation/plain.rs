@@ -35,6 +35,15 @@ const CROSSING: Duration = Duration::from_millis(50);
 /// A number that is further behind or ahead is not of the same row: the peer has started again.
 const SAME_ROW: std::ops::Range<i32> = -4096..1_000_000;
 
+/// On a dedicated link nothing is overtaken by what was sent this much later.
+const OVERTAKEN: Duration = Duration::from_millis(500);
+
+/// Who says ALIVE once a second and lets this much pass may have started again in between.
+pub(super) const HESITATION: Duration = Duration::from_millis(1250);
+
+/// Least time between two copies because of that: a busy machine hesitates, too.
+const HESITATES_AGAIN: Duration = Duration::from_mins(1);
+
 /// Time between two steps of the refreshing walk.
 const STEP: Duration = Duration::from_millis(50);
 
@@ -99,7 +108,7 @@ impl Conversation {
         }
         let number = message.sequence;
         let distance = self.last.map_or(1, |last| number.wrapping_sub(last) as i32);
-        let restarted = !SAME_ROW.contains(&distance);
+        let restarted = !SAME_ROW.contains(&distance) || self.begins_anew(distance, now);
         if distance < 1 && !restarted {
             counters.before += 1;
             // To answer a request twice costs little; one more is not made for long.
@@ -111,6 +120,7 @@ impl Conversation {
             self.doubt = true;
         }
         self.last = Some(number);
+        self.accepted_at = Some(now);
         match content {
             // Who answers depends on how the peer is spoken to.
             Content::Resync => counters.resyncs_received += 1,
@@ -124,6 +134,14 @@ impl Conversation {
             Content::Ack(..) | Content::Nack(..) => {}
         }
         Ok(Received { content: Some(content), restarted })
+    }
+
+    /// Whether a number that is not ahead of the last one is the first of a new row. conntrackd counts
+    /// from the Unix time on, which one that has sent little more than a message a second has hardly
+    /// passed when it starts again. What was overtaken on the way comes much sooner.
+    fn begins_anew(&self, distance: i32, now: Instant) -> bool {
+        let pause = self.accepted_at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+        distance < 1 && pause >= OVERTAKEN && !self.hints.stands_still()
     }
 
     /// A message in ALARM: what has a flag is not for this mode. ALIVE shows that the peer is there,
@@ -181,9 +199,26 @@ impl Conversation {
         }
     }
 
+    /// Whether a loss could not be repaired, or the peer may have started again unnoticed, since this
+    /// was last asked.
+    pub(crate) fn take_doubt(&mut self, now: Instant) -> bool {
+        self.heed_hesitation(now);
+        std::mem::take(&mut self.doubt)
+    }
+
+    /// Numbers that happen to go on say nothing when the peer was busy with starting.
+    fn heed_hesitation(&mut self, now: Instant) {
+        let pause = self.hesitated_at.is_some_and(|at| now < at + HESITATES_AGAIN);
+        if self.mode == Mode::Notrack && !pause && std::mem::take(&mut self.hints.hesitated) {
+            self.hesitated_at = Some(now);
+            self.doubt = true;
+        }
+    }
+
     /// Whether something was lost since this was last answered with yes; at most once in
     /// [`REQUEST_LOST`].
     pub(crate) fn doubts_for_long(&mut self, now: Instant) -> bool {
+        self.heed_hesitation(now);
         let pause = self.doubted_at.is_some_and(|at| now < at + REQUEST_LOST);
         if self.mode != Mode::Notrack || pause || !std::mem::take(&mut self.doubt) {
             return false;
@@ -202,95 +237,5 @@ impl Conversation {
         if self.mode == Mode::Notrack {
             self.push(Control::Alive, counters);
         }
-    }
-}
-
-/// What the peer's messages have shown of its mode.
-#[derive(Default)]
-pub(super) struct Hints {
-    first_at: Option<Instant>,
-    /// Its last message: when, its number, and whether it was an ALIVE.
-    last: Option<(Instant, u32, bool)>,
-    acknowledges: bool,
-    greets: bool,
-    /// It has asked for everything.
-    asks: bool,
-    tells: bool,
-    /// It has said ALIVE.
-    alive: bool,
-    /// ALIVEs in a row with numbers that go on, as in NOTRACK.
-    counted: u8,
-    /// ALIVEs in a row with numbers that stand still, as ours in ALARM.
-    still: u8,
-    /// It has said nothing for longer than a peer that says ALIVE does.
-    paused: bool,
-}
-
-/// A peer that is silent about something for longer than this does not mean to say it.
-const HINTED: Duration = Duration::from_secs(5);
-
-/// Longer than a peer that says ALIVE once a second says nothing.
-const PAUSE: Duration = Duration::from_secs(3);
-
-/// As many ALIVEs in a row are no accident.
-const IN_A_ROW: u8 = 3;
-
-impl Hints {
-    pub(super) fn take(&mut self, message: &Message<'_>, now: Instant) {
-        self.first_at.get_or_insert(now);
-        let control = message.kind == Some(Kind::Control);
-        let alive = control && message.flags.has(Flags::ALIVE);
-        if let Some((at, number, was_alive)) = self.last {
-            let passed = now.saturating_duration_since(at);
-            self.paused |= passed >= PAUSE;
-            let step = message.sequence.wrapping_sub(number);
-            match step {
-                // A datagram that was doubled on the way.
-                0 if passed < PAUSE / 6 => {}
-                0 if alive => {
-                    self.still = self.still.saturating_add(1);
-                    self.counted = 0;
-                }
-                1 if alive && was_alive => {
-                    self.counted = self.counted.saturating_add(1);
-                    self.still = 0;
-                }
-                _ => self.counted = 0,
-            }
-        }
-        self.last = Some((now, message.sequence, alive));
-        self.alive |= alive;
-        self.acknowledges |= message.flags.has(Flags::ACK | Flags::NACK);
-        self.greets |= message.flags.has(Flags::HELLO | Flags::HELLO_BACK);
-        self.asks |= control && message.flags.has(Flags::RESYNC);
-        self.tells |= message.kind.is_some_and(|kind| kind != Kind::Control);
-    }
-
-    /// What the peer seems to run, if both are to run in `mode` and it does not.
-    pub(super) fn suspicion(
-        &self,
-        mode: Mode,
-        greeted: bool,
-        now: Instant,
-    ) -> Option<&'static str> {
-        let first = self.first_at?;
-        let for_long = now.saturating_duration_since(first) >= HINTED;
-        let numbered = self.acknowledges || self.greets;
-        let stands_still = self.still >= IN_A_ROW;
-        let seems = match mode {
-            Mode::Ftfw if greeted || !for_long || numbered => return None,
-            Mode::Ftfw if stands_still => "ALARM: its numbers stand still",
-            Mode::Ftfw if self.alive || self.asks => "NOTRACK: it never answers a greeting",
-            Mode::Ftfw => "ALARM: it says nothing but flows",
-            Mode::Notrack | Mode::Alarm if numbered => "FTFW: it greets or acknowledges",
-            Mode::Alarm if self.asks => "NOTRACK: it asks for everything",
-            Mode::Alarm if self.counted >= IN_A_ROW => "NOTRACK: it counts while it tells nothing",
-            Mode::Notrack if stands_still => "ALARM: its numbers stand still",
-            Mode::Notrack if for_long && self.tells && self.paused && !self.alive => {
-                "ALARM: it never says that it is there"
-            }
-            Mode::Notrack | Mode::Alarm => return None,
-        };
-        Some(seems)
     }
 }

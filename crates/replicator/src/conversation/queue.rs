@@ -99,6 +99,7 @@ impl Conversation {
         self.controls.clear();
         self.copy = None;
         self.copy_wanted = false;
+        self.catches_up = false;
         self.waiting.clear();
         self.open_nacks.clear();
         self.open_resync = None;
@@ -122,6 +123,7 @@ impl Conversation {
     /// Another router is the peer now: begin from the start, with numbers that go on.
     pub(crate) fn new_peer(&mut self, internal: &mut Internal) {
         self.peer_is_gone(internal);
+        self.hints.forget();
         self.greeted = false;
         self.peer_greets = false;
         self.greetings = None;

@@ -115,11 +115,25 @@ impl Conversation {
                 internal.let_go(object);
             }
         }
+        self.note_caught_up();
         if messages > 0 {
             self.last_sent = Some(now);
             self.milestones.pass(self.next, self.resend.first(), now);
         }
         messages
+    }
+
+    /// What waits now makes up for what was missed, and counts as being copied until it has arrived.
+    pub(crate) fn catch_up(&mut self) {
+        self.catches_up = true;
+        self.note_caught_up();
+    }
+
+    fn note_caught_up(&mut self) {
+        if self.catches_up && self.objects.is_empty() {
+            self.catches_up = false;
+            self.copied_until = self.next;
+        }
     }
 
     /// The next thing to say, taken out of its queue.

@@ -73,7 +73,7 @@ impl RemoteExpectations {
     }
 
     /// The peer speaks of an expectation, while its flows carry this generation. Only the peer that
-    /// told one last can end it.
+    /// told one last can end it. Returns `false` when there was no room.
     pub(crate) fn apply(
         &mut self,
         (peer, generation): (u8, u16),
@@ -81,19 +81,19 @@ impl RemoteExpectations {
         expectation: &Expectation,
         now_s: u32,
         counters: &mut Counters,
-    ) {
+    ) -> bool {
         match (change, self.table.find(&Identity::of(expectation))) {
             (Change::Delete, None) => {}
             (Change::Delete, Some(slot)) => {
                 if self.table.get(slot).is_some_and(|entry| entry.peer != peer) {
                     counters.external_foreign_destroyed += 1;
-                    return;
+                    return true;
                 }
                 self.table.remove(slot);
                 counters.external_expectations_destroyed += 1;
             }
             (Change::New | Change::Update, Some(slot)) => {
-                let Some(entry) = self.table.get_mut(slot) else { return };
+                let Some(entry) = self.table.get_mut(slot) else { return true };
                 entry.expectation.timeout_s = expectation.timeout_s;
                 entry.heard_s = now_s;
                 entry.generation = generation;
@@ -108,10 +108,14 @@ impl RemoteExpectations {
                         counters.external_expectations_created += 1;
                         self.note(slot, counters);
                     }
-                    Err(_) => counters.external_expectations_full += 1,
+                    Err(_) => {
+                        counters.external_expectations_full += 1;
+                        return false;
+                    }
                 }
             }
         }
+        true
     }
 
     /// Drops the peer's entries that this generation has not confirmed; returns how many.

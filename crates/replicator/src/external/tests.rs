@@ -76,10 +76,14 @@ fn what_nobody_speaks_of_is_dropped_piece_by_piece() {
         cache.tell(0, Change::New, number, u32::from(number));
     }
     let mut cursor = 0;
-    assert_eq!(cache.external.drop_unheard(&mut cursor, 4, 6), 4);
-    assert_eq!(cache.external.drop_unheard(&mut cursor, 4, 6), 2);
-    assert_eq!(cache.external.drop_unheard(&mut cursor, 4, 6), 0);
-    assert_eq!(cache.external.drop_unheard(&mut cursor, 4, 9), 0, "round again, from the first");
+    assert_eq!(cache.external.drop_unheard(&mut cursor, 4, (6, 8)), 4);
+    assert_eq!(cache.external.drop_unheard(&mut cursor, 4, (6, 8)), 2);
+    assert_eq!(cache.external.drop_unheard(&mut cursor, 4, (6, 8)), 0);
+    assert_eq!(
+        cache.external.drop_unheard(&mut cursor, 4, (9, 9)),
+        0,
+        "round again, from the first"
+    );
     assert_eq!(cache.external.table.len(), 4);
 }
 

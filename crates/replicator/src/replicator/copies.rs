@@ -17,7 +17,7 @@ const COPY_TIME: (Duration, Duration) = (Duration::from_secs(10), Duration::from
 const ASK_AGAIN: (u32, u32) = (2, 5);
 
 /// In ALARM every flow has been told by then: conntrackd adds up to two seconds to its interval.
-const REFRESH_SLACK: Duration = Duration::from_secs(2);
+pub(super) const REFRESH_SLACK: Duration = Duration::from_secs(2);
 
 impl Replicator {
     /// Asks the peers for everything they have (`conntrackd -n`).
@@ -66,7 +66,7 @@ impl Replicator {
                 }
             }
             Resync::Complete if self.config.mode != Mode::Alarm => {
-                if peer.conversation.take_doubt() {
+                if peer.conversation.take_doubt(now) {
                     peer.repeat_copy(now);
                 }
             }
@@ -110,7 +110,7 @@ impl Replicator {
 
     fn resync_ended(&mut self, place: usize, cause: Cause, attempts: u32, now: Instant) {
         let peer = &mut self.peers[place];
-        if peer.conversation.take_doubt() {
+        if peer.conversation.take_doubt(now) {
             match self.config.mode {
                 Mode::Notrack => peer.repeat_copy(now),
                 Mode::Ftfw | Mode::Alarm => peer.resync = Resync::again(cause, attempts, now),

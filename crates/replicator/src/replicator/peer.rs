@@ -68,7 +68,7 @@ pub(super) struct Peer {
     pub(super) greeted_before: bool,
     pub(super) lost: u64,
     mode: Mode,
-    /// How long it may say nothing.
+    /// How long it may say nothing at most.
     patience: Duration,
     /// Without acknowledgements: when a copy counts as complete at the latest.
     pub(super) copy_ends_at: Option<Instant>,
@@ -90,7 +90,7 @@ pub(super) enum Reach {
     Configured,
 }
 
-/// How long it may say nothing before it counts as silent.
+/// How long it may say nothing, at most, before it counts as silent.
 fn patience(config: &Config) -> Duration {
     match config.mode {
         Mode::Ftfw | Mode::Notrack => PEER_SILENT,
@@ -179,7 +179,7 @@ impl Peer {
     // ---- time ----
 
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        let silent = self.heard_at.filter(|_| !self.silent).map(|at| at + self.patience);
+        let silent = self.heard_at.filter(|_| !self.silent).map(|at| at + self.patience());
         [
             self.conversation.next_deadline().filter(|_| self.reach != Reach::Overheard),
             silent,
@@ -213,11 +213,21 @@ impl Peer {
         self.resync = Resync::again(Cause::Lost, times, now);
     }
 
+    /// How long it may say nothing, by what is known of it.
+    fn patience(&self) -> Duration {
+        match self.mode {
+            Mode::Ftfw | Mode::Notrack => self.patience,
+            Mode::Alarm => self.conversation.longest_silence().min(self.patience),
+        }
+    }
+
     /// Whether it has just become silent.
     pub(super) fn falls_silent(&mut self, now: Instant) -> bool {
+        let patience = self.patience();
         let falls = !self.silent
-            && self.heard_at.is_none_or(|at| now.saturating_duration_since(at) >= self.patience);
+            && self.heard_at.is_none_or(|at| now.saturating_duration_since(at) >= patience);
         if falls {
+            self.conversation.falls_silent();
             self.left_complete = self.has_told_everything();
             self.silent = true;
         }

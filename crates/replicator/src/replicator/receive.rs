@@ -7,6 +7,7 @@ use super::peers::Whose;
 use crate::config::Mode;
 use crate::conversation::Content;
 use crate::event::{Origin, Role};
+use crate::external::Applied;
 use crate::resync::{Cause, Resync};
 use crate::wire::{Malformed, Message, Messages, decode_flow};
 
@@ -104,7 +105,10 @@ impl Replicator {
     ) -> Result<(), Malformed> {
         let peer = &mut self.peers[place];
         let Some(content) = content else {
-            if self.config.mode == Mode::Alarm {
+            // The numbers of a peer in ALARM stand still, and mean nothing.
+            let mode = self.config.mode;
+            let differs = mode == Mode::Notrack && peer.conversation.suspicion(now).is_some();
+            if mode == Mode::Alarm || differs {
                 return Ok(());
             }
             let since = *peer.stuck_since.get_or_insert(now);
@@ -130,7 +134,10 @@ impl Replicator {
                 let index = peer.index;
                 let flow = decode_flow(body).map_err(|_| Malformed::BadPayload)?;
                 let now_s = self.seconds(now);
-                self.external.apply(index, change, &flow, now_s, &mut self.counters);
+                let applied = self.external.apply(index, change, &flow, now_s, &mut self.counters);
+                if matches!(applied, Applied::Again(_)) {
+                    self.peers[place].conversation.told_again(now);
+                }
             }
             Content::Expectation(change) => {
                 let index = peer.index;

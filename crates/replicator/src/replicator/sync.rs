@@ -23,8 +23,11 @@ pub(super) enum Standing {
     AskedAgain(IpAddr),
     Arriving(IpAddr),
     Missing(IpAddr),
+    /// Something it has told was refused or forgotten here.
+    Lacking(IpAddr),
     Arrived(IpAddr),
     ActiveLost,
+    ActiveLacking,
     ActiveReading,
     /// Nobody is there; whoever has been heard, or is in the configuration, is named.
     ActiveAlone(Option<(IpAddr, bool)>),
@@ -57,11 +60,19 @@ impl Standing {
             Self::Missing(address) => {
                 (false, format!("messages of the peer {address} are missing"))
             }
+            Self::Lacking(address) => {
+                let reason = format!("flows of the peer {address} were refused or forgotten here");
+                (false, reason)
+            }
             Self::Arrived(address) => {
                 (true, format!("all flows of the peer {address} have arrived"))
             }
             Self::ActiveLost => {
                 (false, "events of the kernel were lost; its flows are read again".to_owned())
+            }
+            Self::ActiveLacking => {
+                let reason = "flows of the kernel were refused or forgotten; they are read again";
+                (false, reason.to_owned())
             }
             Self::ActiveReading => {
                 let reason = "the kernel's flows are read for the copy that the peers are told";
@@ -124,6 +135,9 @@ impl Replicator {
             if self.internal.is_in_doubt() {
                 return Standing::ActiveLost;
             }
+            if self.internal.lacks_flows() {
+                return Standing::ActiveLacking;
+            }
             let mut present = self.peers.iter().filter(|peer| peer.present()).peekable();
             if present.peek().is_none() {
                 return Standing::ActiveAlone(self.absent());
@@ -134,7 +148,11 @@ impl Replicator {
             return present.find_map(|peer| lags(peer, now)).unwrap_or(Standing::ActiveToldAll);
         }
         let present = || self.peers.iter().filter(|peer| peer.present());
-        let worst = present().find_map(lacks);
+        let lacking = |peer: &Peer| {
+            let lacking = self.external.lacks(peer.index);
+            lacks(peer).or_else(|| peer.address().filter(|_| lacking).map(Standing::Lacking))
+        };
+        let worst = present().find_map(lacking);
         let complete = || present().find_map(Peer::address).map(Standing::Arrived);
         let silent = || {
             let heard = self.peers.iter().find(|peer| peer.heard_at.is_some());

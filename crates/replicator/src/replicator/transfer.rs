@@ -99,10 +99,11 @@ impl Replicator {
     pub(crate) fn knows_what_lives(&self) -> bool {
         let matters = |peer: &&Peer| peer.present() || self.external.has_told(peer.index);
         let mut matter = self.peers.iter().filter(matters);
+        let lacks = |peer: &Peer| self.external.lacks(peer.index);
         let serves = |peer: &Peer| self.external.confirmed(peer.index) > 0;
         self.role == Role::Backup
             && !self.external.table.is_refusing()
-            && matter.clone().all(Peer::has_told_everything)
+            && matter.clone().all(|peer| peer.has_told_everything() && !lacks(peer))
             && matter.any(serves)
     }
 
