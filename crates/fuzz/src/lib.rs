@@ -6,6 +6,7 @@
 
 pub mod datagram;
 pub mod input;
+pub mod kept;
 pub mod machine;
 pub mod netlink;
 pub mod replicator;
