@@ -7,12 +7,15 @@
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot go on has failed")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads clocks")]
 
+#[path = "../tests/common/mod.rs"]
+mod common;
+
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
-use lockstep_ctnetlink::{Batch, Flow, L4, ProtocolState, Status, TcpState, Tuple};
-use lockstep_replicator::{Change, Config, KernelEvent, Link, Origin, Replicator, Start};
+use lockstep_ctnetlink::{Batch, Flow, ProtocolState, TcpState};
+use lockstep_replicator::{Change, Config, KernelEvent, Origin, Replicator, Start};
 
 fn main() {
     let flows = std::env::args().skip(1).find_map(|argument| argument.parse().ok());
@@ -155,26 +158,9 @@ fn per_flow(bytes: f64, flows: &[Flow]) -> f64 {
 }
 
 fn flow(number: u32) -> Flow {
-    let orig = Tuple {
-        source: IpAddr::V4(Ipv4Addr::from_bits(0x0a00_0000 | number >> 12)),
-        destination: IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1)),
-        protocol: 6,
-        l4: L4::Ports { source: 1024 + (number & 0xfff) as u16, destination: 80 },
-    };
-    let mut reply = orig.inverse();
-    reply.destination = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 9));
-    let mut flow = Flow::new(orig, reply);
-    flow.status = Status(0x19e);
-    flow.timeout_s = Some(432_000);
-    flow.mark = Some(0);
-    let state = TcpState { state: 3, ..TcpState::default() };
-    flow.protocol_state = ProtocolState::Tcp(state);
-    flow
+    Flow { mark: Some(0), ..common::flow(number) }
 }
 
 fn config(flows: usize) -> Config {
-    let group = IpAddr::V4(Ipv4Addr::new(225, 0, 0, 50));
-    let mut config = Config::new("gateway", vec![Link::multicast("eth0", group)]);
-    config.cache_limit = flows;
-    config
+    Config { cache_limit: flows, ..common::config() }
 }
