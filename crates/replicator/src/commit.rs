@@ -196,7 +196,7 @@ impl Commit {
     /// its reply tuple.
     pub fn compare(&mut self, planned: Planned, existing: Option<&Flow>) -> Option<Planned> {
         if let Some(left_over) = planned.left_over {
-            let lives = existing.is_none_or(|existing| left_over.lives(&planned.flow, existing));
+            let lives = left_over.lives(&planned.flow, existing?);
             self.report.unchanged += u64::from(lives);
             return (!lives).then_some(planned);
         }

@@ -155,6 +155,7 @@ fn a_flow_whose_timeout_packets_have_set_again_is_kept() {
         assert_eq!(commit.compare(planned.clone(), None), None, "it is gone");
         let another = Flow { id: Some(78), ..now };
         assert_eq!(commit.compare(planned, Some(&another)), None, "it is not the same");
+        assert_eq!(commit.report().unchanged, 1 + u64::from(lives), "what is gone is not left");
     }
 }
 

@@ -69,7 +69,6 @@ pub(crate) enum Refusal {
 }
 
 /// What follows from looking at what the kernel has.
-#[expect(clippy::large_enum_variant, reason = "lives for a moment, one at a time")]
 pub(crate) enum Compared {
     /// Do this.
     Do(Planned),
