@@ -35,7 +35,7 @@ fn what_ended_while_a_router_was_away_leaves_its_kernel_and_what_lives_stays() {
     insert(&two.master_node, "tcp", "10.51.0.11", 22, &["--state", "ESTABLISHED"]);
     insert(&two.master_node, "udp", "10.60.0.8", 7001, &[]);
     passer.send();
-    let left_s = || passer.left_s(&two.master_node);
+    let left_s = || left_s(&two.master_node);
     wait::until("it is tracked", || left_s().is_some());
     let returned = Lockstep::start(&two.master_node, &configuration(90));
     returned.wait_for_state("gateway", "backup");
@@ -121,12 +121,12 @@ impl Passer {
     fn send(&self) {
         self.socket.send_to(b"passes", "10.51.0.12:9").expect("a datagram can be sent");
     }
+}
 
-    /// Seconds that its flow has left in the router's kernel.
-    fn left_s(&self, router: &Node) -> Option<u32> {
-        let list = conntrack(router, &["-L", "-p", "udp", "--sport", "7000"]);
-        list.split_whitespace().nth(2)?.parse().ok()
-    }
+/// Seconds that the passer's flow has left in a router's kernel.
+fn left_s(router: &Node) -> Option<u32> {
+    let list = conntrack(router, &["-L", "-p", "udp", "--sport", "7000"]);
+    list.split_whitespace().nth(2)?.parse().ok()
 }
 
 fn insert(router: &Node, protocol: &str, source: &str, port: u16, more: &[&str]) {
