@@ -24,7 +24,7 @@ fn every_test_that_the_ledger_of_the_rfcs_names_exists() {
 #[test]
 fn a_requirement_is_both_obeyed_and_tempted_or_nothing_of_ours() {
     for row in requirements() {
-        assert_eq!(row.obeyed.len(), row.tempted.len(), "§{}: {}", row.section, row.requirement);
+        assert_eq!(row.obeyed.len(), row.tempted.len(), "§{}: {}", row.section, row.text);
     }
 }
 
@@ -33,7 +33,7 @@ fn a_requirement_without_a_test_says_whose_it_is() {
     for row in requirements().iter().filter(|row| row.obeyed.is_empty()) {
         let whose = ["Kernel", "The operator's", "**Not there**", "are sent"];
         let said = whose.iter().any(|words| row.how.contains(words));
-        assert!(said, "§{}: {} has no test", row.section, row.requirement);
+        assert!(said, "§{}: {} has no test", row.section, row.text);
     }
 }
 
@@ -62,7 +62,7 @@ fn what_the_wire_cannot_carry_is_told() {
 /// What an RFC requires.
 struct Requirement {
     section: String,
-    requirement: String,
+    text: String,
     how: String,
     obeyed: Vec<String>,
     tempted: Vec<String>,
@@ -73,9 +73,9 @@ fn requirements() -> Vec<Requirement> {
     let rows: Vec<Requirement> = rows("rfc-9568.md")
         .map(five)
         .filter(|cells| !heads(cells))
-        .map(|[section, requirement, how, obeyed, tempted]| Requirement {
+        .map(|[section, text, how, obeyed, tempted]| Requirement {
             section,
-            requirement,
+            text,
             how,
             obeyed: quoted(&obeyed),
             tempted: quoted(&tempted),
