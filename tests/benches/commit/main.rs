@@ -14,9 +14,10 @@
 
 #[path = "../../../crates/kernel/tests/peer/mod.rs"]
 mod peer;
+#[path = "../common/raised.rs"]
+mod raised;
 mod theirs;
 
-use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
@@ -28,6 +29,8 @@ use lockstep_replicator::{Commit, Replicator};
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use netlink_sys::{Socket, SocketAddr};
 use nix::time::ClockId;
+
+use raised::Raised;
 
 /// A way to get flows into the kernel.
 struct Contender {
@@ -171,9 +174,8 @@ fn main() {
         counts = vec![100_000, 1_000_000];
     }
     let most = counts.iter().max().copied().unwrap_or_default();
-    let _limit = Raised::new("/proc/sys/net/netfilter/nf_conntrack_max", 2 * most);
     // As many buckets as flows is what a router of that size has.
-    let _buckets = Raised::new("/sys/module/nf_conntrack/parameters/hashsize", most);
+    let _raised = Raised::for_flows(2 * most, most);
     println!(
         "{:>9}  {:<5}  {:<34} {:>10} {:>6}  {:>14} {:>6}",
         "flows", "nat", "way", "flows/s", "ratio", "flows/s of CPU", "ratio"
@@ -290,28 +292,4 @@ fn flow(number: u32, nat: bool) -> Flow {
     flow.mark = Some(0);
     flow.protocol_state = ProtocolState::Tcp(TcpState { state: 3, ..TcpState::default() });
     flow
-}
-
-/// A setting of the machine that is at least as high as asked for, until it is dropped.
-struct Raised {
-    path: &'static str,
-    before: String,
-}
-
-impl Raised {
-    fn new(path: &'static str, to: usize) -> Self {
-        let before = fs::read_to_string(path).unwrap().trim().to_owned();
-        if before.parse::<usize>().unwrap() < to {
-            fs::write(path, to.to_string()).unwrap();
-        }
-        Self { path, before }
-    }
-}
-
-impl Drop for Raised {
-    fn drop(&mut self) {
-        if let Err(error) = fs::write(self.path, &self.before) {
-            println!("{} could not be put back to {}: {error}", self.path, self.before);
-        }
-    }
 }

@@ -12,15 +12,17 @@
 #![expect(clippy::print_stdout, reason = "a table is what it is run for")]
 #![expect(clippy::unwrap_used, reason = "a benchmark that cannot go on has failed")]
 
+#[path = "../common/raised.rs"]
+mod raised;
 mod wire;
 
-use std::fs;
 use std::time::{Duration, Instant};
 
 use lockstep_lab::{Interface, Lan, Node, traffic};
 use lockstep_tests::daemon::Lockstep;
 use serde_json::Value;
 
+use raised::Raised;
 use wire::Wire;
 
 /// Flows, unless the command line says otherwise.
@@ -39,10 +41,9 @@ fn main() {
         println!("punctual: skipped, network namespaces need root");
         return;
     }
-    let flows = std::env::args().find_map(|word| word.parse().ok()).unwrap_or(FLOWS);
-    let _limit = Raised::new("/proc/sys/net/netfilter/nf_conntrack_max", 4 * u64::from(flows));
+    let flows: u32 = std::env::args().find_map(|word| word.parse().ok()).unwrap_or(FLOWS);
     // As many buckets as flows is what a router of that size has.
-    let _buckets = Raised::new("/sys/module/nf_conntrack/parameters/hashsize", u64::from(flows));
+    let _raised = Raised::for_flows(4 * flows as usize, flows as usize);
     println!("lateness of a 10 ms schedule, ms; {flows} flows");
     println!(
         "{:<22} {:<22} {:>8} {:>7} {:>7} {:>7} {:>7}  {:>7} {:>7}",
@@ -154,28 +155,4 @@ fn config(priority: u8, real_time: Option<u8>) -> String {
         "#,
         INTERVAL.as_millis(),
     )
-}
-
-/// A setting of the machine that is at least as high as asked for, until it is dropped.
-struct Raised {
-    path: &'static str,
-    before: String,
-}
-
-impl Raised {
-    fn new(path: &'static str, to: u64) -> Self {
-        let before = fs::read_to_string(path).unwrap().trim().to_owned();
-        if before.parse::<u64>().unwrap() < to {
-            fs::write(path, to.to_string()).unwrap();
-        }
-        Self { path, before }
-    }
-}
-
-impl Drop for Raised {
-    fn drop(&mut self) {
-        if let Err(error) = fs::write(self.path, &self.before) {
-            println!("{} could not be put back to {}: {error}", self.path, self.before);
-        }
-    }
 }

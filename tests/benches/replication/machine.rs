@@ -4,37 +4,12 @@ use std::fs;
 
 use lockstep_lab::Node;
 
-/// A setting of the machine that is at least as high as asked for, until it is dropped.
-pub(crate) struct Raised {
-    path: &'static str,
-    before: String,
-}
+use crate::raised::Raised;
 
-impl Raised {
-    pub(crate) fn new(path: &'static str, to: usize) -> Self {
-        let before = fs::read_to_string(path).unwrap().trim().to_owned();
-        if before.parse::<usize>().unwrap() < to {
-            fs::write(path, to.to_string()).unwrap();
-        }
-        Self { path, before }
-    }
-
-    /// Room for so many flows on each of two routers, which share the machine's hash table, and as
-    /// many buckets as flows.
-    pub(crate) fn for_flows(flows: usize) -> [Self; 2] {
-        [
-            Self::new("/proc/sys/net/netfilter/nf_conntrack_max", 4 * flows),
-            Self::new("/sys/module/nf_conntrack/parameters/hashsize", 2 * flows),
-        ]
-    }
-}
-
-impl Drop for Raised {
-    fn drop(&mut self) {
-        if let Err(error) = fs::write(self.path, &self.before) {
-            println!("{} could not be put back to {}: {error}", self.path, self.before);
-        }
-    }
+/// Room for so many flows on each of two routers, which share the machine's hash table, and as
+/// many buckets as flows.
+pub(crate) fn room_for(flows: usize) -> [Raised; 2] {
+    Raised::for_flows(4 * flows, 2 * flows)
 }
 
 /// What has left a node through an interface.

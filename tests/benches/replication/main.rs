@@ -24,6 +24,8 @@ mod floor;
 mod latency;
 mod load;
 mod machine;
+#[path = "../common/raised.rs"]
+mod raised;
 mod report;
 mod steady;
 mod tables;
@@ -31,7 +33,7 @@ mod takeover;
 
 use contender::Standby;
 use load::Load;
-use machine::Raised;
+use machine::room_for;
 
 /// What can be asked for.
 const PARTS: [&str; 5] = ["steady", "burst", "latency", "tables", "takeover"];
@@ -52,7 +54,7 @@ fn main() {
     if counts.is_empty() {
         counts = if quick { vec![10_000] } else { COUNTS.to_vec() };
     }
-    let _raised = Raised::for_flows(150_000);
+    let _raised = room_for(150_000);
     let rounds = if quick { 1 } else { 3 };
     if wanted("steady") {
         let loads = loads(

@@ -6,7 +6,7 @@ use lockstep_lab::Node;
 
 use crate::contender::{Daemon, Kind, Order, Pair, Standby, until};
 use crate::load;
-use crate::machine::Raised;
+use crate::machine::room_for;
 use crate::report::{Figure, ratio};
 
 /// A copy that has not grown for so long has ended.
@@ -46,7 +46,7 @@ pub(crate) fn measure(counts: &[usize], rounds: usize) {
     );
     for count in counts {
         let rounds = if *count < 500_000 { rounds } else { 1 };
-        let _raised = Raised::for_flows(*count);
+        let _raised = room_for(*count);
         let mut runs = [Vec::new(), Vec::new()];
         for _ in 0..rounds {
             for (kind, runs) in Kind::BOTH.into_iter().zip(&mut runs) {

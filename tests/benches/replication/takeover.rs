@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use crate::contender::{Kind, Order, Pair, Standby, until};
 use crate::load;
-use crate::machine::Raised;
+use crate::machine::room_for;
 
 /// Prints the table.
 pub(crate) fn measure(counts: &[usize]) {
@@ -18,7 +18,7 @@ pub(crate) fn measure(counts: &[usize]) {
         "flows", "", "standby", "whole", "commit", "present"
     );
     for count in counts {
-        let _raised = Raised::for_flows(*count);
+        let _raised = room_for(*count);
         for (kind, standby) in [
             (Kind::Conntrackd, Standby::Cache),
             (Kind::Lockstep, Standby::Cache),
