@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Output, Stdio};
 
-use lockstep_lab::{Node, Process};
+use lockstep_lab::{Lab, Node, Process};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -171,6 +171,14 @@ impl Drop for Lockstep {
             eprintln!("==== lockstep on {}:\n{}\n{status}", self.name, self.log());
         }
     }
+}
+
+/// The lab's virtual addresses, as a virtual router's `addresses` lists them.
+pub fn virtual_addresses() -> String {
+    let listed = Lab::virtual_addresses().map(|(interface, address)| {
+        format!("{{ address = \"{address}\", interface = \"{interface}\" }}")
+    });
+    format!("[{}]", listed.join(", "))
 }
 
 /// The program under test.

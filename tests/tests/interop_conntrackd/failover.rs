@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use lockstep_lab::traffic::{Connections, Pace, Verdict};
 use lockstep_lab::{Firewall, Lab, Node, Process, RouterId, Selector, lose, lose_nothing};
 use lockstep_tests::conntrackd::{Conntrackd, conntrack, insert_flows, kernel_flows};
-use lockstep_tests::daemon::{Lockstep, binary, number};
+use lockstep_tests::daemon::{Lockstep, binary, number, virtual_addresses};
 use lockstep_tests::keepalived::{Instance, Keepalived};
 use lockstep_tests::wait;
 use tempfile::TempDir;
@@ -253,12 +253,6 @@ impl World {
 
     /// Our configuration: both virtual addresses, replication over eth2.
     fn config(priority: u8) -> String {
-        let addresses: Vec<String> = Lab::virtual_addresses()
-            .iter()
-            .map(|(interface, address)| {
-                format!("{{ address = \"{address}\", interface = \"{interface}\" }}")
-            })
-            .collect();
         format!(
             r#"
             [router]
@@ -272,7 +266,7 @@ impl World {
             preempt = false
             advertisement-interval = "1s"
             authentication = {{ type = "pass", password = "9YasrrhZ" }}
-            addresses = [{}]
+            addresses = {}
 
             [replication]
             group = "gateway"
@@ -288,7 +282,7 @@ impl World {
             [replication.filter]
             protocols = ["tcp"]
             "#,
-            addresses.join(", "),
+            virtual_addresses(),
             Lab::REPLICATION_PORT,
         )
     }

@@ -11,7 +11,7 @@ mod tcp;
 mod udp;
 
 use lockstep_lab::{Firewall, Lab, Node, RouterId};
-use lockstep_tests::daemon::{Lockstep, number};
+use lockstep_tests::daemon::{Lockstep, number, virtual_addresses};
 use lockstep_tests::wait;
 use serde_json::Value;
 
@@ -76,12 +76,6 @@ impl Pair {
 
 /// A router's configuration.
 fn config(id: &str, priority: u8, standby: &str) -> String {
-    let addresses: Vec<String> = Lab::virtual_addresses()
-        .iter()
-        .map(|(interface, address)| {
-            format!("{{ address = \"{address}\", interface = \"{interface}\" }}")
-        })
-        .collect();
     format!(
         r#"
         [router]
@@ -93,7 +87,7 @@ fn config(id: &str, priority: u8, standby: &str) -> String {
         priority = {priority}
         preempt = false
         advertisement-interval = "100ms"
-        addresses = [{}]
+        addresses = {}
 
         [replication]
         group = "gateway"
@@ -105,7 +99,7 @@ fn config(id: &str, priority: u8, standby: &str) -> String {
         multicast = "225.0.0.50"
         port = {}
         "#,
-        addresses.join(", "),
+        virtual_addresses(),
         Lab::REPLICATION_PORT,
     )
 }
