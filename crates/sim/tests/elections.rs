@@ -18,7 +18,8 @@ const SEEDS: u64 = 20_000;
 #[test]
 fn elections_keep_their_promises_whatever_goes_wrong() {
     if let Some(seed) = seeds::number("LOCKSTEP_SIM_SEED") {
-        return run_one(seed);
+        let world = Elections::new(seed, Instant::now(), true);
+        return seeds::run_one(seed, world, Elections::run, Elections::trace);
     }
     let (seeds, total) = seeds::run_all("elections", SEEDS, run, ElectionsOutcome::add);
     let ElectionsOutcome { takeovers, faults, lost, heard, steps, .. } = total;
@@ -37,16 +38,4 @@ fn the_same_seed_gives_the_same_election() {
 
 fn run(seed: u64) -> Result<ElectionsOutcome, Violation> {
     Elections::new(seed, Instant::now(), false).run()
-}
-
-fn run_one(seed: u64) {
-    let mut world = Elections::new(seed, Instant::now(), true);
-    let result = world.run();
-    for line in world.trace() {
-        println!("{line}");
-    }
-    match result {
-        Ok(outcome) => println!("seed {seed}: {outcome:?}"),
-        Err(violation) => panic!("seed {seed}: {violation}"),
-    }
 }

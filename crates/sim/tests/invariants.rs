@@ -17,7 +17,8 @@ const SEEDS: u64 = 1_000;
 #[test]
 fn invariants_hold_whatever_goes_wrong() {
     if let Some(seed) = seeds::number("LOCKSTEP_SIM_SEED") {
-        return run_one(seed);
+        let world = World::new(seed, Instant::now(), true);
+        return seeds::run_one(seed, world, World::run, World::trace);
     }
     let (seeds, total) = seeds::run_all("invariants", SEEDS, run, Outcome::add);
     println!("{seeds} seeds: {total:?}");
@@ -33,16 +34,4 @@ fn the_same_seed_gives_the_same_run() {
 
 fn run(seed: u64) -> Result<Outcome, Violation> {
     World::new(seed, Instant::now(), false).run()
-}
-
-fn run_one(seed: u64) {
-    let mut world = World::new(seed, Instant::now(), true);
-    let result = world.run();
-    for line in world.trace() {
-        println!("{line}");
-    }
-    match result {
-        Ok(outcome) => println!("seed {seed}: {outcome:?}"),
-        Err(violation) => panic!("seed {seed}: {violation}"),
-    }
 }

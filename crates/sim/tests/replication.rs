@@ -18,7 +18,8 @@ const SEEDS: u64 = 100;
 #[test]
 fn every_node_that_stands_by_ends_with_the_flows_of_the_one_that_serves() {
     if let Some(seed) = seeds::number("LOCKSTEP_SIM_SEED") {
-        return run_one(seed);
+        let world = Replication::new(seed, Instant::now(), true);
+        return seeds::run_one(seed, world, Replication::run, Replication::trace);
     }
     let (seeds, total) = seeds::run_all("replication", SEEDS, run, ReplicationOutcome::add);
     println!("{seeds} seeds: {total:?}");
@@ -36,17 +37,4 @@ fn the_same_seed_gives_the_same_replication() {
 
 fn run(seed: u64) -> Result<ReplicationOutcome, Violation> {
     Replication::new(seed, Instant::now(), false).run()
-}
-
-fn run_one(seed: u64) {
-    let mut world = Replication::new(seed, Instant::now(), true);
-    world.trace().iter().for_each(|line| println!("{line}"));
-    let result = world.run();
-    for line in world.trace() {
-        println!("{line}");
-    }
-    match result {
-        Ok(outcome) => println!("seed {seed}: {outcome:?}"),
-        Err(violation) => panic!("seed {seed}: {violation}"),
-    }
 }

@@ -1,6 +1,6 @@
 //! Runs a world for many seeds on all processors, and one seed again for whoever looks closer.
 
-use std::fmt::Display;
+use std::fmt::{Debug, Display};
 
 /// Failures that are told.
 const TOLD: usize = 10;
@@ -8,6 +8,26 @@ const TOLD: usize = 10;
 /// A number from the environment.
 pub(crate) fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().expect("a number"))
+}
+
+/// Runs the world of one seed, and prints all that happens and how it ends.
+///
+/// # Panics
+/// When the run fails.
+pub(crate) fn run_one<World, T: Debug, E: Display>(
+    seed: u64,
+    mut world: World,
+    run: impl FnOnce(&mut World) -> Result<T, E>,
+    trace: impl FnOnce(&World) -> &[String],
+) {
+    let result = run(&mut world);
+    for line in trace(&world) {
+        println!("{line}");
+    }
+    match result {
+        Ok(outcome) => println!("seed {seed}: {outcome:?}"),
+        Err(error) => panic!("seed {seed}: {error}"),
+    }
 }
 
 /// Runs `LOCKSTEP_SIM_SEEDS` seeds, or else `usual`, from `LOCKSTEP_SIM_FIRST` on, or else from 0, and
