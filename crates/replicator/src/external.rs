@@ -130,7 +130,7 @@ impl External {
     }
 
     /// What entries that the peer has confirmed carry.
-    fn generation(&self, peer: u8) -> u16 {
+    pub(crate) fn generation(&self, peer: u8) -> u16 {
         self.generations.get(usize::from(peer)).copied().unwrap_or(0) as u16
     }
 
@@ -351,10 +351,14 @@ impl External {
 
     /// Drops the peer's entries that its current generation has not confirmed; returns how many.
     pub(crate) fn sweep(&mut self, peer: u8) -> usize {
-        let generation = self.generation(peer);
+        self.sweep_before(peer, self.generation(peer))
+    }
+
+    /// Drops the peer's entries that it has not spoken of since `generation` began; returns how many.
+    pub(crate) fn sweep_before(&mut self, peer: u8, generation: u16) -> usize {
         self.expectations.sweep(peer, generation);
         self.drop_where(0..self.table.slots(), |entry| {
-            entry.peer == peer && entry.generation != generation
+            entry.peer == peer && is_older(entry.generation, generation)
         })
     }
 
@@ -405,6 +409,11 @@ impl External {
 /// Peers are few: see `MAX_PEERS`.
 fn bit(peer: u8) -> u8 {
     1_u8.checked_shl(peer.into()).unwrap_or(0)
+}
+
+/// Whether `generation` began before `than`; they wrap.
+pub(crate) fn is_older(generation: u16, than: u16) -> bool {
+    (generation.wrapping_sub(than) as i16) < 0
 }
 
 #[cfg(test)]

@@ -105,6 +105,35 @@ fn who_starts_again_and_serves_on_has_a_successor_all_the_same() {
 }
 
 #[test]
+fn a_flow_that_lives_on_is_not_lost_with_what_its_old_router_told_late() {
+    for phase in 0..6 {
+        let mut site = Site::new(3, 1, FAIR, quick_grouped);
+        site.run_s(5);
+        serve(&mut site, 0, 0..100);
+        site.run_s(5);
+        // It asks, and serves on: the others wait for a successor to tell.
+        site.restart(0);
+        site.run_s(1);
+        site.activate(0);
+        site.run_s(30);
+        site.run(Duration::from_millis(200 * phase));
+        site.plugged[0] = [false; LINKS];
+        for number in 50..60 {
+            site.create(0, number);
+        }
+        stand_by(&mut site, 0);
+        serve(&mut site, 1, 50..150);
+        site.run(Duration::from_millis(300));
+        site.plugged[0] = [true; LINKS];
+        site.run(Duration::from_millis(100));
+        // Its copy is asked for anew, and has nothing of all that.
+        site.restart(0);
+        site.run_s(60);
+        site.assert_replicated(1, 2);
+    }
+}
+
+#[test]
 fn once_everybody_knows_who_serves_nobody_asks_again() {
     let mut site = Site::new(3, 1, FAIR, quick_grouped);
     site.run_s(5);

@@ -6,6 +6,7 @@
 use lockstep_ctnetlink::Expectation;
 
 use super::{Expected, Identity, MAX_EXPECTATIONS};
+use crate::external::is_older;
 use crate::statistics::Counters;
 use crate::table::{Slot, Table};
 use crate::wire::Change;
@@ -118,9 +119,9 @@ impl RemoteExpectations {
         true
     }
 
-    /// Drops the peer's entries that this generation has not confirmed; returns how many.
+    /// Drops the peer's entries that it has not spoken of since `generation` began; returns how many.
     pub(crate) fn sweep(&mut self, peer: u8, generation: u16) -> usize {
-        self.drop_where(|entry| entry.peer == peer && entry.generation != generation)
+        self.drop_where(|entry| entry.peer == peer && is_older(entry.generation, generation))
     }
 
     /// Drops those of which nobody has spoken since `since_s`; returns how many.

@@ -27,8 +27,9 @@ pub(super) enum Succession {
     None,
     /// It stands by. The others are asked at this time.
     Begins(Instant),
-    /// The others have been asked, and are telling everything. To be looked at again at a time.
-    Asked { since: Instant, look_at: Instant },
+    /// The others have been asked, and are telling everything. What the peer has spoken of since
+    /// this generation of its entries is not old.
+    Asked { since: Instant, generation: u16, look_at: Instant },
 }
 
 impl Succession {
@@ -102,7 +103,7 @@ impl Replicator {
             }
             let next = match self.peers[place].succession {
                 Succession::Begins(_) => self.begin_succession(place, now),
-                Succession::Asked { since, .. } => self.end_succession(place, since, now),
+                asked @ Succession::Asked { .. } => self.end_succession(place, asked, now),
                 Succession::None => Succession::None,
             };
             self.peers[place].succession = next;
@@ -124,13 +125,17 @@ impl Replicator {
                 self.want_resync(place, Cause::Succession);
             }
         }
+        let index = self.peers[place].index;
+        // A peer that is there begins it when it is asked.
+        let generation = self.external.generation(index).wrapping_add(1);
         if !self.peers[place].present() {
-            self.external.begin_generation(self.peers[place].index);
+            self.external.begin_generation(index);
         }
-        Succession::Asked { since: now, look_at: later }
+        Succession::Asked { since: now, generation, look_at: later }
     }
 
-    fn end_succession(&mut self, place: usize, since: Instant, now: Instant) -> Succession {
+    fn end_succession(&mut self, place: usize, asked: Succession, now: Instant) -> Succession {
+        let Succession::Asked { since, generation, .. } = asked else { return asked };
         let index = self.peers[place].index;
         let complete =
             self.peers.iter().all(|peer| !peer.present() || peer.resync == Resync::Complete);
@@ -138,10 +143,11 @@ impl Replicator {
             self.others(place).any(|other| self.external.confirmed(self.peers[other].index) > 0);
         if !complete || !told {
             // As long as nobody else serves, what this one told is the best that is known.
-            return Succession::Asked { since, look_at: now + LOOK_AGAIN };
+            return Succession::Asked { since, generation, look_at: now + LOOK_AGAIN };
         }
-        self.counters.external_swept += self.external.sweep(index) as u64;
-        // It may have served meanwhile, and what it told of that does not count as old yet.
+        self.counters.external_swept += self.external.sweep_before(index, generation) as u64;
+        // It has served again since: of what it told late some may live on, and the others have
+        // told that before it.
         let again = self.quiet_after(place).filter(|at| *at > since);
         again.map_or(Succession::None, |at| Succession::Begins(at.max(now + LOOK_AGAIN)))
     }
