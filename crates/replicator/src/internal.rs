@@ -1,6 +1,7 @@
 //! The internal cache: what this router's kernel has told.
 
-use std::collections::BTreeSet;
+mod lasting;
+mod reading;
 
 use lockstep_ctnetlink::Flow;
 
@@ -10,8 +11,11 @@ use crate::expectations::LocalExpectations;
 use crate::key::Key;
 use crate::statistics::Counters;
 use crate::stored::Stored;
-use crate::table::{Entry, Slot, Table};
+use crate::table::{Entry, Slot};
 use crate::wire::{self, Change, Flags, Unsendable};
+
+pub(crate) use lasting::{Lasting, LastingTable, Learned, Stage};
+pub(crate) use reading::Reading;
 
 /// Most flows whose end is remembered while the kernel's table is being read. Beyond it the
 /// reading has to be repeated.
@@ -21,23 +25,19 @@ const MAX_TOMBSTONES: usize = 262_144;
 const EXPECTATIONS: u64 = 1 << 32;
 
 pub(crate) struct Internal {
-    pub(crate) table: Table<Local>,
+    pub(crate) table: LastingTable<Local>,
     pub(crate) expectations: LocalExpectations,
     /// Nothing of it is told to anybody.
     silent: bool,
     partial: Partial,
-    /// Counts readings of the kernel's table; what a reading did not touch is gone.
-    reading: u8,
+    /// Of the kernel's table; what a reading did not touch is gone.
+    reading: Reading<Key>,
     /// Seconds since the start when the last part of it was read, and of the readings before.
     read_s: (u32, u32),
-    under_way: bool,
     /// Whether the kernel has told less than all, so that the cache may be wrong.
     doubt: Doubt,
     /// Whether flows of the kernel were refused or forgotten.
     lack: Doubt,
-    /// Flows that ended during a reading, which may still stand in the part yet to be seen.
-    tombstones: BTreeSet<Key>,
-    dead: usize,
 }
 
 /// Whether the role has begun and the kernel's table has not been read to its end since. A copy of
@@ -117,76 +117,37 @@ impl Past {
     }
 }
 
-/// What is to be said of an entry when its turn comes.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Stage {
-    /// New and unchanged since.
-    New,
-    /// Changed since it was new.
-    Updated,
-    /// Gone from the kernel; kept until the peer has acknowledged that.
-    Dead,
-    /// Gone, and nothing to be said about it.
-    Forgotten,
-}
-
-impl Stage {
-    pub(crate) fn is_alive(self) -> bool {
-        matches!(self, Self::New | Self::Updated)
-    }
-
-    /// What a message about the entry says; `None` when there is nothing to say.
-    pub(crate) fn change(self) -> Option<Change> {
-        match self {
-            Self::New => Some(Change::New),
-            Self::Updated => Some(Change::Update),
-            Self::Dead => Some(Change::Delete),
-            Self::Forgotten => None,
-        }
-    }
-}
-
 impl Entry for Local {
     fn stored(&self) -> &Stored {
         &self.stored
     }
 }
 
-/// What a change of the cache means for the peer.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Learned {
-    /// The peer is to be told about this entry.
-    Tell(Slot),
-    /// The entry is gone and the peer is not to be told: drop what is waiting.
-    Forget(Slot),
-    /// Nothing follows.
-    Nothing,
-}
+impl Lasting for Local {
+    fn stage(&self) -> Stage {
+        self.stage
+    }
 
-impl Learned {
-    /// The same where nobody is told.
-    pub(crate) fn untold(self) -> Self {
-        match self {
-            Self::Tell(object) => Self::Forget(object),
-            learned => learned,
-        }
+    fn set_stage(&mut self, stage: Stage) {
+        self.stage = stage;
+    }
+
+    fn held(&mut self) -> &mut u8 {
+        &mut self.held
     }
 }
 
 impl Internal {
     pub(crate) fn new(limit: usize, secret: u64) -> Self {
         Self {
-            table: Table::new(limit, secret),
+            table: LastingTable::new(limit, secret),
             expectations: LocalExpectations::new(secret.rotate_left(11)),
             silent: false,
             partial: Partial::No,
-            reading: 0,
+            reading: Reading::new(MAX_TOMBSTONES),
             read_s: (0, 0),
-            under_way: false,
             doubt: Doubt::No,
             lack: Doubt::No,
-            tombstones: BTreeSet::new(),
-            dead: 0,
         }
     }
 
@@ -208,7 +169,7 @@ impl Internal {
 
     /// Flows that are alive.
     pub(crate) fn len(&self) -> usize {
-        self.table.len() - self.dead
+        self.table.alive()
     }
 
     /// The kernel has made or changed a flow. Changes we made ourselves (`own`) are not told.
@@ -220,19 +181,16 @@ impl Internal {
         now_s: u32,
         counters: &mut Counters,
     ) -> Learned {
-        if self.under_way {
-            self.tombstones.remove(&Key::of(flow));
-        }
+        self.reading.made(|| Key::of(flow));
         let Some(slot) = self.table.find(&Key::of(flow)) else {
             return self.create(flow, own, Past::made(own), now_s, counters);
         };
-        let reading = self.reading;
+        let reading = self.reading.number();
+        let revived = self.table.revive(slot);
         let Some(entry) = self.table.get_mut(slot) else { return Learned::Nothing };
         let is_another = entry.stored.is_another_than(flow);
-        let made_now = change == Change::New || !entry.stage.is_alive() || is_another;
-        if !entry.stage.is_alive() {
-            self.dead -= 1;
-            entry.stage = Stage::New;
+        let made_now = change == Change::New || revived || is_another;
+        if revived {
             entry.stored = Stored::from(flow);
             counters.internal_created += 1;
         } else if made_now {
@@ -273,7 +231,7 @@ impl Internal {
             held: 0,
             changed_s: if own { 0 } else { now_s },
             past,
-            reading: self.reading,
+            reading: self.reading.number(),
         };
         let Ok(slot) = self.table.insert(entry) else {
             counters.internal_full += 1;
@@ -286,9 +244,7 @@ impl Internal {
 
     /// The kernel has removed a flow.
     pub(crate) fn destroy(&mut self, flow: &Flow, own: bool, counters: &mut Counters) -> Learned {
-        if self.under_way && self.tombstones.len() < MAX_TOMBSTONES {
-            self.tombstones.insert(Key::of(flow));
-        }
+        self.reading.ended(|| Key::of(flow));
         match self.table.find(&Key::of(flow)) {
             Some(slot) => self.bury(slot, own, counters),
             None => Learned::Nothing,
@@ -297,52 +253,30 @@ impl Internal {
 
     /// The entry's flow is gone.
     pub(crate) fn bury(&mut self, slot: Slot, silently: bool, counters: &mut Counters) -> Learned {
-        let Some(entry) = self.table.get_mut(slot) else { return Learned::Nothing };
-        if entry.stage.is_alive() {
-            self.dead += 1;
-            counters.internal_destroyed += 1;
-        }
-        if silently {
-            entry.stage = Stage::Forgotten;
-            return Learned::Forget(slot);
-        }
-        entry.stage = Stage::Dead;
-        Learned::Tell(slot)
+        self.table.bury(slot, silently, &mut counters.internal_destroyed)
     }
 
     /// A conversation refers to the object from now on.
     pub(crate) fn hold(&mut self, object: Object) {
-        let slot = match object {
-            Object::Flow(slot) => slot,
-            Object::Expectation(slot) => return self.expectations.hold(slot),
-        };
-        if let Some(entry) = self.table.get_mut(slot) {
-            entry.held += 1;
+        match object {
+            Object::Flow(slot) => self.table.hold(slot),
+            Object::Expectation(slot) => self.expectations.table.hold(slot),
         }
     }
 
     /// A conversation refers to the object no more.
     pub(crate) fn let_go(&mut self, object: Object) {
-        let slot = match object {
-            Object::Flow(slot) => slot,
-            Object::Expectation(slot) => return self.expectations.let_go(slot),
-        };
-        if let Some(entry) = self.table.get_mut(slot) {
-            entry.held = entry.held.saturating_sub(1);
+        match object {
+            Object::Flow(slot) => self.table.let_go(slot),
+            Object::Expectation(slot) => self.expectations.table.let_go(slot),
         }
-        self.release(object);
     }
 
     /// Gives the slot of a dead entry back, once no conversation refers to it.
     pub(crate) fn release(&mut self, object: Object) {
-        let slot = match object {
-            Object::Flow(slot) => slot,
-            Object::Expectation(slot) => return self.expectations.release(slot),
-        };
-        let Some(entry) = self.table.get(slot) else { return };
-        if !entry.stage.is_alive() && entry.held == 0 {
-            self.table.remove(slot);
-            self.dead -= 1;
+        match object {
+            Object::Flow(slot) => self.table.release(slot),
+            Object::Expectation(slot) => self.expectations.table.release(slot),
         }
     }
 
@@ -380,26 +314,22 @@ impl Internal {
         if self.silent {
             return None;
         }
-        while *cursor < u64::from(self.table.slots()) {
-            let slot = *cursor as Slot;
-            *cursor += 1;
-            if self.table.get(slot).is_some_and(|entry| entry.stage.is_alive()) {
-                return Some(Object::Flow(slot));
+        if *cursor < EXPECTATIONS {
+            let mut at = *cursor as Slot;
+            let found = self.table.next_alive(&mut at);
+            *cursor = u64::from(at);
+            if found.is_some() {
+                return found.map(Object::Flow);
             }
         }
         // Expectations come after the flows that expect them.
         *cursor = (*cursor).max(EXPECTATIONS);
-        while *cursor - EXPECTATIONS < u64::from(self.expectations.table.slots()) {
-            let slot = (*cursor - EXPECTATIONS) as Slot;
-            *cursor += 1;
-            if self.expectations.table.get(slot).is_some_and(|entry| entry.stage.is_alive()) {
-                return Some(Object::Expectation(slot));
-            }
-        }
-        None
+        let mut at = (*cursor - EXPECTATIONS) as Slot;
+        let found = self.expectations.table.next_alive(&mut at);
+        *cursor = EXPECTATIONS + u64::from(at);
+        found.map(Object::Expectation)
     }
 
-    /// Whether nothing of it is told to anybody.
     /// Whether a full copy has to wait for a reading to end.
     pub(crate) fn is_partial(&self) -> bool {
         self.partial == Partial::Yes
@@ -409,6 +339,7 @@ impl Internal {
         self.partial = partial;
     }
 
+    /// Whether nothing of it is told to anybody.
     pub(crate) fn set_silent(&mut self, silent: bool) {
         self.silent = silent;
     }
@@ -423,20 +354,18 @@ impl Internal {
         if self.partial == Partial::Expected {
             self.partial = Partial::Yes;
         }
-        self.reading = self.reading.wrapping_add(1);
+        self.reading.begin();
         self.read_s.1 = self.read_s.0;
-        self.under_way = true;
         for doubt in [&mut self.doubt, &mut self.lack] {
             if *doubt == Doubt::Lost {
                 *doubt = Doubt::Read;
             }
         }
-        self.tombstones.clear();
     }
 
     /// Seconds since the start when an entry that no event has touched was read, at the latest.
     pub(crate) fn read_at_s(&self, entry: &Local) -> u32 {
-        if entry.reading == self.reading { self.read_s.0 } else { self.read_s.1 }
+        if entry.reading == self.reading.number() { self.read_s.0 } else { self.read_s.1 }
     }
 
     /// One flow of the table that is being read. The kernel has a part of it ready before it is
@@ -449,7 +378,7 @@ impl Internal {
         now_s: u32,
         counters: &mut Counters,
     ) -> Learned {
-        let (under_way, reading) = (self.under_way, self.reading);
+        let (under_way, reading) = (self.reading.is_under_way(), self.reading.number());
         self.read_s.0 = now_s;
         let slot = self.table.find(&Key::of(flow));
         let told = slot
@@ -480,7 +409,7 @@ impl Internal {
         now_s: u32,
         counters: &mut Counters,
     ) -> Learned {
-        if self.tombstones.contains(&Key::of(flow)) {
+        if self.reading.has_ended(&Key::of(flow)) {
             return Learned::Nothing;
         }
         let Some(slot) = self.table.find(&Key::of(flow)) else {
@@ -489,8 +418,10 @@ impl Internal {
             let past = if committed { Past::Ours } else { Past::Found };
             return self.create(flow, false, past, 0, counters);
         };
-        let reading = self.reading;
+        let reading = self.reading.number();
         let read_at_s = self.table.get(slot).map_or(now_s, |entry| self.read_at_s(entry));
+        // Its end and its making may both be among the lost events.
+        let revived = self.table.revive(slot);
         let Some(entry) = self.table.get_mut(slot) else { return Learned::Nothing };
         let age_s = now_s.saturating_sub(read_at_s);
         if entry.past == Past::Found
@@ -499,8 +430,6 @@ impl Internal {
             entry.past = entry.past.changed();
         }
         entry.reading = reading;
-        // Its end and its making may both be among the lost events.
-        let revived = !entry.stage.is_alive();
         if revived || entry.stored.is_another_than(flow) {
             entry.stored = Stored::from(flow);
             entry.stage = Stage::New;
@@ -517,9 +446,6 @@ impl Internal {
             entry.changed_s = now_s;
         }
         counters.internal_updated += 1;
-        if revived {
-            self.dead -= 1;
-        }
         Learned::Tell(slot)
     }
 
@@ -530,19 +456,17 @@ impl Internal {
         counters: &mut Counters,
         mut learned: impl FnMut(&mut Self, Learned),
     ) -> bool {
-        self.under_way = false;
-        let trusted = self.tombstones.len() < MAX_TOMBSTONES;
+        let trusted = self.reading.end();
         for doubt in [&mut self.doubt, &mut self.lack] {
             if *doubt == Doubt::Read {
                 *doubt = if trusted { Doubt::No } else { Doubt::Lost };
             }
         }
-        self.tombstones = BTreeSet::new();
         for slot in 0..self.table.slots() {
             let stale = self
                 .table
                 .get(slot)
-                .is_some_and(|e| e.stage.is_alive() && e.reading != self.reading);
+                .is_some_and(|e| e.stage.is_alive() && e.reading != self.reading.number());
             if stale {
                 let effect = self.bury(slot, false, counters);
                 learned(self, effect);
@@ -565,7 +489,6 @@ impl Internal {
         self.lack = Doubt::Lost;
         self.table.clear();
         self.expectations.clear();
-        self.dead = 0;
-        self.tombstones.clear();
+        self.reading.clear();
     }
 }

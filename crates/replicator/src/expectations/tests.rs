@@ -70,12 +70,12 @@ fn a_dead_expectation_leaves_when_the_last_conversation_lets_go() {
     let mut counters = Counters::default();
     let mut cache = LocalExpectations::new(1);
     let Learned::Tell(slot) = cache.put(&expectation(1), false, &mut counters) else { panic!() };
-    cache.hold(slot);
-    cache.hold(slot);
+    cache.table.hold(slot);
+    cache.table.hold(slot);
     cache.destroy(&expectation(1), false, &mut counters);
-    cache.let_go(slot);
+    cache.table.let_go(slot);
     assert_eq!(cache.change(slot).map(|(change, _)| change), Some(Change::Delete));
-    cache.let_go(slot);
+    cache.table.let_go(slot);
     assert!(cache.change(slot).is_none());
     assert_eq!((cache.len(), cache.table.len()), (0, 0));
 }
