@@ -21,6 +21,9 @@ const LATELY: Duration = Duration::from_secs(30);
 /// Longer than a peer that says ALIVE once a second says nothing.
 const PAUSE: Duration = Duration::from_secs(3);
 
+/// Flags that only FTFW has.
+const NUMBERED: u8 = Flags::ACK | Flags::NACK | Flags::HELLO | Flags::HELLO_BACK;
+
 /// As many messages in a row are not lost by chance on any link that is of use.
 const MESSAGES_LOST: u32 = 30;
 
@@ -143,7 +146,6 @@ impl Hints {
         }
         self.last = Some((now, message.sequence, alive));
         self.alive |= alive;
-        const NUMBERED: u8 = Flags::ACK | Flags::NACK | Flags::HELLO | Flags::HELLO_BACK;
         if message.flags.has(NUMBERED) {
             self.numbered_at = Some(now);
         }

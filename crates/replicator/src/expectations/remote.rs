@@ -104,16 +104,12 @@ impl RemoteExpectations {
             (Change::New | Change::Update, None) => {
                 let expectation = Expectation { id: None, ..expectation.clone() };
                 let entry = RemoteExpectation { expectation, heard_s: now_s, generation, peer };
-                match self.table.insert(entry) {
-                    Ok(slot) => {
-                        counters.external_expectations_created += 1;
-                        self.note(slot, counters);
-                    }
-                    Err(_) => {
-                        counters.external_expectations_full += 1;
-                        return false;
-                    }
-                }
+                let Ok(slot) = self.table.insert(entry) else {
+                    counters.external_expectations_full += 1;
+                    return false;
+                };
+                counters.external_expectations_created += 1;
+                self.note(slot, counters);
             }
         }
         true
