@@ -6,4 +6,5 @@ mod failover;
 mod links;
 mod loss;
 mod matrix;
+mod restart;
 mod three;
