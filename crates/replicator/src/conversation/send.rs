@@ -125,7 +125,9 @@ impl Conversation {
 
     /// What waits now makes up for what was missed, and counts as being copied until it has arrived.
     pub(crate) fn catch_up(&mut self) {
-        self.catches_up = true;
+        let told = |number| matches!(self.resend.get(number), Some(Sent::Object(_)));
+        let waits = !self.objects.is_empty() || self.resend.within(0, u64::MAX).any(told);
+        self.catches_up |= waits;
         self.note_caught_up();
     }
 
