@@ -13,7 +13,7 @@ use std::time::Instant;
 use lockstep_sim::{Replication, ReplicationOutcome, Violation};
 
 /// Seeds in an ordinary run.
-const SEEDS: u64 = 100;
+const SEEDS: u64 = 500;
 
 #[test]
 fn every_node_that_stands_by_ends_with_the_flows_of_the_one_that_serves() {

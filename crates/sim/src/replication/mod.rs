@@ -12,6 +12,8 @@
 //! - In the end every node that stands by holds the flows of the kernel that serves, each in its
 //!   newest state, and nothing else: in its cache, and in its kernel too where it stands by so.
 //! - It says that it is in sync then, and so does the one that serves.
+//! - A takeover then has exactly these flows in the new kernel, none parked, and all is in order
+//!   again soon after it.
 //! - The kernel that serves never loses a flow to what is told on the wire.
 //! - At every moment what waits for a peer is bounded by the queues that were configured.
 

@@ -57,7 +57,7 @@ impl Table {
     }
 
     /// Traffic makes the flow of this number, or moves it on to another state.
-    pub(super) fn traffic(&mut self, number: u32, state: u8, mark: u32) {
+    pub(super) fn traffic(&mut self, number: u32, state: u8, mark: u32) -> Flow {
         let mut made = flow(number, state);
         made.mark = Some(mark);
         let change = if let Some(known) = self.kernel.flows.get(&made.orig) {
@@ -69,14 +69,15 @@ impl Table {
             Change::New
         };
         self.kernel.put(made.clone());
-        self.tell(KernelChange { change, flow: made, own: false });
+        self.tell(KernelChange { change, flow: made.clone(), own: false });
+        made
     }
 
     /// The flow of this number has expired.
-    pub(super) fn expire(&mut self, number: u32) {
-        if let Some(gone) = self.kernel.remove(&flow(number, 0).orig) {
-            self.tell(KernelChange { change: Change::Delete, flow: gone, own: false });
-        }
+    pub(super) fn expire(&mut self, number: u32) -> Option<Flow> {
+        let gone = self.kernel.remove(&flow(number, 0).orig)?;
+        self.tell(KernelChange { change: Change::Delete, flow: gone.clone(), own: false });
+        Some(gone)
     }
 
     /// A daemon's own removal.

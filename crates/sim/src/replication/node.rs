@@ -134,6 +134,7 @@ impl Node {
             self.replicator.handle_kernel_event(event, now);
         }
         if self.table.take_overrun() {
+            self.replicator.events_lost(now);
             self.reading = Reading::None;
             self.read_at = Some(now + REDUMP);
         }

@@ -93,6 +93,12 @@ impl Plan {
 /// the waits between attempts pass, and a purge takes its five seconds.
 pub(super) const PATIENCE: Duration = Duration::from_secs(400);
 
+/// A router that has just left the role waits for as long for who serves to tell what lives on.
+pub(super) const SETTLED: Duration = Duration::from_secs(6);
+
+/// How long after a takeover in order everything has to be in order again.
+pub(super) const SUCCESSION: Duration = Duration::from_mins(2);
+
 /// The address of a node on a link.
 pub(super) fn address(node: usize, link: usize) -> IpAddr {
     Ipv4Addr::new(192, 168, link as u8, 1 + node as u8).into()

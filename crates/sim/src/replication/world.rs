@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use lockstep_ctnetlink::{Flow, Tuple};
-use lockstep_replicator::{LinkState, Origin, Role, Standby, Start, Transmit};
+use lockstep_replicator::{LinkState, Origin, Role, Standby, Start, Transmit, is_parked};
 
 use super::model::Said;
 use super::node::{Node, Sent};
-use super::plan::{PATIENCE, Plan, address, node_at};
+use super::plan::{PATIENCE, Plan, SETTLED, SUCCESSION, address, node_at};
 use crate::Violation;
 use crate::agenda::Agenda;
 use crate::lan::{Cut, Lan};
@@ -34,10 +34,17 @@ pub struct Replication {
     lans: Vec<Lan>,
     nodes: Vec<Node>,
     serving: usize,
+    /// What the kernel of the node that serves has to hold: what it had at the takeover, and the
+    /// traffic since.
+    served: BTreeMap<Tuple, Said>,
+    /// The takeover after everything was put right is over.
+    succeeded: bool,
     /// First number of the flows in use; grows, so that old ones end for good.
     oldest: u32,
     agenda: Agenda<What>,
     calm: bool,
+    /// When everything was put right, or the takeover after that took place.
+    calm_since: Instant,
     starts: u32,
     standing: u32,
     outcome: ReplicationOutcome,
@@ -81,11 +88,25 @@ impl ReplicationOutcome {
 
 /// Something on the agenda.
 enum What {
-    Deliver { to: usize, origin: Origin, bytes: Rc<[u8]> },
+    Deliver {
+        to: usize,
+        origin: Origin,
+        bytes: Rc<[u8]>,
+    },
     Traffic,
     Fault,
-    Join { link: usize, cut: Cut },
-    LinkUp { node: usize, link: usize },
+    Join {
+        link: usize,
+        cut: Cut,
+    },
+    LinkUp {
+        node: usize,
+        link: usize,
+    },
+    /// A node that has started again takes up the role that it had.
+    Serve {
+        node: usize,
+    },
     Calm,
     Expire,
     Look,
@@ -109,9 +130,12 @@ impl Replication {
             lans: vec![lan; plan.links],
             nodes: Vec::new(),
             serving: 0,
+            served: BTreeMap::new(),
+            succeeded: false,
             oldest: 1,
             agenda: Agenda::new(),
             calm: false,
+            calm_since: start,
             starts: 0,
             standing: 0,
             outcome: ReplicationOutcome::default(),
@@ -126,7 +150,7 @@ impl Replication {
             world.nodes.push(node);
             world.links_up(number);
         }
-        world.nodes[0].take_over(start);
+        world.serve(0);
         world.later(Duration::from_millis(1), What::Traffic);
         world.plan_fault();
         world.later(world.plan.rough, What::Calm);
@@ -244,6 +268,7 @@ impl Replication {
             }
             What::Join { link, cut } => self.lans[link].join(&cut),
             What::LinkUp { node, link } => self.link_up(node, link),
+            What::Serve { node } => self.serve_again(node),
             What::Calm => self.calm_down(),
             What::Expire => self.expire(),
             What::Look => return self.look(),
@@ -257,16 +282,24 @@ impl Replication {
         for _ in 0..burst {
             self.outcome.changes += 1;
             let number = self.oldest + self.rng.u32(..FLOWS);
-            let table = &mut self.nodes[self.serving].table;
             match self.rng.u8(..10) {
-                0..2 => table.expire(number),
+                0..2 => self.end(number),
                 2 => {
-                    table.expire(self.oldest);
+                    self.end(self.oldest);
                     self.oldest += 1;
                 }
-                _ => table.traffic(number, self.rng.u8(1..9), self.rng.u32(..3)),
+                _ => {
+                    let (state, mark) = (self.rng.u8(1..9), self.rng.u32(..3));
+                    let flow = self.nodes[self.serving].table.traffic(number, state, mark);
+                    self.served.insert(flow.orig, Said::of(&flow));
+                }
             }
         }
+    }
+
+    fn end(&mut self, number: u32) {
+        let gone = self.nodes[self.serving].table.expire(number);
+        gone.and_then(|flow| self.served.remove(&flow.orig));
     }
 
     fn plan_fault(&mut self) {
@@ -307,8 +340,25 @@ impl Replication {
         }
         if served && cold {
             self.hand_over();
+        } else if served && self.rng.bool() {
+            self.serve(node);
         } else if served {
-            self.nodes[node].take_over(self.now);
+            // It stands by first, as a router does that finds nobody else serving.
+            let wait = Duration::from_millis(self.rng.u64(5..4_000));
+            self.later(wait, What::Serve { node });
+        }
+    }
+
+    fn serve(&mut self, node: usize) {
+        self.serving = node;
+        self.nodes[node].take_over(self.now);
+        self.served = said(self.nodes[node].table.flows().cloned());
+    }
+
+    fn serve_again(&mut self, node: usize) {
+        if self.serving == node && !self.nodes[node].serves {
+            self.note(|_| format!("node {node} serves again"));
+            self.serve(node);
         }
     }
 
@@ -333,8 +383,7 @@ impl Replication {
         if self.nodes[self.serving].serves {
             self.nodes[self.serving].step_down(self.now);
         }
-        self.serving = next;
-        self.nodes[next].take_over(self.now);
+        self.serve(next);
     }
 
     /// Some directions of a link do not work for a while.
@@ -382,6 +431,7 @@ impl Replication {
     fn calm_down(&mut self) {
         self.note(|_| "all is calm".to_owned());
         self.calm = true;
+        self.calm_since = self.now;
         for lan in &mut self.lans {
             *lan = Lan::calm();
         }
@@ -389,6 +439,7 @@ impl Replication {
             self.nodes[node].stalled_until = None;
             self.links_up(node);
         }
+        self.serve_again(self.serving);
         self.later(EXPIRES_AFTER, What::Expire);
         self.later(LOOK_EVERY, What::Look);
     }
@@ -403,12 +454,17 @@ impl Replication {
 
     /// Whether all is in order; not yet is an error only after the time for it.
     fn look(&mut self) -> Result<bool, Violation> {
-        let late = self.now >= self.start + self.plan.rough + PATIENCE;
+        let late = self.now >= self.calm_since + self.patience();
         match self.disorder() {
-            None => {
+            None if self.succeeded => {
                 self.outcome.flows += self.nodes[self.serving].table.len() as u64;
                 Ok(true)
             }
+            None if self.now < self.calm_since + SETTLED => {
+                self.later(LOOK_EVERY, What::Look);
+                Ok(false)
+            }
+            None => self.succeed().map(|()| false),
             Some(what) if late => {
                 for number in 0..self.nodes.len() {
                     self.note(|world| world.describe(number));
@@ -422,9 +478,34 @@ impl Replication {
         }
     }
 
+    fn patience(&self) -> Duration {
+        if self.succeeded { SUCCESSION } else { PATIENCE }
+    }
+
+    /// All are in sync, so a takeover neither loses a flow nor brings one back.
+    fn succeed(&mut self) -> Result<(), Violation> {
+        let before = self.served.clone();
+        self.hand_over();
+        self.succeeded = true;
+        self.calm_since = self.now;
+        if let Some(what) = difference(&before, &self.served) {
+            return Err(self.violation(&format!("the takeover in order: {what}")));
+        }
+        self.later(EXPIRES_AFTER, What::Expire);
+        self.later(LOOK_EVERY, What::Look);
+        Ok(())
+    }
+
     /// What is not in order.
     fn disorder(&self) -> Option<String> {
         let truth = said(self.nodes[self.serving].table.flows().cloned());
+        if let Some(what) = difference(&self.served, &truth) {
+            return Some(format!("the kernel that serves: {what}"));
+        }
+        if self.nodes[self.serving].table.flows().any(|flow| flow.timeout_s.is_some_and(is_parked))
+        {
+            return Some("a flow that is served is parked".to_owned());
+        }
         for (number, node) in self.nodes.iter().enumerate() {
             let sync = node.replicator.sync_state();
             if !sync.in_sync {
