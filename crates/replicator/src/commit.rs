@@ -35,15 +35,20 @@ use crate::timeout;
 pub const COMMIT_LIMIT: Duration = Duration::from_secs(30);
 
 /// Longest chain of flows that expected each other.
-const MAX_DEPTH: u8 = 8;
+const MAX_DEPTH: usize = 8;
+
+/// Most entries that one step of a commit or a purge looks at.
+pub const MAX_LOOKS: u32 = 128;
 
 /// A commit under way.
 #[derive(Debug, Default)]
 pub struct Commit {
     part: CommitPart,
+    looks: Looks,
     next: Slot,
-    related: Vec<(u8, Slot)>,
-    related_next: usize,
+    /// Flows that were expected by others, by how many stand before them.
+    related: [Vec<Slot>; MAX_DEPTH],
+    related_next: (usize, usize),
     meanwhile_next: usize,
     waiting_next: usize,
     left_overs: LeftOvers,
@@ -83,10 +88,24 @@ impl Commit {
     }
 
     /// The next flow; `None` when all have been handed out, also those of which the peer has told
-    /// since the commit began, or when [`COMMIT_LIMIT`] is over.
+    /// since the commit began, or when [`COMMIT_LIMIT`] is over. However long that takes: see
+    /// [`Commit::step`].
     pub fn next(&mut self, replicator: &Replicator, now: Instant) -> Option<Planned> {
+        loop {
+            let planned = self.step(replicator, now);
+            if planned.is_some() || !self.has_more() {
+                return planned;
+            }
+        }
+    }
+
+    /// Looks for the next flow at [`MAX_LOOKS`] entries at most, so that there is time for others
+    /// where little is to be done for many. `None` when there was none among them, or when
+    /// [`Commit::next`] would say so.
+    pub fn step(&mut self, replicator: &Replicator, now: Instant) -> Option<Planned> {
+        self.looks.begin();
         self.began.get_or_insert(now);
-        self.progress.total = total(replicator, self.part) + self.left_overs.len() as u64;
+        self.progress.total = total(replicator, self.part) + self.left_overs.len();
         if self.is_over(now) {
             self.report.left = self.progress.total.saturating_sub(self.progress.done);
             return None;
@@ -98,9 +117,26 @@ impl Commit {
         } else {
             self.find_next(replicator, now)
         };
-        let planned = planned.or_else(|| self.find_left_over(replicator, now));
+        let planned = match planned {
+            None if !self.has_more() => self.find_left_over(replicator, now),
+            planned => planned,
+        };
         self.progress.done += u64::from(planned.is_some());
         planned
+    }
+
+    /// Whether the last [`Commit::step`] has looked at so much that it left the rest for the next.
+    pub fn has_more(&self) -> bool {
+        self.looks.enough
+    }
+
+    /// Places of its walks that are behind it.
+    #[cfg(test)]
+    pub(crate) fn looked_at(&self) -> u64 {
+        let (depth, next) = self.related_next;
+        let related: usize = self.related.iter().take(depth).map(Vec::len).sum();
+        let told = self.meanwhile_next + self.waiting_next;
+        u64::from(self.next) + (related + next + told) as u64 + self.left_overs.looked_at()
     }
 
     fn is_over(&self, now: Instant) -> bool {
@@ -110,28 +146,28 @@ impl Commit {
     fn find_next(&mut self, replicator: &Replicator, now: Instant) -> Option<Planned> {
         let table = &replicator.external().table;
         while self.next < table.slots() {
+            self.looks.take()?;
             let slot = self.next;
             self.next += 1;
             let Some(entry) = table.get(slot) else { continue };
             if entry.stored.has_master() {
-                self.related.push((depth(replicator, slot), slot));
+                self.related[depth(replicator, slot).saturating_sub(1)].push(slot);
                 continue;
             }
             if let Some(planned) = self.plan(replicator, slot, now) {
                 return Some(planned);
             }
         }
-        if self.related_next == 0 {
-            self.related.sort_unstable();
-        }
-        while let Some((_, slot)) = self.related.get(self.related_next).copied() {
-            self.related_next += 1;
+        while let Some(slot) = self.next_related() {
+            self.looks.take()?;
+            self.related_next.1 += 1;
             if let Some(planned) = self.plan(replicator, slot, now) {
                 return Some(planned);
             }
         }
         // The table reuses places behind the walk, and changes those that it has been past.
         while let Some(told) = replicator.external().meanwhile().get(self.meanwhile_next).copied() {
+            self.looks.take()?;
             self.meanwhile_next += 1;
             let planned = match (table.find(&told.key), told.ended) {
                 (Some(slot), _) => self.plan(replicator, slot, now),
@@ -145,25 +181,39 @@ impl Commit {
         None
     }
 
+    /// Those that fewer stand before come first.
+    fn next_related(&mut self) -> Option<Slot> {
+        while let Some(slots) = self.related.get(self.related_next.0) {
+            if let Some(slot) = slots.get(self.related_next.1) {
+                return Some(*slot);
+            }
+            self.related_next = (self.related_next.0 + 1, 0);
+        }
+        None
+    }
+
     /// Of a router that stands by in its kernel: what has ended, then what waits, each in the order
     /// in which it was told, also what is told meanwhile.
     fn find_waiting(&mut self, replicator: &Replicator, now: Instant) -> Option<Planned> {
         let injection = &replicator.external().injection;
         loop {
             if let Some((key, heard_s)) = injection.ended(self.meanwhile_next) {
+                self.looks.take()?;
                 self.meanwhile_next += 1;
                 let planned = plan_deletion(replicator, &key, heard_s);
                 if planned.is_some() {
                     return planned;
                 }
+                self.progress.done += 1;
                 continue;
             }
             let slot = injection.waiting(self.waiting_next)?;
+            self.looks.take()?;
             self.waiting_next += 1;
-            // What has left the cache meanwhile is among what has ended.
-            if replicator.external().table.get(slot).is_some()
-                && let Some(planned) = self.plan(replicator, slot, now)
-            {
+            if replicator.external().table.get(slot).is_none() {
+                // What has left the cache meanwhile is among what has ended.
+                self.progress.done += 1;
+            } else if let Some(planned) = self.plan(replicator, slot, now) {
                 return Some(planned);
             }
         }
@@ -184,7 +234,7 @@ impl Commit {
         let (planned, refusal) = planned.refused(errno, &mut self.report);
         match refusal {
             Refusal::Retry(retry) => return retry,
-            Refusal::Needless => {}
+            Refusal::Needless => self.report.note_removed(&planned),
             Refusal::Later | Refusal::Final => {
                 self.report.refuse_flow(&planned.flow, errno, reason);
             }
@@ -196,7 +246,11 @@ impl Commit {
     /// its reply tuple.
     pub fn compare(&mut self, planned: Planned, existing: Option<&Flow>) -> Option<Planned> {
         if let Some(left_over) = planned.left_over {
-            let lives = left_over.lives(&planned.flow, existing?);
+            let Some(existing) = existing else {
+                self.report.note_removed(&planned);
+                return None;
+            };
+            let lives = left_over.lives(&planned.flow, existing);
             self.report.unchanged += u64::from(lives);
             return (!lives).then_some(planned);
         }
@@ -224,14 +278,22 @@ impl Commit {
         &self.report
     }
 
+    pub(crate) fn take_removed(&mut self) -> Vec<(Slot, Key)> {
+        std::mem::take(&mut self.report.removed)
+    }
+
     /// How far it is.
     pub fn progress(&self) -> Progress {
         self.progress
     }
 
     fn plan(&mut self, replicator: &Replicator, slot: Slot, now: Instant) -> Option<Planned> {
-        let has = replicator.external().injection.has(slot);
-        let planned = plan_flow(replicator, slot, has, now);
+        let external = replicator.external();
+        if external.table.get(slot).is_some_and(|entry| external.is_stale(entry)) {
+            self.progress.done += 1;
+            return None;
+        }
+        let planned = plan_flow(replicator, slot, external.injection.has(slot), now);
         if planned.is_none() {
             self.report.unchanged += 1;
             self.progress.done += 1;
@@ -313,8 +375,30 @@ fn total(replicator: &Replicator, part: CommitPart) -> u64 {
     (flows + expected) as u64
 }
 
-/// How many flows stand between this one and one that was not expected.
-fn depth(replicator: &Replicator, slot: Slot) -> u8 {
+/// How many entries a step has looked at.
+#[derive(Debug, Default)]
+struct Looks {
+    taken: u32,
+    /// One more was wanted than a step may take.
+    enough: bool,
+}
+
+impl Looks {
+    fn begin(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Another one; `None` when that would be too many.
+    fn take(&mut self) -> Option<()> {
+        self.enough = self.taken == MAX_LOOKS;
+        self.taken += u32::from(!self.enough);
+        (!self.enough).then_some(())
+    }
+}
+
+/// How many flows stand between this one and one that was not expected, the latter included;
+/// [`MAX_DEPTH`] at most.
+fn depth(replicator: &Replicator, slot: Slot) -> usize {
     let table = &replicator.external().table;
     let mut depth = 0;
     let mut at = table.get(slot);

@@ -11,6 +11,9 @@
 //! while a flow lives. A flow that is told as new, as in every full copy of one that has not changed
 //! since, begins without any of them.
 
+mod sweep;
+mod tally;
+
 use lockstep_ctnetlink::{Expectation, Flow};
 
 use crate::complete::is_complete_on_the_wire;
@@ -21,6 +24,8 @@ use crate::statistics::Counters;
 use crate::stored::Stored;
 use crate::table::{Entry, Slot, Table};
 use crate::wire::Change;
+use sweep::Sweep;
+use tally::Tally;
 
 /// Most changes after a commit that are remembered one by one until the role comes.
 const MAX_LATE: usize = 16_384;
@@ -52,6 +57,8 @@ pub(crate) struct External {
     aged: [u32; 8],
     /// By peer: grows with every resync; an entry carries the value of its last confirmation.
     generations: Vec<u32>,
+    tallies: [Tally; 8],
+    sweeps: [Option<Sweep>; 8],
     /// What the peers have told since the commit under way began; `None` when there is none.
     meanwhile: Option<Vec<Told>>,
     late: Late,
@@ -105,6 +112,8 @@ impl External {
             ageing: [0; 8],
             aged: [0; 8],
             generations: Vec::new(),
+            tallies: Default::default(),
+            sweeps: [None; 8],
             meanwhile: None,
             late: Late::No,
             injection: Injection::new(in_kernel),
@@ -114,6 +123,7 @@ impl External {
     /// A resync with this peer begins: what it does not speak of from now on is not confirmed.
     pub(crate) fn begin_generation(&mut self, peer: u8) -> u32 {
         self.lacks &= !bit(peer);
+        self.tally(peer).confirmed = 0;
         let needed = usize::from(peer) + 1;
         if self.generations.len() < needed {
             self.generations.resize(needed, 0);
@@ -188,7 +198,7 @@ impl External {
         let mut slots: Vec<_> = told.iter().filter_map(find).collect();
         slots.sort_unstable();
         slots.dedup();
-        let kept: Vec<_> = slots.into_iter().filter_map(|slot| self.table.remove(slot)).collect();
+        let kept: Vec<_> = slots.into_iter().filter_map(|slot| self.remove(slot)).collect();
         self.clear_flows();
         if self.late == Late::Some {
             self.expectations.keep_noted();
@@ -198,7 +208,7 @@ impl External {
         }
         let some = !told.is_empty() || !self.expectations.meanwhile().is_empty();
         for entry in kept {
-            let inserted = self.table.insert(entry);
+            let inserted = self.insert(entry);
             debug_assert!(inserted.is_ok(), "there was room for more");
         }
         self.late = if some { Late::Some } else { Late::No };
@@ -236,12 +246,14 @@ impl External {
             self.drop_where(0..self.table.slots(), |_| true);
         }
         self.table.clear();
+        self.forget_tallies();
     }
 
     /// Takes everything out; what of it is in the kernel stays there.
     pub(crate) fn take(&mut self) -> Table<Remote> {
         self.injection = self.injection.begin_again();
         self.expectations.table.clear();
+        self.forget_tallies();
         self.table.take()
     }
 
@@ -272,7 +284,7 @@ impl External {
             (Change::New | Change::Update, None) => {
                 let generation = self.generation(peer);
                 let entry = Remote { stored: Stored::from(flow), heard_s: now_s, generation, peer };
-                let Ok(slot) = self.table.insert(entry) else {
+                let Ok(slot) = self.insert(entry) else {
                     counters.external_full += 1;
                     self.lacks |= bit(peer);
                     return Applied::Nothing;
@@ -290,7 +302,7 @@ impl External {
             counters.external_foreign_destroyed += 1;
             return Applied::Nothing;
         }
-        let heard_s = self.table.remove(slot).map(|entry| entry.heard_s);
+        let heard_s = self.remove(slot).map(|entry| entry.heard_s);
         self.injection.end(slot, key, heard_s.unwrap_or_default());
         counters.external_destroyed += 1;
         self.note(key, heard_s, counters);
@@ -316,9 +328,12 @@ impl External {
         } else {
             entry.stored.merge(flow)
         };
+        let before = (entry.peer, entry.generation);
         entry.heard_s = now_s;
         entry.generation = generation;
         entry.peer = peer;
+        self.uncount(before);
+        self.count((peer, generation));
         (moved, known && !changed)
     }
 
@@ -335,31 +350,6 @@ impl External {
         if !self.expectations.apply(teller, change, expectation, now_s, counters) {
             self.lacks |= bit(peer);
         }
-    }
-
-    /// The peer's entries that it has confirmed in its current generation.
-    pub(crate) fn confirmed(&self, peer: u8) -> usize {
-        let generation = self.generation(peer);
-        let confirmed = |entry: &&Remote| entry.peer == peer && entry.generation == generation;
-        self.table.iter().filter(confirmed).count()
-    }
-
-    /// Whether there is anything that the peer has told.
-    pub(crate) fn has_told(&self, peer: u8) -> bool {
-        self.table.iter().any(|entry| entry.peer == peer)
-    }
-
-    /// Drops the peer's entries that its current generation has not confirmed; returns how many.
-    pub(crate) fn sweep(&mut self, peer: u8) -> usize {
-        self.sweep_before(peer, self.generation(peer))
-    }
-
-    /// Drops the peer's entries that it has not spoken of since `generation` began; returns how many.
-    pub(crate) fn sweep_before(&mut self, peer: u8, generation: u16) -> usize {
-        self.expectations.sweep(peer, generation);
-        self.drop_where(0..self.table.slots(), |entry| {
-            entry.peer == peer && is_older(entry.generation, generation)
-        })
     }
 
     /// Drops, among the next `steps` slots from `cursor` on, the entries of which nobody has
@@ -396,7 +386,7 @@ impl External {
         let mut dropped = 0;
         for slot in walk {
             if self.table.get(slot).is_some_and(&gone) {
-                if let Some(entry) = self.table.remove(slot) {
+                if let Some(entry) = self.remove(slot) {
                     self.injection.end(slot, entry.stored.key(), entry.heard_s);
                 }
                 dropped += 1;

@@ -32,12 +32,22 @@ pub(crate) struct Internal {
     partial: Partial,
     /// Of the kernel's table; what a reading did not touch is gone.
     reading: Reading<Key>,
+    /// The end of the reading is under way.
+    burial: Option<Burial>,
     /// Seconds since the start when the last part of it was read, and of the readings before.
     read_s: (u32, u32),
     /// Whether the kernel has told less than all, so that the cache may be wrong.
     doubt: Doubt,
     /// Whether flows of the kernel were refused or forgotten.
     lack: Doubt,
+}
+
+/// What a reading that has come to its end did not touch is being buried.
+#[derive(Clone, Copy, Debug)]
+struct Burial {
+    next: Slot,
+    /// Whether the reading is.
+    trusted: bool,
 }
 
 /// Whether the role has begun and the kernel's table has not been read to its end since. A copy of
@@ -145,6 +155,7 @@ impl Internal {
             silent: false,
             partial: Partial::No,
             reading: Reading::new(MAX_TOMBSTONES),
+            burial: None,
             read_s: (0, 0),
             doubt: Doubt::No,
             lack: Doubt::No,
@@ -355,6 +366,7 @@ impl Internal {
             self.partial = Partial::Yes;
         }
         self.reading.begin();
+        self.burial = None;
         self.read_s.1 = self.read_s.0;
         for doubt in [&mut self.doubt, &mut self.lack] {
             if *doubt == Doubt::Lost {
@@ -449,30 +461,39 @@ impl Internal {
         Learned::Tell(slot)
     }
 
-    /// The whole table has been read: what was not seen is gone. Returns whether the reading is
-    /// to be trusted; otherwise it must be repeated.
+    /// The whole table has been read: what was not seen is gone. Looks at this many slots at most.
+    /// Returns whether the reading is to be trusted, otherwise it must be repeated; `None` when
+    /// there is more to look at. Events that come before that are newer than the reading.
     pub(crate) fn end_reading(
         &mut self,
+        slots: Slot,
         counters: &mut Counters,
         mut learned: impl FnMut(&mut Self, Learned),
-    ) -> bool {
-        let trusted = self.reading.end();
+    ) -> Option<bool> {
+        let reading = &mut self.reading;
+        let Burial { next, trusted } =
+            *self.burial.get_or_insert_with(|| Burial { next: 0, trusted: reading.end() });
+        let number = reading.number();
+        let all = self.table.slots();
+        let end = all.min(next.saturating_add(slots));
+        for slot in next..end {
+            let stale = |entry: &Local| entry.stage.is_alive() && entry.reading != number;
+            if self.table.get(slot).is_some_and(stale) {
+                let effect = self.bury(slot, false, counters);
+                learned(self, effect);
+            }
+        }
+        if end < all {
+            self.burial = Some(Burial { next: end, trusted });
+            return None;
+        }
+        self.burial = None;
         for doubt in [&mut self.doubt, &mut self.lack] {
             if *doubt == Doubt::Read {
                 *doubt = if trusted { Doubt::No } else { Doubt::Lost };
             }
         }
-        for slot in 0..self.table.slots() {
-            let stale = self
-                .table
-                .get(slot)
-                .is_some_and(|e| e.stage.is_alive() && e.reading != self.reading.number());
-            if stale {
-                let effect = self.bury(slot, false, counters);
-                learned(self, effect);
-            }
-        }
-        trusted
+        Some(trusted)
     }
 
     /// Remembers what is there now as ours, for the purge.
@@ -490,5 +511,6 @@ impl Internal {
         self.table.clear();
         self.expectations.clear();
         self.reading.clear();
+        self.burial = None;
     }
 }

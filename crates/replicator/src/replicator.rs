@@ -4,6 +4,8 @@ mod copies;
 mod expectations;
 mod injection;
 mod links;
+#[cfg(test)]
+mod looks;
 mod peer;
 mod peers;
 mod receive;
@@ -12,6 +14,7 @@ mod requests;
 mod settings;
 mod stream;
 mod succession;
+mod sweep;
 mod sync;
 mod transfer;
 mod view;
@@ -22,6 +25,7 @@ use std::time::{Duration, Instant};
 
 use lockstep_ctnetlink::Flow;
 
+use crate::commit::MAX_LOOKS;
 use crate::config::{Config, Mode, Standby};
 use crate::event::{Event, Role, Start};
 use crate::external::External;
@@ -84,8 +88,14 @@ pub struct Replicator {
     purge_at: Option<Instant>,
     /// The time for the purge has come and nobody has begun it.
     purge_wanted: bool,
+    /// A person has asked for it: it waits for no peer.
+    purge_asked: bool,
+    /// Its time has come, and no peer is known to serve.
+    purge_put_off: bool,
     /// A commit has begun, and the active role has not come since.
     committing: bool,
+    /// When the sweep under way goes on.
+    sweeps_on_at: Option<Instant>,
     /// A full copy follows the reading under way, so that it need not tell one by one.
     copy_after_dump: bool,
     /// What peers have told was refused for want of room, and there is room again.
@@ -146,7 +156,10 @@ impl Replicator {
             expire_next: 0,
             purge_at: None,
             purge_wanted: false,
+            purge_asked: false,
+            purge_put_off: false,
             committing: false,
+            sweeps_on_at: None,
             copy_after_dump: false,
             room_again: false,
             tells_removals: false,
@@ -234,15 +247,28 @@ impl Replicator {
     }
 
     /// The table has been read to its end: what was not in it is gone. Returns `false` when so
-    /// much has changed meanwhile that it has to be read once more.
+    /// much has changed meanwhile that it has to be read once more. However long that takes: see
+    /// [`Replicator::end_dump_step`].
     #[must_use = "an untrustworthy reading has to be repeated"]
     pub fn end_dump(&mut self, now: Instant) -> bool {
+        loop {
+            if let Some(trusted) = self.end_dump_step(now) {
+                return trusted;
+            }
+        }
+    }
+
+    /// [`Replicator::end_dump`], looking at [`crate::MAX_LOOKS`] entries at most; `None` when it has
+    /// to be called again. Events may be fed in between.
+    #[must_use = "an untrustworthy reading has to be repeated"]
+    pub fn end_dump_step(&mut self, now: Instant) -> Option<bool> {
         let silent = self.is_silent();
         let made_up = self.internal.is_in_doubt() || self.internal.lacks_flows();
         let peers = &mut self.peers;
-        let trusted = self.internal.end_reading(&mut self.counters, |internal, learned| {
-            tell(peers, internal, if silent { learned.untold() } else { learned });
-        });
+        let trusted =
+            self.internal.end_reading(MAX_LOOKS, &mut self.counters, |internal, learned| {
+                tell(peers, internal, if silent { learned.untold() } else { learned });
+            })?;
         self.rest_is_ours &= !trusted;
         if trusted {
             if self.has_just_left(now) && self.purge_at.is_none() {
@@ -263,7 +289,7 @@ impl Replicator {
             self.send_everything();
         }
         self.settle(now);
-        trusted
+        Some(trusted)
     }
 
     fn tell(&mut self, learned: Learned) {
@@ -295,9 +321,9 @@ impl Replicator {
         self.settle(now);
     }
 
-    /// Another router serves now. What was ours is purged after the configured time, and the peer
-    /// is asked for everything. A router that is backup already purges only what a commit has put
-    /// into its kernel for a role that did not come.
+    /// This router serves no more. What was ours is purged after the configured time, once a peer
+    /// is known to serve, and the peers are asked for everything. A router that is backup already
+    /// purges only what a commit has put into its kernel for a role that did not come.
     pub fn deactivate(&mut self, now: Instant) {
         if self.role == Role::Active {
             self.role = Role::Backup;
@@ -357,6 +383,7 @@ impl Replicator {
             .chain(self.purge_at)
             .chain(self.expire_at)
             .chain(self.quiet_at)
+            .chain(self.sweeps_on_at)
             .chain(self.just_left_until)
             .chain(self.forgetting_at())
             .min()
@@ -373,8 +400,12 @@ impl Replicator {
             peer.handle_timeout(now, &mut self.counters);
             if due(peer.sweep_at, now) {
                 peer.sweep_at = None;
-                self.counters.external_swept += self.external.sweep(peer.index) as u64;
+                let index = peer.index;
+                self.sweep(index, self.external.generation(index), now);
             }
+        }
+        if due(self.sweeps_on_at, now) {
+            self.sweep_on(now);
         }
         if due(self.just_left_until, now) {
             self.just_left_until = None;

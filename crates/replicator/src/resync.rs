@@ -22,6 +22,8 @@ pub(crate) enum Resync {
     Wanted { at: Option<Instant>, cause: Cause, attempts: u32 },
     /// Asked for.
     Asked { generation: u32, asked_at: Instant, progress_at: Instant, cause: Cause, attempts: u32 },
+    /// Arrived; what was not in it is being dropped.
+    Sweeping,
     /// Arrived.
     Complete,
 }
@@ -61,6 +63,11 @@ impl Resync {
         Self::Wanted { at: Some(now + wait), cause, attempts: attempts + 1 }
     }
 
+    /// Whether the peer has told everything.
+    pub(crate) fn has_arrived(&self) -> bool {
+        matches!(self, Self::Sweeping | Self::Complete)
+    }
+
     /// When to look again.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         match self {
@@ -68,7 +75,7 @@ impl Resync {
             Self::Asked { asked_at, progress_at, .. } => {
                 Some((*progress_at + PATIENCE.0).min(*asked_at + PATIENCE.1))
             }
-            Self::Unneeded | Self::Complete => None,
+            Self::Unneeded | Self::Sweeping | Self::Complete => None,
         }
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use common::{FAIR, Weather};
 use lockstep_ctnetlink::Flow;
-use lockstep_replicator::{Change, Event, KernelEvent, LinkState, Origin};
+use lockstep_replicator::{Change, Config, Event, KernelEvent, LinkState, Origin};
 use site::{Site, address, grouped, tcp, udp};
 
 const BAD: Weather =
@@ -231,6 +231,79 @@ fn a_link_that_loses_everything_without_going_down_is_left() {
     site.run_s(15);
     site.assert_replicated(0, 1);
     assert!(site.nodes[1].sync_state().in_sync);
+}
+
+/// Three routers in sync, of which the first serves 500 flows.
+fn three(config: fn(usize) -> Config) -> Site {
+    let mut site = Site::new(3, 1, FAIR, config);
+    site.run_s(3);
+    site.activate(0);
+    (0..500).for_each(|number| site.create(0, number));
+    site.run_s(8);
+    site.assert_replicated(0, 1);
+    site.assert_replicated(0, 2);
+    site
+}
+
+#[track_caller]
+fn assert_in_sync(site: &Site, round: u32) {
+    for node in 0..3 {
+        let state = site.nodes[node].sync_state();
+        assert!(state.in_sync, "round {round}, node {node}: {}", state.reason);
+        let peers = site.nodes[node].peers(site.now);
+        assert_eq!(peers.len(), 2, "round {round}, node {node}: {peers:?}");
+    }
+}
+
+#[test]
+fn one_of_three_whose_link_goes_down_is_followed_to_the_next_one_and_back() {
+    for config in [grouped, udp] {
+        for node in 0..3 {
+            let mut site = three(config);
+            for round in 1..5 {
+                let (cut, other) = (usize::from(round % 2 == 0), usize::from(round % 2 == 1));
+                down(&mut site, node, cut);
+                (0..100).for_each(|number| site.create(0, 1000 * round + number));
+                site.destroy(0, round);
+                site.run_s(5);
+                site.create(0, 1000 * round + 500);
+                site.run_s(1);
+                let missing = |to: usize| site.nodes[to].external_len() < site.kernels[0].len();
+                assert!(!missing(1) && !missing(2), "node {node}, round {round}");
+                assert!(site.nodes[node].links()[other].active);
+                site.run_s(12);
+                site.assert_replicated(0, 1);
+                site.assert_replicated(0, 2);
+                assert_in_sync(&site, round);
+                up(&mut site, node, cut);
+                site.run_s(10);
+                site.create(0, 1000 * round + 501);
+                site.run_s(1);
+                site.assert_replicated(0, 1);
+                site.assert_replicated(0, 2);
+                assert_in_sync(&site, round);
+            }
+        }
+    }
+}
+
+#[test]
+fn one_of_three_whose_link_loses_everything_without_going_down_is_found_on_the_next() {
+    for node in 0..3 {
+        let mut site = three(grouped);
+        site.plugged[node][0] = false;
+        (1000..1100).for_each(|number| site.create(0, number));
+        site.run_s(30);
+        site.assert_replicated(0, 1);
+        site.assert_replicated(0, 2);
+        assert_in_sync(&site, 0);
+        site.plugged[node][0] = true;
+        site.create(0, 2000);
+        site.run_s(20);
+        site.assert_replicated(0, 1);
+        site.assert_replicated(0, 2);
+        assert_in_sync(&site, 1);
+    }
 }
 
 #[test]

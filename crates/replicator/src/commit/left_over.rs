@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use lockstep_ctnetlink::Flow;
 
-use super::{Action, Commit, CommitPart, Planned};
+use super::{Action, Commit, CommitPart, CommitReport, Planned};
 use crate::internal::Past;
 use crate::key::Key;
 use crate::replicator::Replicator;
@@ -26,6 +26,8 @@ const ROUNDING_S: u32 = 2;
 /// the table was read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct LeftOver {
+    /// Where the internal cache has it.
+    slot: Slot,
     /// The timeout that it was read with, `None` where that is not known: of what passed this
     /// router while it served.
     read_with_s: Option<u32>,
@@ -49,18 +51,23 @@ pub(crate) fn is_refreshed(before_s: Option<u32>, now_s: Option<u32>, age_s: u32
     !is_parked(now_s) && now_s > before_s.saturating_sub(age_s) + ROUNDING_S
 }
 
-/// Flows that are to be looked at once everything else has been committed.
+/// The walk over the internal cache once everything else has been committed.
 #[derive(Debug, Default)]
 pub(super) struct LeftOvers {
-    /// `None` before the first look.
-    slots: Option<Vec<Slot>>,
-    next: usize,
+    next: Slot,
+    /// Handed out.
+    found: u64,
 }
 
 impl LeftOvers {
+    #[cfg(test)]
+    pub(super) fn looked_at(&self) -> u64 {
+        self.next.into()
+    }
+
     /// How many there are, as far as is known.
-    pub(super) fn len(&self) -> usize {
-        self.slots.as_ref().map_or(0, Vec::len)
+    pub(super) fn len(&self) -> u64 {
+        self.found
     }
 }
 
@@ -70,52 +77,49 @@ impl Commit {
         replicator: &Replicator,
         now: Instant,
     ) -> Option<Planned> {
-        if self.part == CommitPart::Expectations {
+        // What is known may change during the walk.
+        if self.part == CommitPart::Expectations || !replicator.knows_what_lives() {
             return None;
         }
-        if self.left_overs.slots.is_none() {
-            let known = replicator.knows_what_lives();
-            let slots = if known { replicator.left_overs() } else { Vec::new() };
-            self.left_overs.slots = Some(slots);
-            self.progress.total += self.left_overs.len() as u64;
-        }
-        // The peer may have told of it since the first look.
-        while let Some(slot) = self.left_overs.slots.as_ref()?.get(self.left_overs.next).copied() {
+        while self.left_overs.next < replicator.internal().table.slots() {
+            self.looks.take()?;
+            let slot = self.left_overs.next;
             self.left_overs.next += 1;
-            if replicator.is_left_over_at(slot) {
-                let internal = replicator.internal();
-                return internal.table.get(slot).map(|entry| {
-                    let found = entry.past == Past::Found;
-                    let read_with_s = entry.stored.timeout_s().filter(|_| found);
-                    let age_s = replicator.seconds(now).saturating_sub(internal.read_at_s(entry));
-                    let left_over = Some(LeftOver { read_with_s, age_s });
-                    // By its identifier, so that a newer one of the same tuple is left alone.
-                    let mut planned = Planned::new(Action::Delete, entry.stored.flow(), None);
-                    planned.left_over = left_over;
-                    planned
-                });
+            if let Some(planned) = plan_removal(replicator, slot, now) {
+                self.left_overs.found += 1;
+                self.progress.total += 1;
+                return Some(planned);
             }
-            self.progress.done += 1;
         }
         None
     }
 }
 
-impl Replicator {
-    /// The flows of the internal cache that a takeover removes if
-    /// [`Replicator::knows_what_lives`].
-    pub(crate) fn left_overs(&self) -> Vec<Slot> {
-        (0..self.internal().table.slots()).filter(|slot| self.is_left_over_at(*slot)).collect()
+/// `None` when the flow is not left over.
+fn plan_removal(replicator: &Replicator, slot: Slot, now: Instant) -> Option<Planned> {
+    let internal = replicator.internal();
+    let entry = internal.table.get(slot)?;
+    if !entry.stage.is_alive() || !replicator.outlived(entry.past) {
+        return None;
     }
+    let flow = entry.stored.flow();
+    if replicator.external().knows(&Key::of(&flow)) || !replicator.would_be_told(&flow) {
+        return None;
+    }
+    let found = entry.past == Past::Found;
+    let read_with_s = entry.stored.timeout_s().filter(|_| found);
+    let age_s = replicator.seconds(now).saturating_sub(internal.read_at_s(entry));
+    // By its identifier, so that a newer one of the same tuple is left alone.
+    let mut planned = Planned::new(Action::Delete, flow, None);
+    planned.left_over = Some(LeftOver { slot, read_with_s, age_s });
+    Some(planned)
+}
 
-    /// Whether nothing but the kernel's table says that this flow lives, though the peers would have
-    /// told it if it did.
-    pub(crate) fn is_left_over_at(&self, slot: Slot) -> bool {
-        let Some(entry) = self.internal().table.get(slot) else { return false };
-        if !entry.stage.is_alive() || !self.outlived(entry.past) {
-            return false;
+impl CommitReport {
+    /// A flow is not in the kernel any more.
+    pub(super) fn note_removed(&mut self, planned: &Planned) {
+        if let Some(LeftOver { slot, .. }) = planned.left_over {
+            self.removed.push((slot, Key::of(&planned.flow)));
         }
-        let flow = entry.stored.flow();
-        self.external().table.find(&Key::of(&flow)).is_none() && self.would_be_told(&flow)
     }
 }

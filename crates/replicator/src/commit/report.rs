@@ -6,6 +6,8 @@ use std::fmt;
 use lockstep_ctnetlink::{Expectation, Flow, L4, Tuple};
 
 use super::{Action, CommitPart, Planned};
+use crate::key::Key;
+use crate::table::Slot;
 
 /// Most refusals whose text is kept.
 const SAMPLES: usize = 3;
@@ -45,6 +47,9 @@ pub struct CommitReport {
     pub samples: Vec<String>,
     /// Flows and expectations that were not tried because the time was up.
     pub left: u64,
+    /// What is not in the kernel any more and was left over, where the internal cache has it: to be
+    /// forgotten there.
+    pub(crate) removed: Vec<(Slot, Key)>,
 }
 
 impl CommitReport {
@@ -68,6 +73,7 @@ impl CommitReport {
     pub(super) fn count_planned(&mut self, planned: &Planned) {
         if planned.left_over.is_some() {
             self.left_over += 1;
+            self.note_removed(planned);
         } else {
             self.count(planned.action);
         }

@@ -18,6 +18,16 @@ fn flow(number: u16) -> Flow {
     Flow::new(orig, orig.inverse())
 }
 
+/// Drops what the peer's current generation has not confirmed; how much that was.
+fn sweep(external: &mut External, peer: u8) -> usize {
+    external.begin_sweep(peer, external.generation(peer));
+    let mut dropped = 0;
+    while external.is_sweeping() {
+        dropped += external.sweep_on(3);
+    }
+    dropped
+}
+
 struct Cache {
     external: External,
     counters: Counters,
@@ -30,6 +40,10 @@ impl Cache {
 
     fn tell(&mut self, peer: u8, change: Change, number: u16, now_s: u32) -> Applied {
         self.external.apply(peer, change, &flow(number), now_s, &mut self.counters)
+    }
+
+    fn sweep(&mut self, peer: u8) -> usize {
+        sweep(&mut self.external, peer)
     }
 
     fn has(&self, number: u16) -> bool {
@@ -62,10 +76,10 @@ fn a_resync_sweeps_what_its_own_peer_has_not_confirmed() {
     cache.tell(0, Change::Update, 1, 0);
     cache.tell(1, Change::Update, 4, 0);
     assert_eq!(cache.external.confirmed(0), 1);
-    assert_eq!(cache.external.sweep(0), 1);
+    assert_eq!(cache.sweep(0), 1);
     assert!(cache.has(1) && !cache.has(2) && cache.has(3) && cache.has(4));
     cache.external.begin_generation(1);
-    assert_eq!((cache.external.sweep(1), cache.external.sweep(0)), (2, 0));
+    assert_eq!((cache.sweep(1), cache.sweep(0)), (2, 0));
     assert!(cache.has(1));
 }
 
@@ -179,12 +193,19 @@ proptest! {
                     }
                 }
                 _ => {
-                    external.sweep(peer);
+                    sweep(&mut external, peer);
                     model.retain(|_, known| known.peer != peer || known.generation == generation);
                     generations[usize::from(peer)] = external.begin_generation(peer);
                 }
             }
             prop_assert_eq!(external.table.len(), model.len());
+            for peer in [0, 1] {
+                let of = |known: &&Modelled| known.peer == peer;
+                let current =
+                    |known: &&Modelled| of(known) && known.generation == generations[usize::from(peer)];
+                prop_assert_eq!(external.told(peer), model.values().filter(of).count());
+                prop_assert_eq!(external.confirmed(peer), model.values().filter(current).count());
+            }
             prop_assert_eq!(external.table.find(&key).is_some(), model.contains_key(&key));
         }
         let kept: BTreeMap<Key, Flow> =

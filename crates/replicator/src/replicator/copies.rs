@@ -76,6 +76,7 @@ impl Replicator {
                     self.speaker(place).want_copy();
                 }
             }
+            Resync::Sweeping => self.end_copy(place, now),
             Resync::Unneeded | Resync::Complete => {}
         }
     }
@@ -120,7 +121,7 @@ impl Replicator {
         let index = peer.index;
         let confirmed = self.external.confirmed(index);
         if self.config.mode == Mode::Notrack {
-            let told = self.external.table.iter().filter(|entry| entry.peer == index).count();
+            let told = self.external.told(index);
             // So little of what is known may mean that the request was lost.
             let again = match (told, confirmed) {
                 (0, _) => attempts < ASK_AGAIN.0,
@@ -132,13 +133,11 @@ impl Replicator {
                 return;
             }
         }
-        let peer = &mut self.peers[place];
-        peer.resync = Resync::Complete;
-        self.counters.resyncs_completed += 1;
-        let told_before = || self.external.table.iter().any(|entry| entry.peer == index);
+        let keeps = cause != Cause::Command && confirmed == 0 && self.external.has_told(index);
+        self.peers[place].resync = Resync::Sweeping;
         if self.config.mode == Mode::Alarm {
             // What is not told again expires by itself.
-        } else if cause != Cause::Command && confirmed == 0 && told_before() {
+        } else if keeps {
             // A router that stands by, or has just booted, has nothing to say, and what it told
             // before is still the best that is known: it is kept as long as a purge would take.
             let later = now + self.config.purge_timeout;
@@ -148,10 +147,23 @@ impl Replicator {
                 self.peers[place].sweep_at = Some(later);
             }
         } else {
-            self.counters.external_swept += self.external.sweep(index) as u64;
+            self.sweep(index, self.external.generation(index), now);
         }
+        self.end_copy(place, now);
+    }
+
+    /// The copy is complete when what was not in it has been dropped.
+    fn end_copy(&mut self, place: usize, now: Instant) {
+        let peer = &mut self.peers[place];
+        let index = peer.index;
+        if self.external.is_sweeping_of(index) {
+            return;
+        }
+        peer.resync = Resync::Complete;
+        self.counters.resyncs_completed += 1;
         if let Some(address) = self.peers[place].address() {
-            self.push(Event::ResyncCompleted { address, flows: confirmed });
+            let flows = self.external.confirmed(index);
+            self.push(Event::ResyncCompleted { address, flows });
         }
         self.purge_left_overs(now);
     }

@@ -48,7 +48,7 @@ pub(super) struct Peer {
     /// Not heard, or not for long.
     pub(super) silent: bool,
     /// Its copy was complete when it fell silent.
-    left_complete: bool,
+    pub(super) left_complete: bool,
     pub(super) conversation: Conversation,
     pub(super) early: Early,
     pub(super) stream: Stream,
@@ -239,7 +239,7 @@ impl Peer {
         if self.silent {
             return self.left_complete;
         }
-        self.resync == Resync::Complete && !self.gap_stays
+        self.resync.has_arrived() && !self.gap_stays
     }
 
     pub(super) fn handle_timeout(&mut self, now: Instant, counters: &mut Counters) {

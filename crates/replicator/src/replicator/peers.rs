@@ -126,7 +126,7 @@ impl Replicator {
             && let Some(group) = self.group_peer().filter(|group| self.peers[*group].silent)
         {
             // It takes the place of the one that is gone.
-            self.remove(group);
+            self.remove(group, now);
             let place = if group < place { place - 1 } else { place };
             self.peers[place].reach = Reach::Group;
             self.start_over(place);
@@ -316,7 +316,7 @@ impl Replicator {
             }
         }
         while let Some(place) = self.peers.iter().position(|peer| due_to_go(peer, now)) {
-            self.remove(place);
+            self.remove(place, now);
         }
         // Routers that are all spoken to alone would not hear of each other.
         let met = |peer: &Peer| matches!(peer.reach, Reach::Group | Reach::Configured);
@@ -353,13 +353,13 @@ impl Replicator {
     }
 
     /// What it has told stays until another peer's flows are complete, being the only copy.
-    fn remove(&mut self, place: usize) {
+    fn remove(&mut self, place: usize, now: Instant) {
         let mut peer = self.peers.remove(place);
         peer.conversation.peer_is_gone(&mut self.internal);
-        let others = self.peers.iter().any(|peer| peer.resync == Resync::Complete);
+        let others = self.peers.iter().any(|peer| peer.resync.has_arrived());
         if others && self.role == Role::Backup {
-            self.external.begin_generation(peer.index);
-            self.counters.external_swept += self.external.sweep(peer.index) as u64;
+            let generation = self.external.begin_generation(peer.index) as u16;
+            self.sweep(peer.index, generation, now);
         }
     }
 }

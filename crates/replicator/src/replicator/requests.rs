@@ -15,12 +15,21 @@ const LOOKED_AT: usize = 16_384;
 
 impl Replicator {
     /// Has what our kernel tells now be removed from it when the purge timeout has passed, unless
-    /// this router commits or serves before (`conntrackd -t`). Does nothing when a purge waits.
-    pub fn request_purge(&mut self, now: Instant) {
-        if self.purge_at.is_none() && !self.purge_wanted {
-            self.internal.mark_ours();
-            self.purge_at = Some(now + self.config.purge_timeout);
+    /// this router commits or serves before (`conntrackd -t`), whoever serves then. Returns `false`
+    /// and does nothing when the time of a purge has not come yet: it may be one that waits until a
+    /// peer serves, and scripts ask for it as the role is left.
+    pub fn request_purge(&mut self, now: Instant) -> bool {
+        if self.purge_asked || self.purge_wanted {
+            return true;
         }
+        if self.purge_at.is_some() && !self.purge_put_off {
+            return false;
+        }
+        self.purge_asked = true;
+        self.purge_put_off = false;
+        self.internal.mark_ours();
+        self.purge_at = Some(now + self.config.purge_timeout);
+        true
     }
 
     /// Begins to remove what our kernel tells from it, whoever serves (`conntrackd -F`). Ends with

@@ -115,13 +115,13 @@ impl Replicator {
             return Succession::None;
         }
         let later = now + LOOK_AGAIN;
-        if self.peers[place].resync != Resync::Complete || !self.others_present(place) {
+        if !self.peers[place].resync.has_arrived() || !self.others_present(place) {
             return Succession::Begins(later);
         }
         // The peer itself too: should it serve (again), it tells what is to be kept.
         for place in 0..self.peers.len() {
             let peer = &self.peers[place];
-            if peer.present() && peer.resync == Resync::Complete {
+            if peer.present() && peer.resync.has_arrived() {
                 self.want_resync(place, Cause::Succession);
             }
         }
@@ -145,7 +145,7 @@ impl Replicator {
             // As long as nobody else serves, what this one told is the best that is known.
             return Succession::Asked { since, generation, look_at: now + LOOK_AGAIN };
         }
-        self.counters.external_swept += self.external.sweep_before(index, generation) as u64;
+        self.sweep(index, generation, now);
         // It has served again since: of what it told late some may live on, and the others have
         // told that before it.
         let again = self.quiet_after(place).filter(|at| *at > since);

@@ -205,7 +205,7 @@ fn lacks(peer: &Peer) -> Option<Standing> {
     match peer.resync {
         Resync::Wanted { at: None, .. } | Resync::Unneeded => Some(Standing::NotAsked(address)),
         Resync::Wanted { at: Some(_), .. } => Some(Standing::AskedAgain(address)),
-        Resync::Asked { .. } => Some(Standing::Arriving(address)),
+        Resync::Asked { .. } | Resync::Sweeping => Some(Standing::Arriving(address)),
         Resync::Complete if peer.gap_stays => Some(Standing::Missing(address)),
         Resync::Complete => None,
     }
@@ -228,7 +228,7 @@ fn state(peer: &Peer, now: Instant) -> Option<PeerState> {
             Resync::Unneeded => CopyState::Unneeded,
             Resync::Wanted { at: None, .. } => CopyState::Wanted,
             Resync::Wanted { at: Some(_), .. } => CopyState::WantedAgain,
-            Resync::Asked { .. } => CopyState::Arriving,
+            Resync::Asked { .. } | Resync::Sweeping => CopyState::Arriving,
             Resync::Complete => CopyState::Arrived,
         },
         behind: Lag {

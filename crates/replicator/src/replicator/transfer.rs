@@ -1,5 +1,6 @@
 //! Flows into the kernel and out of it again: where a commit and a purge begin and end.
 
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use lockstep_ctnetlink::Flow;
@@ -9,8 +10,10 @@ use super::peer::Peer;
 use crate::commit::{Commit, CommitPart, CommitReport, Purge};
 use crate::config::{Config, Standby};
 use crate::event::{Event, Role};
-use crate::internal::Past;
+use crate::internal::{Local, Past};
+use crate::key::Key;
 use crate::resync::Resync;
+use crate::table::Slot;
 use crate::wire::{self, Change, Flags};
 
 /// Time before a purge that was not finished goes on.
@@ -36,6 +39,7 @@ impl Replicator {
         self.committing = true;
         self.tells_removals = false;
         if self.external.injection.enabled() {
+            self.finish_sweeps();
             self.external.injection.begin_commit();
             self.external.expectations.begin_noting();
         } else {
@@ -63,7 +67,8 @@ impl Replicator {
                 self.external.forget_late();
             }
             self.external.injection.end_commit();
-            self.forget_left_overs(report);
+            self.forget_left_overs(&report.removed);
+            self.counters.committed_deleted += report.left_over;
             self.last_committed = report.committed();
         }
         self.counters.committed_deleted += report.deleted;
@@ -81,16 +86,24 @@ impl Replicator {
         if self.role == Role::Active { self.external.late() } else { 0 }
     }
 
+    /// Forgets what a commit under way has removed so far, so that its end need not forget all of it
+    /// at once.
+    pub fn follow_commit(&mut self, commit: &mut Commit) {
+        let removed = commit.take_removed();
+        self.forget_left_overs(&removed);
+    }
+
     /// What the commit has removed is told to nobody, least of all as new.
-    fn forget_left_overs(&mut self, report: &CommitReport) {
-        if report.left_over == 0 || report.left > 0 {
-            return;
+    fn forget_left_overs(&mut self, removed: &[(Slot, Key)]) {
+        for (slot, key) in removed {
+            let is_it = |entry: &Local| {
+                entry.stage.is_alive() && entry.past.is_untouched() && entry.stored.is(key)
+            };
+            if self.internal.table.get(*slot).is_some_and(is_it) {
+                let learned = self.internal.bury(*slot, true, &mut self.counters);
+                self.tell(learned);
+            }
         }
-        for slot in self.left_overs() {
-            let learned = self.internal.bury(slot, true, &mut self.counters);
-            self.tell(learned);
-        }
-        self.counters.committed_deleted += report.left_over;
     }
 
     /// Whether a flow that the peers have not told can be taken to have ended: this router stands
@@ -136,6 +149,7 @@ impl Replicator {
 
     /// A purge has removed this many flows, and all it had to.
     pub fn end_purge(&mut self, removed: u64) {
+        self.purge_asked = false;
         self.counters.purged += removed;
     }
 
@@ -152,12 +166,42 @@ impl Replicator {
         &self.config
     }
 
-    /// A router that stands by in its kernel keeps what was its own until the peers have told what
-    /// of it lives on.
+    /// Why the flows of the time as active router stay in the kernel although the time of their purge
+    /// has come; `None` when no purge is put off.
+    pub fn purge_put_off(&self) -> Option<String> {
+        if !self.purge_put_off {
+            return None;
+        }
+        Some(match self.successor() {
+            Successor::Known => "a peer serves: they are removed now".to_owned(),
+            Successor::Absent => "no peer is there, so nobody else is known to serve".to_owned(),
+            Successor::Tells(address) => {
+                format!("the flows of the peer {} have not all arrived", named(address))
+            }
+            Successor::Silent(address) => format!(
+                "the peer {} has told no flows, so nobody else is known to serve",
+                named(address)
+            ),
+        })
+    }
+
+    /// Who serves in this router's place, as far as that is known.
+    fn successor(&self) -> Successor {
+        let present = || self.peers.iter().filter(|peer| peer.present());
+        if let Some(peer) = present().find(|peer| peer.resync != Resync::Complete) {
+            return Successor::Tells(peer.address());
+        }
+        if present().any(|peer| self.external.confirmed(peer.index) > 0) {
+            return Successor::Known;
+        }
+        present().next().map_or(Successor::Absent, |peer| Successor::Silent(peer.address()))
+    }
+
+    /// What was this router's own stays in its kernel until a peer has told what lives on with it:
+    /// where nobody serves, these are the only ones there are.
     pub(super) fn purge_is_due(&mut self, now: Instant) {
-        let complete = |peer: &Peer| !peer.present() || peer.resync == Resync::Complete;
-        let told = self.peers.iter().any(Peer::present) && self.peers.iter().all(complete);
-        if self.config.standby == Standby::Kernel && !told {
+        self.purge_put_off = !self.purge_asked && self.successor() != Successor::Known;
+        if self.purge_put_off {
             self.purge_at = Some(now + PURGE_AGAIN);
             return;
         }
@@ -180,5 +224,24 @@ impl Replicator {
     pub(super) fn call_off_purge(&mut self) {
         self.purge_at = None;
         self.purge_wanted = false;
+        self.purge_asked = false;
+        self.purge_put_off = false;
     }
+}
+
+/// Who serves when this router does not.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Successor {
+    /// One of the peers, all of which have told what they have.
+    Known,
+    /// No peer is there.
+    Absent,
+    /// This peer has not told everything yet.
+    Tells(Option<IpAddr>),
+    /// This peer has told everything, and that was nothing: it stands by, too, as far as is known.
+    Silent(Option<IpAddr>),
+}
+
+fn named(address: Option<IpAddr>) -> String {
+    address.map_or_else(|| "?".to_owned(), |address| address.to_string())
 }
