@@ -299,7 +299,7 @@ fn one_of_three_whose_link_loses_everything_without_going_down_is_found_on_the_n
         assert_in_sync(&site, 0);
         site.plugged[node][0] = true;
         site.create(0, 2000);
-        site.run_s(20);
+        site.run_s(25);
         site.assert_replicated(0, 1);
         site.assert_replicated(0, 2);
         assert_in_sync(&site, 1);

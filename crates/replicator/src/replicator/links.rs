@@ -85,6 +85,12 @@ impl Links {
         }
     }
 
+    /// The next link after this one that is up; none but this one itself when no other is.
+    pub(super) fn next_up(&self, from: usize) -> Option<usize> {
+        let count = self.all.len();
+        (1..=count).map(|step| (from + step) % count).find(|link| self.is_up(*link))
+    }
+
     /// The next link after the peer's that is up and on which it can be spoken to.
     fn another(&self, peer: &Peer) -> Option<usize> {
         let count = self.all.len();
@@ -106,6 +112,7 @@ impl Replicator {
                 self.use_another_link(place);
             }
         }
+        self.place_greeting(now);
         self.settle(now);
     }
 

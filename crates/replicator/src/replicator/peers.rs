@@ -31,6 +31,10 @@ const SEARCH_INTERVAL: Duration = Duration::from_millis(2500);
 /// little before: less and more than this.
 const GOES_ON: (i32, i32) = (-1_000, 100_000);
 
+/// A router that has left a link may be heard on another one a little before the last word of it on
+/// the first has arrived.
+const MEANWHILE: Duration = Duration::from_secs(1);
+
 /// No link.
 const NOWHERE: usize = MAX_LINKS;
 
@@ -122,7 +126,9 @@ impl Replicator {
     fn known_to_group(&mut self, place: usize, now: Instant) -> Option<usize> {
         let Reach::Alone { answered } = self.peers[place].reach else { return Some(place) };
         self.peers[place].conversation.answer_soon();
+        let alone = |peer: &Peer| peer.present() && peer.reach == Reach::Alone { answered: true };
         if !answered
+            && !self.peers.iter().any(alone)
             && let Some(group) = self.group_peer().filter(|group| self.peers[*group].silent)
         {
             // It takes the place of the one that is gone.
@@ -216,8 +222,9 @@ impl Replicator {
         if let Some(place) =
             self.group_peer().filter(|place| self.peers[*place].address().is_none())
         {
-            self.peers[place].addresses[link] = Some(source);
-            self.peers[place].link = link;
+            let peer = &mut self.peers[place];
+            peer.addresses[link] = Some(source);
+            (peer.link, peer.since) = (link, now);
             self.speak_alone(place);
             return Some(place);
         }
@@ -310,12 +317,13 @@ impl Replicator {
                 self.want_resync(place, Cause::Appeared);
                 self.peers[place].search_at = Some(now);
             }
-            if due(self.peers[place].search_at, now) {
+            if due(self.peers[place].search_at, now) && !self.greets_beside(place) {
                 self.peers[place].search_at = Some(now + SEARCH_INTERVAL);
                 self.use_another_link(place);
             }
         }
-        while let Some(place) = self.peers.iter().position(|peer| due_to_go(peer, now)) {
+        let goes = |all: &Self| all.peers.iter().position(|peer| due(all.going_at(peer), now));
+        while let Some(place) = goes(self) {
             self.remove(place, now);
         }
         // Routers that are all spoken to alone would not hear of each other.
@@ -326,19 +334,38 @@ impl Replicator {
         {
             self.greet_the_group(now);
         }
-        self.place_greeting();
+        self.place_greeting(now);
     }
 
     /// Where a group is greeted whose known members are spoken to alone: on the link on which all of
-    /// these are, since elsewhere they would take this router for another one.
-    fn place_greeting(&mut self) {
+    /// these are, since elsewhere they would take this router for another one. Whom no link reaches
+    /// any more is looked for, on one link after the other.
+    pub(super) fn place_greeting(&mut self, now: Instant) {
         let Some(place) = self.group_peer().filter(|place| self.greets_beside(*place)) else {
             return;
         };
-        let mut links = self.peers.iter().filter(|peer| peer.present()).map(|peer| peer.link);
-        let first = links.next().unwrap_or(NOWHERE);
-        let link = if links.all(|link| link == first) { first } else { NOWHERE };
-        self.peers[place].link = link;
+        let reached = |peer: &&Peer| peer.present() && self.links.is_up(peer.link);
+        let mut links = self.peers.iter().filter(reached).map(|peer| peer.link);
+        let from = self.peers[place].link;
+        let (link, search_at) = match links.next() {
+            Some(first) if links.all(|link| link == first) => (first, None),
+            Some(_) => (NOWHERE, None),
+            None => {
+                let at = self.peers[place].search_at;
+                // The one that has gone down is left at once; where all were, nobody is now.
+                if at.is_some_and(|at| now < at) && self.links.is_up(from) {
+                    return;
+                }
+                let next = self.links.next_up(from).unwrap_or(from);
+                (next, Some(now + SEARCH_INTERVAL))
+            }
+        };
+        let peer = &mut self.peers[place];
+        (peer.link, peer.search_at) = (link, search_at);
+        if link != from {
+            // Nobody there has heard the last greeting.
+            peer.conversation.answer_soon();
+        }
     }
 
     /// Whether this peer is nobody yet, and there are others.
@@ -349,33 +376,50 @@ impl Replicator {
 
     /// When a peer may be given up.
     pub(super) fn forgetting_at(&self) -> Option<Instant> {
-        self.peers.iter().filter_map(going_at).min()
+        self.peers.iter().filter_map(|peer| self.going_at(peer)).min()
+    }
+
+    fn going_at(&self, peer: &Peer) -> Option<Instant> {
+        let since = peer.heard_at.unwrap_or(peer.since);
+        match peer.reach {
+            _ if !peer.silent => None,
+            Reach::Alone { answered: false } => Some(since + UNANSWERED),
+            Reach::Alone { answered: true } if self.has_moved(peer) => Some(since + UNANSWERED),
+            Reach::Alone { answered: true } | Reach::Overheard => Some(since + FORGOTTEN),
+            Reach::Group | Reach::Configured => None,
+        }
+    }
+
+    /// Whether the silent peer seems to be there again on another link, where nobody could know it
+    /// by its address: somebody has come there since, and what this one told is known from there.
+    fn has_moved(&self, peer: &Peer) -> bool {
+        let serves = |other: &Peer| self.external.confirmed(other.index) > 0;
+        let knows = |other: &Peer| {
+            self.role == Role::Active
+                || (other.resync.has_arrived()
+                    && (serves(other) || !self.external.has_told(peer.index)))
+        };
+        self.peers.iter().any(|other| {
+            other.present()
+                && other.reach == Reach::Alone { answered: true }
+                && peer.addresses[other.link].is_none()
+                && peer.heard_at.is_some_and(|heard| other.since + MEANWHILE >= heard)
+                && knows(other)
+        })
     }
 
     /// What it has told stays until another peer's flows are complete, being the only copy.
     fn remove(&mut self, place: usize, now: Instant) {
         let mut peer = self.peers.remove(place);
         peer.conversation.peer_is_gone(&mut self.internal);
-        let others = self.peers.iter().any(|peer| peer.resync.has_arrived());
+        let others = self.peers.iter().any(|peer| {
+            peer.resync.has_arrived() && self.external.confirmed(peer.index) > 0
+        });
         if others && self.role == Role::Backup {
             let generation = self.external.begin_generation(peer.index) as u16;
             self.sweep(peer.index, generation, now);
         }
     }
-}
-
-fn going_at(peer: &Peer) -> Option<Instant> {
-    let since = peer.heard_at.unwrap_or(peer.since);
-    match peer.reach {
-        _ if !peer.silent => None,
-        Reach::Alone { answered: false } => Some(since + UNANSWERED),
-        Reach::Alone { answered: true } | Reach::Overheard => Some(since + FORGOTTEN),
-        Reach::Group | Reach::Configured => None,
-    }
-}
-
-fn due_to_go(peer: &Peer, now: Instant) -> bool {
-    going_at(peer).is_some_and(|at| now >= at)
 }
 
 /// Whether a datagram of somebody unknown has nothing but messages of known kinds, from its first
