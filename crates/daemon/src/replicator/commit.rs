@@ -80,7 +80,10 @@ impl Actor {
         let ended = loop {
             let now = Instant::now();
             let commit = &mut committing.commit;
-            match committing.committer.advance(&mut self.table, commit, &self.replicator, now) {
+            let advanced =
+                committing.committer.advance(&mut self.table, commit, &self.replicator, now);
+            self.replicator.follow_commit(commit);
+            match advanced {
                 Ok(false) => break Some(Ended::Complete),
                 Err(error) => break Some(Ended::Failed(error)),
                 Ok(true) if Instant::now() >= until => break None,

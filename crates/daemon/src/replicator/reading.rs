@@ -44,6 +44,8 @@ enum Stage {
     },
     /// The table is being told.
     Flows,
+    /// What was not in it is gone.
+    Burying,
     /// What the kernel expects is being told; their masters are known by now.
     Expectations,
 }
@@ -129,6 +131,9 @@ impl Actor {
         }
         self.take_waiting_events();
         let until = Instant::now() + PIECE;
+        if matches!(reading.stage, Stage::Burying) {
+            return self.bury(reading, until);
+        }
         loop {
             if !reading.socket.read_part(&mut reading.buffer)? {
                 return self.end_attempt(reading);
@@ -164,8 +169,22 @@ impl Actor {
             self.begin_attempt(reading)?;
             return Ok(Progress::Further);
         }
+        reading.stage = Stage::Burying;
+        Ok(Progress::Further)
+    }
+
+    /// What the kernel has no more leaves the cache; what it has told since is newer.
+    fn bury(&mut self, reading: &mut Reading, until: Instant) -> Result<Progress, TableError> {
+        let trusted = loop {
+            let now = Instant::now();
+            match self.replicator.end_dump_step(now) {
+                Some(trusted) => break trusted,
+                None if now >= until => return Ok(Progress::Further),
+                None => {}
+            }
+        };
         self.dumped_at = Some(Instant::now());
-        if !self.replicator.end_dump(Instant::now()) {
+        if !trusted {
             self.redump();
         }
         if self.config.expectations == Expectations::Off || reading.what == What::Flows {

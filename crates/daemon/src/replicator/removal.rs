@@ -83,14 +83,14 @@ impl Actor {
         self.removal = Some(removal);
     }
 
-    /// Removes some; `false` when none is left.
+    /// Removes some, or looks at many that stay; `false` when none is left.
     fn remove_batch(&mut self, removal: &mut Removal) -> Result<bool, TableError> {
         let Removal { what, batch, removed, .. } = removal;
         batch.clear();
         while !batch.is_full() {
             let added = match what {
                 Removed::Flows(purge) => {
-                    let Some(flow) = purge.next(&self.replicator) else { break };
+                    let Some(flow) = purge.step(&self.replicator) else { break };
                     batch.delete(&flow.key(), flow.id)
                 }
                 Removed::Expectations(rest) => {
@@ -101,7 +101,7 @@ impl Actor {
             debug_assert!(added, "the batch was not full");
         }
         if batch.is_empty() {
-            return Ok(false);
+            return Ok(matches!(what, Removed::Flows(purge) if purge.has_more()));
         }
         // One that is gone already has ended by itself.
         let failures = self.table.execute(batch)?;

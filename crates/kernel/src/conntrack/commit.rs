@@ -23,7 +23,8 @@ impl Committer {
         Self::default()
     }
 
-    /// Carries out the next batch of `commit`; `false` when nothing was left to do.
+    /// Carries out the next batch of `commit`; `false` when nothing was left to do. Where there is
+    /// little to do for many flows a batch may be a small or empty one.
     ///
     /// Takes about half a millisecond for a batch of new flows.
     ///
@@ -36,8 +37,8 @@ impl Committer {
         replicator: &Replicator,
         now: Instant,
     ) -> Result<bool, TableError> {
-        let more = self.executor.advance(table, &mut CommitWork { commit, replicator, now })?;
-        Ok(more || self.expect(table, commit, replicator, now)?)
+        let some = self.executor.advance(table, &mut CommitWork { commit, replicator, now })?;
+        Ok(some || commit.has_more() || self.expect(table, commit, replicator, now)?)
     }
 
     /// A batch of expectations; whether there were any.
@@ -96,7 +97,7 @@ struct CommitWork<'a> {
 
 impl Work for CommitWork<'_> {
     fn next(&mut self) -> Option<Planned> {
-        self.commit.next(self.replicator, self.now)
+        self.commit.step(self.replicator, self.now)
     }
 
     fn done(&mut self, planned: &Planned) {
