@@ -8,7 +8,7 @@ mod site;
 use std::time::Duration;
 
 use common::{FAIR, Weather};
-use lockstep_replicator::Config;
+use lockstep_replicator::{Config, Mode};
 use site::{LINKS, Site, grouped, udp};
 
 /// Some time passes between a message and its answer.
@@ -20,6 +20,10 @@ fn quick_grouped(node: usize) -> Config {
 
 fn quick_udp(node: usize) -> Config {
     Config { purge_timeout: Duration::from_secs(6), ..udp(node) }
+}
+
+fn quick_notrack(node: usize) -> Config {
+    Config { mode: Mode::Notrack, ..quick_grouped(node) }
 }
 
 /// Three that know each other, of which the last is out of reach while the first serves.
@@ -54,6 +58,18 @@ fn hear_a_request_and_no_more(site: &mut Site, node: usize) {
         }
     }
     panic!("nobody has asked");
+}
+
+/// The router hears so many flows that it knows already, and nothing after them yet.
+fn hear_flows_and_no_more(site: &mut Site, node: usize, flows: u64) {
+    let before = site.nodes[node].counters().external_updated;
+    for _ in 0..2_000 {
+        site.run(Duration::from_millis(1));
+        if site.nodes[node].counters().external_updated >= before + flows {
+            return;
+        }
+    }
+    panic!("nobody has told");
 }
 
 #[test]
@@ -125,11 +141,52 @@ fn a_flow_that_lives_on_is_not_lost_with_what_its_old_router_told_late() {
         serve(&mut site, 1, 50..150);
         site.run(Duration::from_millis(300));
         site.plugged[0] = [true; LINKS];
-        site.run(Duration::from_millis(100));
+        hear_flows_and_no_more(&mut site, 2, 10);
         // Its copy is asked for anew, and has nothing of all that.
         site.restart(0);
         site.run_s(60);
         site.assert_replicated(1, 2);
+    }
+}
+
+#[test]
+fn what_ended_while_a_router_started_again_does_not_stay_at_the_third() {
+    for config in [quick_grouped, quick_udp] {
+        for stands_by_s in [1, 20] {
+            let mut site = Site::new(3, 1, FAIR, config);
+            site.run_s(5);
+            serve(&mut site, 0, 0..100);
+            // The others have asked who succeeds it, as it stood by once, and nobody does.
+            site.run_s(30);
+            // Nobody hears what ends meanwhile.
+            site.kernels[0] = (50..150).collect();
+            site.restart(0);
+            site.run_s(stands_by_s);
+            site.activate(0);
+            site.run_s(60);
+            site.assert_replicated(0, 1);
+            site.assert_replicated(0, 2);
+        }
+    }
+}
+
+#[test]
+fn a_router_given_up_while_nobody_else_is_there_leaves_nothing_once_another_serves() {
+    for config in [quick_grouped, quick_notrack] {
+        for (first, next) in [(0, 1), (1, 0)] {
+            let mut site = Site::new(3, 1, FAIR, config);
+            site.run_s(5);
+            serve(&mut site, first, 0..100);
+            site.run_s(20);
+            site.plugged[2] = [false; LINKS];
+            site.run_s(400);
+            assert_eq!(site.nodes[2].external_flows().count(), 100, "the only copy");
+            site.plugged[first] = [false; LINKS];
+            serve(&mut site, next, 50..150);
+            site.plugged[2] = [true; LINKS];
+            site.run_s(60);
+            site.assert_replicated(next, 2);
+        }
     }
 }
 

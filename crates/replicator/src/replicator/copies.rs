@@ -149,6 +149,9 @@ impl Replicator {
         } else {
             self.sweep(index, self.external.generation(index), now);
         }
+        if self.config.mode != Mode::Alarm && confirmed > 0 {
+            self.forget_who_is_gone(now);
+        }
         self.end_copy(place, now);
     }
 

@@ -420,6 +420,18 @@ impl Replicator {
             self.sweep(peer.index, generation, now);
         }
     }
+
+    /// Another peer serves, and has told everything: what peers had told that were given up before
+    /// is not the only copy any more.
+    pub(super) fn forget_who_is_gone(&mut self, now: Instant) {
+        let known = |index: &u8| self.peers.iter().any(|peer| peer.index == *index);
+        let told = |index: &u8| self.external.has_told(*index);
+        let gone = (0..MAX_PEERS as u8).filter(|index| !known(index) && told(index));
+        for index in gone.collect::<Vec<_>>() {
+            let generation = self.external.begin_generation(index) as u16;
+            self.sweep(index, generation, now);
+        }
+    }
 }
 
 /// Whether a datagram of somebody unknown has nothing but messages of known kinds, from its first

@@ -142,7 +142,12 @@ impl Replicator {
         let told =
             self.others(place).any(|other| self.external.confirmed(self.peers[other].index) > 0);
         if !complete || !told {
-            // As long as nobody else serves, what this one told is the best that is known.
+            // As long as nobody else serves, what this one told is the best that is known, until it
+            // serves again itself. The copy that it tells then unasked does not say what has ended.
+            let confirmed = self.external.confirmed(index);
+            if complete && confirmed > 0 && confirmed < self.external.told(index) {
+                self.want_resync(place, Cause::Succession);
+            }
             return Succession::Asked { since, generation, look_at: now + LOOK_AGAIN };
         }
         self.sweep(index, generation, now);
