@@ -38,6 +38,8 @@ pub(crate) struct Internal {
     read_s: (u32, u32),
     /// Whether the kernel has told less than all, so that the cache may be wrong.
     doubt: Doubt,
+    /// Seconds since the start when that was last noticed.
+    lost_s: u32,
     /// Whether flows of the kernel were refused or forgotten.
     lack: Doubt,
 }
@@ -158,13 +160,15 @@ impl Internal {
             burial: None,
             read_s: (0, 0),
             doubt: Doubt::No,
+            lost_s: 0,
             lack: Doubt::No,
         }
     }
 
-    /// Events of the kernel were lost.
-    pub(crate) fn doubt(&mut self) {
+    /// Events of the kernel were lost before `now_s`.
+    pub(crate) fn doubt(&mut self, now_s: u32) {
         self.doubt = Doubt::Lost;
+        self.lost_s = now_s;
     }
 
     /// Whether events were lost, and the table has not been read to its end since.
@@ -431,6 +435,8 @@ impl Internal {
             return self.create(flow, false, past, 0, counters);
         };
         let reading = self.reading.number();
+        // What no event has told was among those that were lost, or its event is yet to come.
+        let changed_s = if self.doubt == Doubt::Read { self.lost_s } else { now_s };
         let read_at_s = self.table.get(slot).map_or(now_s, |entry| self.read_at_s(entry));
         // Its end and its making may both be among the lost events.
         let revived = self.table.revive(slot);
@@ -455,7 +461,7 @@ impl Internal {
             return Learned::Nothing;
         }
         if !committed {
-            entry.changed_s = now_s;
+            entry.changed_s = entry.changed_s.max(changed_s);
         }
         counters.internal_updated += 1;
         Learned::Tell(slot)

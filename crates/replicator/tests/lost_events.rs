@@ -4,7 +4,9 @@
 
 mod common;
 
-use common::{A, B, FAIR, World, flow};
+use common::{A, B, FAIR, World, config, flow, tcp};
+use lockstep_ctnetlink::{Flow, ProtocolState};
+use lockstep_replicator::Change;
 
 const LOST: &str = "events of the kernel were lost; its flows are read again";
 
@@ -70,4 +72,44 @@ fn a_backup_is_in_sync_with_its_peers_whatever_its_own_kernel_tells() {
     let now = world.now;
     world.nodes[B].events_lost(now);
     assert!(world.in_sync(B));
+}
+
+fn read(world: &mut World, found: &Flow) {
+    let node = &mut world.nodes[B];
+    node.begin_dump();
+    node.dumped(found, world.now);
+    assert!(node.end_dump(world.now));
+}
+
+/// What it hears of a flow after the loss is newer than the change that was lost.
+#[test]
+fn a_change_that_a_reading_makes_good_for_does_not_outrank_what_the_peer_has_told_since() {
+    for (told_after, newest) in [(true, 7), (false, 5)] {
+        let mut world = settled();
+        world.restart(B, &config());
+        world.run_s(3);
+        let changed = |state| Flow { protocol_state: tcp(state), ..flow(1) };
+        let told = |world: &mut World| {
+            world.event(A, Change::Update, &changed(7), false);
+            world.run_s(2);
+        };
+        read(&mut world, &flow(1));
+        if !told_after {
+            told(&mut world);
+        }
+        let now = world.now;
+        world.nodes[B].events_lost(now);
+        if told_after {
+            told(&mut world);
+        }
+        world.run_s(2);
+        read(&mut world, &changed(5));
+        let mut commit = world.nodes[B].begin_commit();
+        let planned = commit.next(&world.nodes[B], world.now);
+        let state = planned.map_or(5, |planned| match planned.flow.protocol_state {
+            ProtocolState::Tcp(tcp) => tcp.state,
+            _ => 0,
+        });
+        assert_eq!(state, newest, "told after the loss: {told_after}");
+    }
 }

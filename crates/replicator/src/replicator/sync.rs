@@ -170,7 +170,7 @@ impl Replicator {
     /// Events of the kernel were lost, so what is known of its table may be wrong until it has been
     /// read: see [`Replicator::begin_dump`].
     pub fn events_lost(&mut self, now: Instant) {
-        self.internal.doubt();
+        self.internal.doubt(self.seconds(now));
         self.settle(now);
     }
 
