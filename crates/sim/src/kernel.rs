@@ -90,6 +90,13 @@ impl Kernel {
         Some(flow)
     }
 
+    /// Seconds pass. A flow that nothing else ends stays for its last one.
+    pub(crate) fn pass(&mut self, seconds: u32) {
+        for timeout_s in self.flows.values_mut().filter_map(|flow| flow.timeout_s.as_mut()) {
+            *timeout_s = timeout_s.saturating_sub(seconds).max(1);
+        }
+    }
+
     /// Nothing is left.
     pub(crate) fn clear(&mut self) {
         *self = Self { address: self.address, ..Self::default() };
@@ -102,7 +109,12 @@ impl Kernel {
         planned: Planned,
     ) -> Vec<KernelChange> {
         let mut changes = Vec::new();
-        let mut next = Some(planned);
+        let mut next = if planned.is_looked_for_first() {
+            let existing = self.flows.get(&planned.flow.orig).cloned();
+            asker.compare(planned, existing.as_ref())
+        } else {
+            Some(planned)
+        };
         while let Some(planned) = next.take() {
             let Some((errno, reason)) = self.refusal(&planned) else {
                 let change = self.change(&planned);

@@ -1,6 +1,6 @@
 //! One node's kernel as its replicator sees it: the table, and the events that wait to be read.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::ops::Bound;
 
 use lockstep_ctnetlink::{Flow, ProtocolState, Tuple};
@@ -21,6 +21,8 @@ pub(super) struct Table {
     limit: usize,
     /// The kernel's number of the next flow.
     next_id: u32,
+    /// Flows of which a packet has passed although the daemon that runs now stands by.
+    passed: BTreeSet<Tuple>,
 }
 
 /// What of a flow has to be the same on both sides.
@@ -56,6 +58,11 @@ impl Table {
         self.kernel.flows.len()
     }
 
+    /// The timeouts run down.
+    pub(super) fn pass_time(&mut self, seconds: u32) {
+        self.kernel.pass(seconds);
+    }
+
     /// Traffic makes the flow of this number, or moves it on to another state.
     pub(super) fn traffic(&mut self, number: u32, state: u8, mark: u32) -> Flow {
         let mut made = flow(number, state);
@@ -71,6 +78,18 @@ impl Table {
         self.kernel.put(made.clone());
         self.tell(KernelChange { change, flow: made.clone(), own: false });
         made
+    }
+
+    /// The same, although the daemon stands by.
+    pub(super) fn pass_by(&mut self, number: u32, state: u8, mark: u32) -> Flow {
+        let made = self.traffic(number, state, mark);
+        self.passed.insert(made.orig);
+        made
+    }
+
+    /// Takes out what [`Table::pass_by`] has noted, as far as no daemon has replaced it since.
+    pub(super) fn take_passed(&mut self) -> BTreeSet<Tuple> {
+        std::mem::take(&mut self.passed)
     }
 
     /// The flow of this number has expired.
@@ -102,6 +121,7 @@ impl Table {
     /// A daemon has ended: nobody listens any more.
     pub(super) fn unheard(&mut self) {
         self.events.clear();
+        self.passed.clear();
         self.overrun = false;
     }
 
@@ -135,6 +155,9 @@ impl Table {
     }
 
     fn tell(&mut self, change: KernelChange) {
+        if change.own || change.change == Change::Delete {
+            self.passed.remove(&change.flow.orig);
+        }
         if self.events.len() >= self.limit {
             self.overrun = true;
         } else {

@@ -1,10 +1,10 @@
 //! One node: a replicator, its kernel, its sockets, and what the daemon's thread does with them.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use lockstep_ctnetlink::Tuple;
+use lockstep_ctnetlink::{Flow, Tuple};
 use lockstep_replicator::{
     Config, Event, KernelEvent, LinkState, Origin, Replicator, Role, Start, Transmit,
 };
@@ -25,6 +25,8 @@ pub(super) struct Node {
     pub(super) replicator: Replicator,
     pub(super) table: Table,
     pub(super) serves: bool,
+    /// Flows of which packets had passed before the last takeover, though the daemon stood by.
+    pub(super) passed: BTreeSet<Tuple>,
     /// Nothing is done before.
     pub(super) stalled_until: Option<Instant>,
     socket: VecDeque<(Origin, Rc<[u8]>)>,
@@ -33,6 +35,8 @@ pub(super) struct Node {
     reading: Reading,
     read_at: Option<Instant>,
     worked_at: Instant,
+    /// Until when the timeouts of the kernel's table have run down.
+    ran_down: Instant,
 }
 
 /// Where the reading of the kernel's table stands.
@@ -52,6 +56,7 @@ impl Node {
             replicator: begin(config, start, now),
             table: Table::new(event_limit),
             serves: false,
+            passed: BTreeSet::new(),
             stalled_until: None,
             socket: VecDeque::new(),
             waiting: 0,
@@ -59,6 +64,7 @@ impl Node {
             reading: Reading::None,
             read_at: Some(now),
             worked_at: now,
+            ran_down: now,
         }
     }
 
@@ -102,8 +108,18 @@ impl Node {
         }
     }
 
+    /// The kernel's timeouts run down, in whole seconds.
+    fn run_down(&mut self, now: Instant) {
+        let seconds = now.duration_since(self.ran_down).as_secs();
+        if seconds > 0 {
+            self.table.pass_time(seconds as u32);
+            self.ran_down += Duration::from_secs(seconds);
+        }
+    }
+
     /// One turn of the daemon's thread.
     pub(super) fn work(&mut self, now: Instant, sent: &mut Sent) {
+        self.run_down(now);
         if !self.runs(now) {
             return;
         }
@@ -188,6 +204,15 @@ impl Node {
         }
     }
 
+    /// Traffic of this node's kernel, whatever its daemon does.
+    pub(super) fn traffic(&mut self, number: u32, state: u8, mark: u32) -> Flow {
+        if self.serves {
+            self.table.traffic(number, state, mark)
+        } else {
+            self.table.pass_by(number, state, mark)
+        }
+    }
+
     /// Takes over: the peer's flows go into the kernel, then this node serves.
     pub(super) fn take_over(&mut self, now: Instant) {
         let mut commit = self.replicator.begin_commit();
@@ -196,6 +221,7 @@ impl Node {
         }
         self.replicator.end_commit(commit.report());
         self.serves = true;
+        self.passed = self.table.take_passed();
         self.replicator.activate(now);
         self.reading = Reading::None;
         self.read_at = Some(now);
