@@ -137,6 +137,8 @@ fn what_no_event_told_before_the_role_was_left_is_found_and_purged() {
     world.kernels[A].insert(2);
     world.nodes[A].deactivate(world.now);
     world.dump(A);
+    world.create(B, 9);
+    world.activate(B);
     world.run_s(65);
     let mut purge: Purge = world.nodes[A].begin_purge().unwrap();
     assert_eq!(

@@ -7,7 +7,7 @@ mod common;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use common::{A, FAIR, World, flow, set};
+use common::{A, B, FAIR, World, flow, set};
 use lockstep_ctnetlink::{Flow, HelperName};
 use lockstep_replicator::{Change, Purge, Replicator};
 
@@ -85,6 +85,8 @@ fn what_is_read_after_the_role_was_left_in_the_middle_of_the_reading_is_purged_t
         node.dumped(&flow(number), now);
     }
     assert!(node.end_dump(now));
+    world.create(B, 9);
+    world.activate(B);
     world.run_s(61);
     let purge = world.nodes[A].begin_purge().unwrap();
     assert_eq!(taken(purge, &world.nodes[A]), set([flow(1), flow(2)].into_iter()));

@@ -2,6 +2,7 @@
 //! work.
 
 mod conntrackd;
+mod fault;
 mod links;
 mod lockstep;
 mod reload;

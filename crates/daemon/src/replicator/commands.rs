@@ -128,8 +128,13 @@ impl Actor {
         if self.replicator.role() == Role::Active {
             return Err("this router serves with these flows; they leave with its role".to_owned());
         }
-        self.replicator.request_purge(Instant::now());
-        Ok(done("the flows leave the kernel when the purge timeout has passed", []))
+        let summary = if self.replicator.request_purge(Instant::now()) {
+            "the flows leave the kernel when the purge timeout has passed"
+        } else {
+            "a purge waits already: the flows leave the kernel when the purge timeout has passed \
+             and a peer is known to serve"
+        };
+        Ok(done(summary, []))
     }
 
     fn need_peer(&self) -> Result<(), String> {

@@ -131,6 +131,7 @@ impl Actor {
             last_commit: self.last_commit.clone(),
             injection: self.shown_injection(),
             jobs: self.jobs(),
+            purge_put_off: self.replicator.purge_put_off(),
             uptime_s: self.started.elapsed().as_secs(),
             statistics: named(self.replicator.statistics()),
         }

@@ -49,6 +49,9 @@ pub(crate) struct Replication {
     /// Long work under way.
     #[serde(default)]
     pub jobs: Vec<Job>,
+    /// Why the flows of the time as master stay in the kernel although the purge timeout has passed.
+    #[serde(default)]
+    pub purge_put_off: Option<String>,
     /// The kernel's table and how its events are heard.
     #[serde(default)]
     pub kernel: Kernel,

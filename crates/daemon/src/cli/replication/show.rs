@@ -113,14 +113,20 @@ fn under_way(page: &mut Page, replication: &Replication) {
             page.line(&format!("  refused {count}: {reason}"));
         }
     }
-    if !replication.jobs.is_empty() || replication.last_commit.is_some() || trouble.is_some() {
+    let put_off = replication.purge_put_off.as_ref();
+    let commit = replication.last_commit.as_ref();
+    let any = commit.is_some() || trouble.is_some() || put_off.is_some();
+    if !replication.jobs.is_empty() || any {
         page.gap();
     }
     for job in &replication.jobs {
         let of = job.total.map(|total| format!(" of {total}")).unwrap_or_default();
         page.line(&format!("under way: {}, {}{of}", job.name, job.done));
     }
-    if let Some(commit) = &replication.last_commit {
+    if let Some(why) = put_off {
+        page.line(&format!("the flows of the time as master stay in the kernel: {why}"));
+    }
+    if let Some(commit) = commit {
         committed(page, commit);
     }
     if let Some(trouble) = trouble {
@@ -182,6 +188,16 @@ PEER         HEARD        UNACKNOWLEDGED  BEHIND  MISSING  ON
 192.168.9.2  1.042 s ago  3               0       0            no full copy yet
 ";
         assert_eq!(page.text(), expected);
+    }
+
+    #[test]
+    fn a_purge_that_is_put_off_is_explained() {
+        let why = "no peer is there, so nobody else is known to serve";
+        let put_off = Replication { purge_put_off: Some(why.to_owned()), ..replication() };
+        let mut page = Page::plain();
+        describe(&mut page, &put_off);
+        let expected = format!("\n\nthe flows of the time as master stay in the kernel: {why}\n");
+        assert!(page.text().ends_with(&expected), "{}", page.text());
     }
 
     #[test]
