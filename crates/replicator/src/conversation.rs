@@ -55,8 +55,9 @@ const MAX_ANSWERS: usize = 8;
 /// fits the receive buffers that conntrackd's documentation asks for.
 const COPY_IN_FLIGHT: usize = 2048;
 
-/// A peer acknowledges a second after the last message at the latest, if nothing is lost.
-const OVERDUE: Duration = Duration::from_millis(2500);
+/// A peer acknowledges a second after the last message at the latest, if nothing is lost. After this
+/// long it does not count as knowing what it was told, and after this long it is asked to.
+const OVERDUE: (Duration, Duration) = (Duration::from_millis(1500), Duration::from_millis(2500));
 
 /// How long a greeting may be under way.
 const LATE_GREETING: Duration = Duration::from_secs(2);
@@ -290,9 +291,15 @@ impl Conversation {
         self.copy.is_some() || self.copy_wanted || self.catches_up || open
     }
 
-    /// Whether the peer owes an acknowledgement for longer than a healthy one does.
-    pub(crate) fn overdue(&self, now: Instant) -> bool {
-        self.lag(now).time >= OVERDUE
+    /// When the peer owes an acknowledgement for longer than a healthy one does.
+    pub(crate) fn overdue_at(&self) -> Option<Instant> {
+        let oldest = self.resend.first().and_then(|number| self.milestones.sent_at(number));
+        oldest.map(|at| at + OVERDUE.0)
+    }
+
+    /// Whether it owes one for so long that it is worth asking for it.
+    pub(crate) fn is_slow(&self, now: Instant) -> bool {
+        self.lag(now).time >= OVERDUE.1
     }
 
     /// The mode that the peer seems to run, which is not ours, and why, in words.

@@ -100,6 +100,8 @@ pub struct Replicator {
     copy_after_dump: bool,
     /// What peers have told was refused for want of room, and there is room again.
     room_again: bool,
+    /// When the last copy was, or is to be, asked for because of that.
+    room_asked_at: Option<Instant>,
     /// What we remove from the kernel has ended for the peers as well: a person wants it gone.
     tells_removals: bool,
     /// The role was left before the reading that it began with had ended: what that finds is ours.
@@ -162,6 +164,7 @@ impl Replicator {
             sweeps_on_at: None,
             copy_after_dump: false,
             room_again: false,
+            room_asked_at: None,
             tells_removals: false,
             rest_is_ours: false,
             left_at: None,

@@ -69,11 +69,44 @@ fn what_was_refused_while_nobody_looked_is_told_and_asked_for() {
     ] {
         assert!(world.events[B].contains(&event), "{event:?}");
     }
-    world.run_s(5);
-    assert!(!world.in_sync(B), "{}", world.nodes[B].sync_state().reason);
-    world.run_s(40);
+    world.run_s(3);
     assert!(world.in_sync(B), "{}", world.nodes[B].sync_state().reason);
     world.assert_replicated(A);
+}
+
+#[test]
+fn room_that_is_free_again_after_a_long_time_is_used_at_once_and_copies_are_paced() {
+    let mut world = narrow();
+    let asked = |world: &World| world.nodes[B].counters().resyncs_sent;
+    for round in 0..2 {
+        for number in 0..20 {
+            world.create(A, 100 * round + 50 + number);
+        }
+        world.run_s(100);
+        assert!(!world.in_sync(B), "round {round}");
+        if round == 0 {
+            for number in 0..20 {
+                world.destroy(A, number);
+            }
+        } else {
+            assert!(
+                world.nodes[B].configure(limited(64), world.now),
+                "the kernel's table is read again"
+            );
+            world.drain(B);
+        }
+        world.run_s(3);
+        assert!(world.in_sync(B), "round {round}: {}", world.nodes[B].sync_state().reason);
+        world.assert_replicated(A);
+    }
+    // At its limit the cache has room again and again.
+    let before = asked(&world);
+    for number in 1000..1060 {
+        world.create(A, number);
+        world.destroy(A, number - 5);
+        world.run_s(1);
+    }
+    assert!(asked(&world) - before <= 7, "{} copies", asked(&world) - before);
 }
 
 #[test]

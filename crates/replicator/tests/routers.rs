@@ -307,6 +307,50 @@ fn one_of_three_whose_link_loses_everything_without_going_down_is_found_on_the_n
 }
 
 #[test]
+fn a_silent_master_whose_flows_are_held_is_missed_until_another_one_serves() {
+    for config in [grouped, udp] {
+        let mut site = three(config);
+        site.plugged[0] = [false; 2];
+        (1000..1100).for_each(|number| site.create(0, number));
+        site.run_s(6);
+        for _ in 0..60 {
+            site.run_s(4);
+            let state = site.nodes[1].sync_state();
+            assert!(!state.in_sync, "{}", state.reason);
+            assert_eq!(site.nodes[1].external_len(), 500, "the only copy stays");
+        }
+        site.kernels[2] = site.kernels[0].range(..500).copied().collect();
+        site.activate(2);
+        site.run_s(5);
+        let state = site.nodes[1].sync_state();
+        assert!(state.in_sync, "{}", state.reason);
+        site.assert_replicated(2, 1);
+    }
+}
+
+#[test]
+fn an_active_router_cut_off_from_its_peers_does_not_count_as_in_sync() {
+    for config in [grouped, udp] {
+        let mut site = three(config);
+        assert!(site.nodes[0].sync_state().in_sync);
+        site.plugged[0] = [false; 2];
+        (1000..1100).for_each(|number| site.create(0, number));
+        site.run(Duration::from_millis(1700));
+        let state = site.nodes[0].sync_state();
+        assert!(
+            !state.in_sync && state.reason.contains("does not acknowledge"),
+            "{}",
+            state.reason
+        );
+        let mut site = three(config);
+        down(&mut site, 0, 1);
+        down(&mut site, 0, 0);
+        let state = site.nodes[0].sync_state();
+        assert!(!state.in_sync && state.reason.contains("no link is up"), "{}", state.reason);
+    }
+}
+
+#[test]
 fn flows_pass_over_connections_in_pieces_of_any_size() {
     for piece in [1, 7, 64, 100_000] {
         let mut site = Site::new(2, 1, FAIR, tcp);

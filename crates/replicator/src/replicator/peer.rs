@@ -60,6 +60,8 @@ pub(super) struct Peer {
     /// When it asked for everything, as a router does that stands by.
     pub(super) stood_by_at: Option<Instant>,
     provoke_at: Option<Instant>,
+    /// It has not acknowledged for longer than a healthy one takes.
+    pub(super) owes: bool,
     /// Since when nothing but late messages has come.
     pub(super) stuck_since: Option<Instant>,
     /// Messages have been missing for longer than it takes to repeat them.
@@ -120,6 +122,7 @@ impl Peer {
             succession: Succession::None,
             stood_by_at: None,
             provoke_at: None,
+            owes: false,
             stuck_since: None,
             gap_stays: false,
             greeted_before: config.mode != Mode::Ftfw,
@@ -190,6 +193,7 @@ impl Peer {
             self.succession.next_deadline(),
             self.provoke_at,
             self.gap_counts_at().filter(|_| !self.gap_stays),
+            self.conversation.overdue_at().filter(|_| !self.owes),
         ]
         .into_iter()
         .flatten()
@@ -258,11 +262,12 @@ impl Peer {
     pub(super) fn settle(&mut self, now: Instant) {
         self.plan_provocation(now);
         self.gap_stays = due(self.gap_counts_at(), now);
+        self.owes = due(self.conversation.overdue_at(), now);
     }
 
     pub(super) fn plan_provocation(&mut self, now: Instant) {
         let waits = self.present()
-            && (self.conversation.waits_for_peer() || self.conversation.overdue(now));
+            && (self.conversation.waits_for_peer() || self.conversation.is_slow(now));
         self.provoke_at = match self.provoke_at {
             _ if !waits => None,
             None => Some(now + PROVOKE.0),

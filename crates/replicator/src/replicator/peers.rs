@@ -317,10 +317,6 @@ impl Replicator {
                 self.want_resync(place, Cause::Appeared);
                 self.peers[place].search_at = Some(now);
             }
-            if due(self.peers[place].search_at, now) && !self.greets_beside(place) {
-                self.peers[place].search_at = Some(now + SEARCH_INTERVAL);
-                self.use_another_link(place);
-            }
         }
         let goes = |all: &Self| all.peers.iter().position(|peer| due(all.going_at(peer), now));
         while let Some(place) = goes(self) {
@@ -333,6 +329,12 @@ impl Replicator {
             && self.peers.len() < MAX_PEERS
         {
             self.greet_the_group(now);
+        }
+        for place in 0..self.peers.len() {
+            if due(self.peers[place].search_at, now) && !self.greets_beside(place) {
+                self.peers[place].search_at = Some(now + SEARCH_INTERVAL);
+                self.use_another_link(place);
+            }
         }
         self.place_greeting(now);
     }
@@ -412,9 +414,10 @@ impl Replicator {
     fn remove(&mut self, place: usize, now: Instant) {
         let mut peer = self.peers.remove(place);
         peer.conversation.peer_is_gone(&mut self.internal);
-        let others = self.peers.iter().any(|peer| {
-            peer.resync.has_arrived() && self.external.confirmed(peer.index) > 0
-        });
+        let others = self
+            .peers
+            .iter()
+            .any(|peer| peer.resync.has_arrived() && self.external.confirmed(peer.index) > 0);
         if others && self.role == Role::Backup {
             let generation = self.external.begin_generation(peer.index) as u16;
             self.sweep(peer.index, generation, now);

@@ -12,9 +12,9 @@ use crate::resync::{Cause, Resync};
 use crate::table::Notice;
 use crate::wire::Change;
 
-/// How long there has to be room before what was refused is asked for: a cache at its limit has room
-/// again and again, and a copy costs both routers.
-const ROOM_STAYS: Duration = Duration::from_secs(30);
+/// Least time between two copies that are asked for because there is room again: a cache at its limit
+/// has room again and again, and a copy costs both routers.
+const ROOM_INTERVAL: Duration = Duration::from_secs(10);
 
 impl Replicator {
     /// Whether [`Replicator::configure`] can make these settings its own. Another group, language,
@@ -96,10 +96,18 @@ impl Replicator {
         if !std::mem::take(&mut self.room_again) || self.role != Role::Backup {
             return;
         }
-        for peer in &mut self.peers {
-            let asks_anyway = matches!(peer.resync, Resync::Wanted { .. });
-            if !asks_anyway {
-                peer.resync = Resync::later(Cause::Room, now + ROOM_STAYS);
+        // However long the wait after what was lost before: that was for want of room.
+        let at = self.room_asked_at.map_or(now, |last| now.max(last + ROOM_INTERVAL));
+        self.room_asked_at = Some(at);
+        for place in 0..self.peers.len() {
+            let resync = &mut self.peers[place].resync;
+            let sooner = match resync {
+                Resync::Wanted { at: planned, .. } => planned.is_some_and(|planned| planned > at),
+                _ => true,
+            };
+            if sooner {
+                *resync = Resync::later(Cause::Room, at);
+                self.step_resync(place, now);
             }
         }
     }

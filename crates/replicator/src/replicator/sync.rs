@@ -35,6 +35,8 @@ pub(super) enum Standing {
     ActiveGreeting(IpAddr),
     ActiveTelling(IpAddr),
     ActiveUnanswered(IpAddr),
+    /// It is spoken to on a link that is down.
+    ActiveCutOff(IpAddr),
 }
 
 impl Standing {
@@ -100,6 +102,9 @@ impl Standing {
             Self::ActiveUnanswered(address) => {
                 (false, format!("the peer {address} does not acknowledge what it is told"))
             }
+            Self::ActiveCutOff(address) => {
+                (false, format!("no link is up on which the peer {address} can be told anything"))
+            }
         };
         SyncState { in_sync, reason }
     }
@@ -127,10 +132,10 @@ impl Replicator {
             };
             refusing.then(|| Standing::Full(cache.as_str(), self.config.cache_limit))
         };
-        differs.or_else(full).unwrap_or_else(|| self.standing_in_mode(now))
+        differs.or_else(full).unwrap_or_else(|| self.standing_in_mode())
     }
 
-    fn standing_in_mode(&self, now: Instant) -> Standing {
+    fn standing_in_mode(&self) -> Standing {
         if self.role == Role::Active {
             if self.internal.is_in_doubt() {
                 return Standing::ActiveLost;
@@ -145,7 +150,10 @@ impl Replicator {
             if self.copy_after_dump {
                 return Standing::ActiveReading;
             }
-            return present.find_map(|peer| lags(peer, now)).unwrap_or(Standing::ActiveToldAll);
+            let cut_off = |peer: &Peer| peer.address().filter(|_| !self.links.is_up(peer.link));
+            return present
+                .find_map(|peer| cut_off(peer).map(Standing::ActiveCutOff).or_else(|| lags(peer)))
+                .unwrap_or(Standing::ActiveToldAll);
         }
         let present = || self.peers.iter().filter(|peer| peer.present());
         let lacking = |peer: &Peer| {
@@ -153,12 +161,21 @@ impl Replicator {
             lacks(peer).or_else(|| peer.address().filter(|_| lacking).map(Standing::Lacking))
         };
         let worst = present().find_map(lacking);
-        let complete = || present().find_map(Peer::address).map(Standing::Arrived);
-        let silent = || {
-            let heard = self.peers.iter().find(|peer| peer.heard_at.is_some());
-            heard.and_then(Peer::address).map(Standing::Silent)
+        let serves = |peer: &&Peer| self.external.confirmed(peer.index) > 0;
+        let arrived = |peer: &Peer| peer.address().map(Standing::Arrived);
+        let served = || present().find(serves).and_then(arrived);
+        let complete = || present().find_map(arrived);
+        let silent = |counts: fn(&Self, &Peer) -> bool| {
+            let mut silent = self.peers.iter().filter(|peer| !peer.present());
+            silent.find(|peer| counts(self, peer)).and_then(Peer::address).map(Standing::Silent)
         };
-        worst.or_else(complete).or_else(silent).unwrap_or(Standing::NeverHeard)
+        // Who has told nothing may stand by, and know nothing of what was served until the silence.
+        worst
+            .or_else(served)
+            .or_else(|| silent(|all, peer| all.external.has_told(peer.index)))
+            .or_else(complete)
+            .or_else(|| silent(|_, peer| peer.heard_at.is_some()))
+            .unwrap_or(Standing::NeverHeard)
     }
 
     /// A peer that is not there, and whether it has ever been heard; rather one that has.
@@ -186,14 +203,14 @@ impl Replicator {
     }
 }
 
-fn lags(peer: &Peer, now: Instant) -> Option<Standing> {
+fn lags(peer: &Peer) -> Option<Standing> {
     let address = peer.address()?;
     let conversation = &peer.conversation;
     if !conversation.established() {
         Some(Standing::ActiveGreeting(address))
     } else if conversation.copying() {
         Some(Standing::ActiveTelling(address))
-    } else if conversation.overdue(now) {
+    } else if peer.owes {
         Some(Standing::ActiveUnanswered(address))
     } else {
         None
