@@ -12,7 +12,7 @@ use std::process::Command;
 use flows::{change, flow, make, remove, table};
 use lockstep_ctnetlink::{Flow, Status};
 use lockstep_failover::{Outcome, Step};
-use lockstep_lab::{Interface, Lan};
+use lockstep_lab::{Interface, Lan, Node};
 use lockstep_replicator::{Link, Transport};
 use router::{LINK, Router, config, interface, node, pair};
 
@@ -104,9 +104,10 @@ fn events_older_than_a_reading_are_not_taken_for_news_after_it() {
 
 #[test]
 fn what_was_ours_leaves_the_kernel_and_what_came_later_stays() {
-    let Some(node) = node() else { return };
+    let Some((_lan, [node, peer])) = pair() else { return };
     let mut settings = config();
     settings.purge_timeout = Duration::from_secs(2);
+    let _other = serving(peer, settings.clone());
     let mut router = Router::start(node, settings);
     router.node.run(|| assert_eq!(make((0..1000).map(flow)), 0)).unwrap();
     router.become_active();
@@ -122,12 +123,21 @@ fn what_was_ours_leaves_the_kernel_and_what_came_later_stays() {
     assert_eq!(router.status().statistics["purged"], 1999);
 }
 
+/// A router that serves with a flow of its own.
+fn serving(node: Node, settings: Config) -> Router {
+    node.run(|| assert_eq!(make([flow(9_000)]), 0)).unwrap();
+    let mut router = Router::start(node, settings);
+    router.become_active();
+    router
+}
+
 #[test]
 fn a_flow_made_anew_while_events_were_lost_is_not_purged() {
-    let Some(node) = node() else { return };
+    let Some((_lan, [node, peer])) = pair() else { return };
     let mut settings = config();
     settings.event_buffer = TINY;
     settings.purge_timeout = Duration::from_secs(4);
+    let _other = serving(peer, settings.clone());
     let mut router = Router::start(node, settings);
     router.node.run(|| assert_eq!(make((0..20).map(flow)), 0)).unwrap();
     router.become_active();
@@ -150,13 +160,13 @@ fn a_commit_before_the_time_is_up_calls_the_purge_off() {
     settings.purge_timeout = Duration::from_secs(1);
     let [mut router, control] = [node, control].map(|node| {
         node.run(|| assert_eq!(make((0..100).map(flow)), 0)).unwrap();
-        let mut router = Router::start(node, settings.clone());
-        router.become_active();
-        router.become_backup();
+        let router = Router::start(node, settings.clone());
+        router.until("all of them", |status| status.internal == 100);
+        assert!(router.command(crate::messages::Command::Purge).is_ok());
         router
     });
     assert!(matches!(router.step(Step::CommitFlows), Outcome::Done(_)));
-    // The other one, which stepped back later, shows that the time is up.
+    // The other one, which was asked later, shows that the time is up.
     control.until("the purge", |status| status.statistics["purged"] == 100);
     router.attend();
     assert_eq!(table(&router.node).len(), 100);
@@ -171,13 +181,14 @@ fn a_purge_that_is_due_is_called_off_by_a_step_that_comes_first() {
         let Some(node) = node() else { return };
         node.run(|| assert_eq!(make((0..100).map(flow)), 0)).unwrap();
         let mut router = Router::start(node, settings.clone());
-        // With no time between them, the purge is due when the last one's turn comes.
+        router.until("all of them", |status| status.internal == 100);
+        // With no time between them, the purge is due when the step's turn comes.
         router.hold();
-        for step in [Step::ReplicateActive, Step::ReplicateBackup, step] {
-            router.ask(step);
-        }
+        let purge = router.order(crate::messages::Command::Purge);
+        router.ask(step);
         router.release();
         router.answered();
+        assert!(purge.blocking_recv().unwrap().is_ok());
         router.attend();
         assert_eq!(table(&router.node).len(), 100, "{step:?}: the router is about to serve");
         assert_eq!(router.status().statistics["purged"], 0);

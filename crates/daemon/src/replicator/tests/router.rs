@@ -119,9 +119,14 @@ impl Router {
 
     /// Has it do what a person asks; how that went.
     pub(super) fn command(&self, command: Command) -> Result<Done, String> {
+        self.order(command).blocking_recv().unwrap()
+    }
+
+    /// The same, without waiting for the answer.
+    pub(super) fn order(&self, command: Command) -> oneshot::Receiver<Result<Done, String>> {
         let (sender, answer) = oneshot::channel();
         self.requests.blocking_send(ReplicatorRequest::Command(command, sender)).unwrap();
-        answer.blocking_recv().unwrap()
+        answer
     }
 
     /// Every flow of a cache, asked for in parts.
