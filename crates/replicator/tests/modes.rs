@@ -120,7 +120,8 @@ fn reordering_in_notrack_is_no_loss() {
     let mut world = notrack(1, weather);
     world.run_s(10);
     world.activate(A);
-    world.run_s(2);
+    world.create(A, 50);
+    world.run_s(10);
     let asked = world.nodes[B].counters().resyncs_sent;
     for number in 0..500 {
         world.create(A, number % 50);

@@ -133,6 +133,7 @@ impl Replicator {
                 return;
             }
         }
+        self.peers[place].told_nothing = confirmed == 0 && self.config.mode != Mode::Alarm;
         let keeps = cause != Cause::Command && confirmed == 0 && self.external.has_told(index);
         self.peers[place].resync = Resync::Sweeping;
         if self.config.mode == Mode::Alarm {

@@ -53,6 +53,9 @@ pub(super) struct Peer {
     pub(super) early: Early,
     pub(super) stream: Stream,
     pub(super) resync: Resync,
+    /// Its last copy was empty: it stood by, or had just begun. Flows that it has told since came
+    /// unasked, and nobody knows how many are still to come.
+    pub(super) told_nothing: bool,
     /// When entries that an empty peer did not confirm are dropped.
     pub(super) sweep_at: Option<Instant>,
     /// What is to become of its entries, now that another router serves.
@@ -118,6 +121,7 @@ impl Peer {
             early: Early::default(),
             stream: Stream::default(),
             resync: Resync::wanted(Cause::Appeared),
+            told_nothing: false,
             sweep_at: None,
             succession: Succession::None,
             stood_by_at: None,

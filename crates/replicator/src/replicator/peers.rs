@@ -336,6 +336,7 @@ impl Replicator {
                 self.use_another_link(place);
             }
         }
+        self.ask_who_begins_to_tell();
         self.place_greeting(now);
     }
 
@@ -427,12 +428,33 @@ impl Replicator {
     /// Another peer serves, and has told everything: what peers had told that were given up before
     /// is not the only copy any more.
     pub(super) fn forget_who_is_gone(&mut self, now: Instant) {
-        let known = |index: &u8| self.peers.iter().any(|peer| peer.index == *index);
+        // One that has never been heard only keeps the number of one that is gone.
+        let heard = |peer: &Peer| peer.heard_at.is_some();
+        let known = |index: &u8| self.peers.iter().any(|peer| peer.index == *index && heard(peer));
         let told = |index: &u8| self.external.has_told(*index);
         let gone = (0..MAX_PEERS as u8).filter(|index| !known(index) && told(index));
         for index in gone.collect::<Vec<_>>() {
             let generation = self.external.begin_generation(index) as u16;
             self.sweep(index, generation, now);
+        }
+    }
+
+    /// Whether a peer that answered with an empty copy serves since, and tells its flows unasked.
+    pub(super) fn begins_to_tell(&self, peer: &Peer) -> bool {
+        peer.told_nothing && self.external.confirmed(peer.index) > 0
+    }
+
+    /// What is told unasked has no end and does not say what has ended: it is asked for.
+    fn ask_who_begins_to_tell(&mut self) {
+        for place in 0..self.peers.len() {
+            let peer = &self.peers[place];
+            if self.role == Role::Backup
+                && peer.present()
+                && peer.resync == Resync::Complete
+                && self.begins_to_tell(peer)
+            {
+                self.want_resync(place, Cause::Succession);
+            }
         }
     }
 }

@@ -158,7 +158,10 @@ impl Replicator {
         let present = || self.peers.iter().filter(|peer| peer.present());
         let lacking = |peer: &Peer| {
             let lacking = self.external.lacks(peer.index);
-            lacks(peer).or_else(|| peer.address().filter(|_| lacking).map(Standing::Lacking))
+            let begins = peer.address().filter(|_| self.begins_to_tell(peer));
+            lacks(peer)
+                .or_else(|| begins.map(Standing::Arriving))
+                .or_else(|| peer.address().filter(|_| lacking).map(Standing::Lacking))
         };
         let worst = present().find_map(lacking);
         let serves = |peer: &&Peer| self.external.confirmed(peer.index) > 0;

@@ -116,7 +116,9 @@ impl Replicator {
         let serves = |peer: &Peer| self.external.confirmed(peer.index) > 0;
         self.role == Role::Backup
             && !self.external.table.is_refusing()
-            && matter.clone().all(|peer| peer.has_told_everything() && !lacks(peer))
+            && matter.clone().all(|peer| {
+                peer.has_told_everything() && !self.begins_to_tell(peer) && !lacks(peer)
+            })
             && matter.any(serves)
     }
 
@@ -188,7 +190,8 @@ impl Replicator {
     /// Who serves in this router's place, as far as that is known.
     fn successor(&self) -> Successor {
         let present = || self.peers.iter().filter(|peer| peer.present());
-        if let Some(peer) = present().find(|peer| peer.resync != Resync::Complete) {
+        let tells = |peer: &&Peer| peer.resync != Resync::Complete || self.begins_to_tell(peer);
+        if let Some(peer) = present().find(tells) {
             return Successor::Tells(peer.address());
         }
         if present().any(|peer| self.external.confirmed(peer.index) > 0) {
