@@ -247,6 +247,7 @@ fn is_implied(group: &failover::Group) -> bool {
 /// has many.
 fn names_in_use(declared: &routes::Declared) -> Vec<&(String, routes::TableId)> {
     let of_routes = declared.routes.iter().map(|route| route.table);
-    let used: BTreeSet<_> = of_routes.chain(declared.rules.iter().map(|rule| rule.table)).collect();
+    let used: BTreeSet<_> =
+        of_routes.chain(declared.rules.iter().filter_map(|rule| rule.key.table())).collect();
     declared.tables.iter().filter(|(_, id)| used.contains(id)).collect()
 }

@@ -2,10 +2,12 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
+use std::sync::Arc;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use lockstep_routes::{
-    Condition, Fwmark, PROTOCOL_LOCKSTEP, Route, RouteKind, Rule, TableId, When,
+    Condition, Fwmark, NextHop, PROTOCOL_LOCKSTEP, Route, RouteKind, Rule, RuleAction, RuleKey,
+    TableId, When,
 };
 
 use crate::address::SCOPES;
@@ -30,7 +32,7 @@ const KINDS: &[(&str, RouteKind)] = &[
 const IPV6_METRIC: u32 = 1024;
 
 /// Every route, none in the place of another.
-pub(crate) fn routes(root: &Table<'_>, tables: &TableNames, groups: &Names) -> Vec<Route> {
+pub(crate) fn routes(root: &Table<'_>, tables: &TableNames, groups: &Names) -> Vec<Arc<Route>> {
     let mut routes: Vec<(Route, Range<usize>)> = Vec::new();
     for table in root.elements("route", "route", &ROUTE) {
         let Some(route) = route(&table, tables, groups) else { continue };
@@ -48,7 +50,7 @@ pub(crate) fn routes(root: &Table<'_>, tables: &TableNames, groups: &Names) -> V
         }
         routes.push((route, table.span()));
     }
-    routes.into_iter().map(|(route, _)| route).collect()
+    routes.into_iter().map(|(route, _)| Arc::new(route)).collect()
 }
 
 fn metric(route: &Route) -> u32 {
@@ -90,16 +92,18 @@ fn route(table: &Table<'_>, tables: &TableNames, groups: &Names) -> Option<Route
             check_family(table, key, address, to);
         }
     }
+    let kind = kind?;
+    let hop = NextHop { via: via?, dev: dev?, weight: 1, onlink: onlink? };
+    let leads = kind == RouteKind::Unicast || hop.dev.is_some();
     Some(Route {
-        kind: kind?,
+        kind,
         to: to?,
-        via: via?,
-        dev: dev?,
+        next_hops: if leads { vec![hop] } else { Vec::new() },
         source: source?,
         table: table_id?,
         metric: metric?,
+        mtu: None,
         scope: scope?,
-        onlink: onlink?,
         protocol: protocol?,
         condition: condition?,
     })
@@ -229,7 +233,7 @@ fn rule(table: &Table<'_>, tables: &TableNames, groups: &Names) -> Option<Rule> 
     let to_family = to.flatten().flatten().map(|prefix| prefix.addr().is_ipv6());
     let said = [("family", family.flatten()), ("from", from_family), ("to", to_family)];
     let ipv6 = rule_family(table, said);
-    Some(Rule {
+    let key = RuleKey {
         ipv6,
         priority: priority?,
         from: from?.flatten(),
@@ -237,10 +241,14 @@ fn rule(table: &Table<'_>, tables: &TableNames, groups: &Names) -> Option<Rule> 
         fwmark: fwmark?,
         iif: iif?,
         oif: oif?,
-        table: table_id?,
-        protocol: protocol?,
-        condition: condition?,
-    })
+        tos: 0,
+        ip_protocol: None,
+        source_port: None,
+        destination_port: None,
+        suppress_prefix_length: None,
+        action: RuleAction::Lookup(table_id?),
+    };
+    Some(Rule { key, protocol: protocol?, condition: condition? })
 }
 
 /// The family that all of `said` agree on; IPv4 when nothing says one.

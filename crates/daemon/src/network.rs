@@ -30,8 +30,8 @@ use lockstep_failover::Outcome;
 use lockstep_kernel::network::Network;
 use lockstep_kernel::own_table::Rules;
 use lockstep_routes::{
-    Actual, Change, Declared, Desired, Interest, Kind, Object, PROTOCOL_LOCKSTEP, Phases, Refusals,
-    plan_kind,
+    Actual, Change, Declared, Desired, Interest, Kind, Object, Owned, PROTOCOL_LOCKSTEP, Phases,
+    Refusals, plan_kind,
 };
 use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, error, info, warn};
@@ -106,6 +106,7 @@ struct Actor {
     /// What the kernel had at the last look, and what it has acknowledged since.
     actual: Actual,
     refusals: Refusals,
+    owned: Owned,
     network: Network,
     table: Table,
     listener: Listener,
@@ -136,6 +137,7 @@ impl Actor {
             phases: Phases::default(),
             actual,
             refusals: Refusals::default(),
+            owned: Owned::default(),
             network,
             table,
             listener,
@@ -204,7 +206,7 @@ impl Actor {
     }
 
     fn desired(&self) -> Desired<'_> {
-        Desired { declared: &self.declared, phases: &self.phases }
+        Desired { declared: &self.declared, phases: &self.phases, owned: &self.owned }
     }
 
     /// The addresses among what is removed that somebody else has added. They go all the same when

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::{Change, RouteKey, RouteKind, Rule, RuleKey, Scope, TableId};
+use crate::{Change, NextHop, RouteKey, RouteKind, Rule, RuleKey, Scope, TableId};
 
 /// `RT_SCOPE_LINK`: on this link.
 const SCOPE_LINK: u8 = 253;
@@ -70,28 +70,41 @@ pub struct ActualAddress {
     pub duplicate: bool,
 }
 
+/// One of a route's next hops.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ActualNextHop {
+    /// The next router.
+    pub via: Option<IpAddr>,
+    /// The outgoing link.
+    pub dev: Option<u32>,
+    /// Its share among several, 1 to 256; 1 when it is alone.
+    pub weight: u16,
+    /// The next router is taken to be on the link.
+    pub onlink: bool,
+}
+
 /// A route.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ActualRoute {
     /// Its table.
     pub table: TableId,
-    /// Its type, or `None` for one that cannot be declared (local, broadcast, multicast, …).
+    /// Its type, or `None` for one that cannot be declared (broadcast, multicast, …).
     pub kind: Option<RouteKind>,
     /// The destination.
     pub to: IpNet,
-    /// The next hop.
-    pub via: Option<IpAddr>,
-    /// The outgoing link.
-    pub dev: Option<u32>,
+    /// Where it leads; empty for a type that leads nowhere.
+    pub next_hops: Vec<ActualNextHop>,
     /// The preferred source address.
     pub source: Option<IpAddr>,
     /// The metric; 0 when there is none.
     pub metric: u32,
+    /// Largest packet in bytes, when the route says one.
+    pub mtu: Option<u32>,
     /// The scope's number (`/etc/iproute2/rt_scopes`).
     pub scope: u8,
     /// Who made it.
     pub protocol: u8,
-    /// It has what cannot be declared: several next hops, a type of service, an encapsulation.
+    /// It has what cannot be declared: a type of service, an encapsulation, a next hop object.
     pub special: bool,
 }
 
@@ -162,14 +175,14 @@ impl Actual {
             Change::RemoveLink { index, .. } => {
                 self.links.remove(index);
                 self.addresses.retain(|there| there.index != *index);
-                self.routes.retain(|route| route.dev != Some(*index));
+                self.routes.retain(|route| !route.goes_out_by(*index));
             }
             Change::SetLink { index, up, .. } => self.record_link(*index, *up),
             Change::AddAddress { .. } | Change::RemoveAddress { .. } => {}
-            Change::AddRoute { route, dev } | Change::ReplaceRoute { route, dev } => {
+            Change::AddRoute { route, devs } | Change::ReplaceRoute { route, devs } => {
                 let key = route.key();
                 self.routes.retain(|present| present.key() != key);
-                self.routes.push(self.as_installed(route, *dev));
+                self.routes.push(self.as_installed(route, devs));
             }
             Change::RemoveRoute { route } => self.routes.retain(|present| present != route),
             Change::AddRule { rule } => self.rules.push(ActualRule {
@@ -196,7 +209,7 @@ impl Actual {
             self.connect(there);
         } else {
             self.addresses.retain(|there| there.index != index || there.address.addr().is_ipv4());
-            self.routes.retain(|route| route.dev != Some(index));
+            self.routes.retain(|route| !route.goes_out_by(index));
         }
     }
 
@@ -225,12 +238,14 @@ impl Actual {
             lost.remove(&(kept.index, kept.address.trunc()));
         }
         self.routes.retain(|route| {
-            let Some(dev) = route.dev else { return true };
-            let connected = route.is_connected() && lost.contains(&(dev, route.to));
-            let beyond = route.via.is_some_and(|via| {
-                lost.iter().any(|(index, network)| *index == dev && network.contains(&via))
-            });
-            !(connected || beyond)
+            !route.next_hops.iter().any(|hop| {
+                let Some(dev) = hop.dev else { return false };
+                let connected = route.is_connected() && lost.contains(&(dev, route.to));
+                let beyond = hop.via.is_some_and(|via| {
+                    lost.iter().any(|(index, network)| *index == dev && network.contains(&via))
+                });
+                connected || beyond
+            })
         });
         removed.clear();
     }
@@ -244,7 +259,7 @@ impl Actual {
             .routes
             .iter()
             .filter(|route| route.is_connected())
-            .filter_map(|route| Some((route.dev?, route.to)))
+            .filter_map(|route| Some((route.only_dev()?, route.to)))
             .collect();
         for (index, address, metric) in addresses {
             let to = address.trunc();
@@ -257,9 +272,14 @@ impl Actual {
                 table: TableId::MAIN,
                 kind: Some(RouteKind::Unicast),
                 to,
-                via: None,
-                dev: Some(index),
+                next_hops: vec![ActualNextHop {
+                    via: None,
+                    dev: Some(index),
+                    weight: 1,
+                    onlink: false,
+                }],
                 source: None,
+                mtu: None,
                 metric: metric.unwrap_or(if ipv6 { 256 } else { 0 }),
                 scope: if ipv6 { 0 } else { SCOPE_LINK },
                 protocol: 2,
@@ -268,17 +288,21 @@ impl Actual {
         }
     }
 
-    fn as_installed(&self, route: &crate::Route, dev: Option<u32>) -> ActualRoute {
-        let unicast = route.kind == RouteKind::Unicast;
-        let egress = dev.or_else(|| crate::reach::egress(route, self));
+    fn as_installed(&self, route: &crate::Route, devs: &[Option<u32>]) -> ActualRoute {
+        let next_hops = route.next_hops.iter().zip(devs).map(|(hop, dev)| ActualNextHop {
+            via: hop.via,
+            dev: dev.or_else(|| crate::reach::egress(route, hop, self)),
+            weight: if route.next_hops.len() > 1 { hop.weight } else { 1 },
+            onlink: hop.onlink,
+        });
         ActualRoute {
             table: route.table,
             kind: Some(route.kind),
             to: route.to.trunc(),
-            via: route.via.filter(|_| unicast),
-            dev: egress.filter(|_| unicast),
-            source: route.source.filter(|_| unicast),
+            next_hops: next_hops.collect(),
+            source: route.source,
             metric: route.key().metric,
+            mtu: route.mtu,
             scope: route.scope_number(),
             protocol: route.protocol,
             special: false,
@@ -296,22 +320,48 @@ impl ActualRoute {
     /// there.
     pub fn is_connected(&self) -> bool {
         self.kind == Some(RouteKind::Unicast)
-            && self.via.is_none()
-            && self.dev.is_some()
+            && self.only_dev().is_some()
+            && self.next_hops.iter().all(|hop| hop.via.is_none())
             && !self.special
             && (self.to.addr().is_ipv6() || self.scope >= SCOPE_LINK)
     }
 
-    /// Whether it does what `route` says, whoever made it.
-    pub fn matches(&self, route: &crate::Route, dev: Option<u32>) -> bool {
+    /// The link of its next hop, when it has one next hop with a link.
+    pub fn only_dev(&self) -> Option<u32> {
+        match self.next_hops.as_slice() {
+            [hop] => hop.dev,
+            _ => None,
+        }
+    }
+
+    /// Whether one of its next hops is on that link.
+    pub fn goes_out_by(&self, index: u32) -> bool {
+        self.next_hops.iter().any(|hop| hop.dev == Some(index))
+    }
+
+    /// Whether it does what `route` says, whoever made it; `devs` are the links that the route's
+    /// next hops declare, in order.
+    pub fn matches(&self, route: &crate::Route, devs: &[Option<u32>]) -> bool {
         if self.special || self.key() != route.key() || self.kind != Some(route.kind) {
             return false;
         }
-        if route.kind != RouteKind::Unicast {
-            return true;
-        }
-        self.via == route.via
-            && (route.dev.is_none() || self.dev == dev)
+        let alone = route.next_hops.len() == 1;
+        let same_hop = |there: &ActualNextHop, (hop, dev): (&NextHop, &Option<u32>)| {
+            there.via == hop.via
+                && (hop.dev.is_none() || there.dev == *dev)
+                && (alone || there.weight == hop.weight)
+        };
+        let leads = matches!(route.kind, RouteKind::Unicast | RouteKind::Local);
+        let same_hops = !leads
+            || route.next_hops.is_empty()
+            || (self.next_hops.len() == route.next_hops.len()
+                && self
+                    .next_hops
+                    .iter()
+                    .zip(route.next_hops.iter().zip(devs))
+                    .all(|(there, wanted)| same_hop(there, wanted)));
+        same_hops
+            && self.mtu == route.mtu
             && (route.source.is_none() || self.source == route.source)
             && (route.scope.is_none()
                 || self.to.addr().is_ipv6()
@@ -336,27 +386,23 @@ impl crate::Route {
             (_, IpNet::V6(_)) | (Some(Scope::Global), _) => 0,
             (Some(Scope::Link), _) => SCOPE_LINK,
             (Some(Scope::Host), _) => 254,
-            (None, _) if self.kind == RouteKind::Unicast && self.via.is_none() => SCOPE_LINK,
+            (None, _) if self.kind == RouteKind::Local => 254,
+            (None, _)
+                if self.kind == RouteKind::Unicast
+                    && self.next_hops.iter().all(|hop| hop.via.is_none()) =>
+            {
+                SCOPE_LINK
+            }
             (None, _) => 0,
         }
     }
 }
 
 impl Rule {
-    /// What makes two rules the same. A zero prefix selects nothing and is left out, and bits of
-    /// the mark outside its mask do not count.
+    /// What makes two rules the same. A zero prefix selects nothing and is left out.
     pub fn key(&self) -> RuleKey {
         let prefix =
             |net: Option<IpNet>| net.map(|net| net.trunc()).filter(|net| net.prefix_len() > 0);
-        RuleKey {
-            ipv6: self.ipv6,
-            priority: self.priority,
-            from: prefix(self.from),
-            to: prefix(self.to),
-            fwmark: self.fwmark,
-            iif: self.iif.clone(),
-            oif: self.oif.clone(),
-            table: self.table,
-        }
+        RuleKey { from: prefix(self.key.from), to: prefix(self.key.to), ..self.key.clone() }
     }
 }

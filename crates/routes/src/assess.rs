@@ -3,14 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
 
 use ipnet::IpNet;
 
 use crate::index::Index;
 use crate::{
-    Actual, ActualRoute, ActualRule, Address, Condition, Desired, Kind, Link, Object,
-    PROTOCOL_LOCKSTEP, Refusals, Route, RouteKey, Rule, RuleKey, protocol_name, reach,
-    virtual_link,
+    Actual, ActualRoute, Address, Condition, Desired, Kind, Link, Object, Refusals, Route,
+    RouteKey, Rule, RuleKey, Side, protocol_name, reach, virtual_link,
 };
 
 /// How one object stands.
@@ -18,13 +19,20 @@ use crate::{
 pub enum State {
     /// The kernel has it as it is wanted.
     Installed,
-    /// It is not wanted now, and not there.
-    Absent,
+    /// It is wanted only while its group is on another side than now, and not there.
+    Unwanted {
+        /// When it is wanted.
+        condition: Condition,
+        /// Where its group stands.
+        side: Side,
+    },
     /// It cannot be put in place yet.
     Pending(Reason),
     /// Somebody else's is in its place, and stays.
-    Foreign {
-        /// The routing protocol number of the other one.
+    Conflicting {
+        /// The other one, as `ip` writes it.
+        with: String,
+        /// Its routing protocol number.
         protocol: u8,
     },
     /// The kernel has refused it; it is tried again.
@@ -33,6 +41,8 @@ pub enum State {
         words: String,
         /// How often in a row.
         attempts: u32,
+        /// When it is tried again.
+        next_try: Instant,
     },
 }
 
@@ -93,28 +103,43 @@ impl fmt::Display for Reason {
 }
 
 impl State {
-    /// `installed`, `absent`, `pending`, `foreign`, `failed`.
+    /// `installed`, `pending`, `conflicting`, `failed`.
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Installed => "installed",
-            Self::Absent => "absent",
-            Self::Pending(_) => "pending",
-            Self::Foreign { .. } => "foreign",
+            Self::Pending(_) | Self::Unwanted { .. } => "pending",
+            Self::Conflicting { .. } => "conflicting",
             Self::Failed { .. } => "failed",
         }
     }
 
-    /// Why, when it is neither installed nor simply absent.
+    /// Whether something is missing: it is wanted now, and not installed.
+    pub fn is_missing(&self) -> bool {
+        !matches!(self, Self::Installed | Self::Unwanted { .. })
+    }
+
+    /// Why, when it is not installed.
     pub fn reason(&self) -> Option<String> {
         match self {
-            Self::Installed | Self::Absent => None,
+            Self::Installed => None,
+            Self::Unwanted { condition, side } => Some(unwanted(condition, *side)),
             Self::Pending(reason) => Some(reason.to_string()),
-            Self::Foreign { protocol } => {
-                Some(format!("in its place is one of protocol {}", protocol_name(*protocol)))
+            Self::Conflicting { with, protocol } => {
+                Some(format!("in its place is {with}, of protocol {}", protocol_name(*protocol)))
             }
-            Self::Failed { words, attempts: 1 } => Some(words.clone()),
-            Self::Failed { words, attempts } => Some(format!("{words} ({attempts} times)")),
+            Self::Failed { words, attempts: 1, .. } => Some(words.clone()),
+            Self::Failed { words, attempts, .. } => Some(format!("{words} ({attempts} times)")),
         }
+    }
+}
+
+/// Why what follows a group is not wanted now.
+fn unwanted(condition: &Condition, side: Side) -> String {
+    let group = condition.group.as_deref().unwrap_or_default();
+    match side {
+        Side::Unsettled => format!("group {group} has not been decided yet"),
+        Side::Backup => format!("group {group} is backup"),
+        Side::Master => format!("group {group} is master"),
     }
 }
 
@@ -206,7 +231,7 @@ pub fn assess_groups<'a>(
 /// The places in the tables: which routes are declared for each, and which are in it.
 struct Places<'a> {
     actual: &'a Actual,
-    declared: BTreeMap<RouteKey, Vec<&'a Route>>,
+    declared: BTreeMap<RouteKey, Vec<&'a Arc<Route>>>,
     in_place: BTreeMap<RouteKey, Vec<&'a ActualRoute>>,
 }
 
@@ -225,7 +250,9 @@ impl<'a> Places<'a> {
 
 fn of_link(desired: Desired<'_>, link: &Link, index: &Index<'_>, refusals: &Refusals) -> State {
     let name = &link.interface;
-    let Some(up) = desired.phases.wants_link(&link.up) else { return State::Absent };
+    let Some(up) = desired.phases.wants_link(&link.up) else {
+        return State::Unwanted { condition: link.up.clone(), side: Side::Unsettled };
+    };
     match index.link(name) {
         None => State::Pending(Reason::LinkMissing(name.clone())),
         Some(there) if there.up != up => due(&Object::Link(name.clone()), refusals),
@@ -245,7 +272,7 @@ fn of_address(
         return if wanted {
             State::Pending(Reason::LinkMissing(address.interface.clone()))
         } else {
-            State::Absent
+            not_wanted(desired, &address.condition, Kind::Addresses)
         };
     };
     let there = index.has_address(link.index, address.address);
@@ -253,7 +280,9 @@ fn of_address(
     let object = Object::Address(address.interface.clone(), address.address);
     match (wanted, there, elsewise) {
         (true, true, _) => State::Installed,
-        (true, false, Some(other)) => State::Foreign { protocol: other.protocol },
+        (true, false, Some(other)) => {
+            State::Conflicting { with: other.address.to_string(), protocol: other.protocol }
+        }
         (true, false, None) if address_obstacle(address.address, link.up) => {
             State::Pending(Reason::LinkDown(address.interface.clone()))
         }
@@ -261,7 +290,7 @@ fn of_address(
         (false, true, _) if !index.is_wanted(&address.interface, address.address) => {
             leaving(&object, refusals)
         }
-        (false, _, _) => State::Absent,
+        (false, _, _) => not_wanted(desired, &address.condition, Kind::Addresses),
     }
 }
 
@@ -276,13 +305,14 @@ fn of_route(
     let key = route.key();
     let candidates = places.declared.get(&key).map_or(&[][..], Vec::as_slice);
     let in_place = places.in_place.get(&key).map_or(&[][..], Vec::as_slice);
-    let dev = declared_dev(route, actual);
-    let ours = |there: &ActualRoute| is_ours(there, candidates, actual);
-    let same = in_place.iter().any(|there| there.matches(route, dev) && ours(there));
+    let devs = declared_devs(route, actual);
+    let ours = |there: &ActualRoute| is_ours(desired, there);
+    let mut same = in_place.iter().filter(|there| there.matches(route, &devs));
+    let same = if wanted { same.next().is_some() } else { same.any(|there| ours(there)) };
     match (wanted, same) {
         (true, true) => State::Installed,
         (true, false) => match in_place.iter().find(|there| !ours(there)) {
-            Some(there) => State::Foreign { protocol: there.protocol },
+            Some(there) => State::Conflicting { with: there.to_string(), protocol: there.protocol },
             None => match reach::obstacle(route, actual) {
                 Some(reason) => State::Pending(reason),
                 None if place_in_use(desired, candidates, in_place, actual) => {
@@ -294,7 +324,7 @@ fn of_route(
         (false, true) if !place_in_use(desired, candidates, in_place, actual) => {
             leaving(&Object::Route(key), refusals)
         }
-        (false, _) => State::Absent,
+        (false, _) => not_wanted(desired, &route.condition, Kind::Routes),
     }
 }
 
@@ -302,14 +332,24 @@ fn of_rule(desired: Desired<'_>, rule: &Rule, actual: &Actual, refusals: &Refusa
     let wanted = desired.phases.wants(&rule.condition, Kind::Routes);
     let key = rule.key();
     let mut in_place = actual.rules.iter().filter(|there| there.key == key && !there.special);
-    let ours = in_place.clone().any(|there| is_our_rule(there, rule));
-    match (wanted, ours, in_place.next()) {
-        (true, true, _) => State::Installed,
-        (true, false, Some(there)) => State::Foreign { protocol: there.protocol },
-        (true, false, None) => due(&Object::Rule(key), refusals),
-        (false, true, _) if !rule_wanted(desired, &key) => leaving(&Object::Rule(key), refusals),
-        (false, _, _) => State::Absent,
+    let ours = in_place.clone().any(|there| desired.owned.owns_rule(there));
+    match (wanted, in_place.next().is_some()) {
+        (true, true) => State::Installed,
+        (true, false) => due(&Object::Rule(key), refusals),
+        (false, true) if ours && !rule_wanted(desired, &key) => {
+            leaving(&Object::Rule(key), refusals)
+        }
+        (false, _) => not_wanted(desired, &rule.condition, Kind::Routes),
     }
+}
+
+/// Of an object that is not wanted, and not there.
+fn not_wanted(desired: Desired<'_>, condition: &Condition, kind: Kind) -> State {
+    let side = condition
+        .group
+        .as_deref()
+        .map_or(Side::Unsettled, |group| desired.phases.of(group).side(kind));
+    State::Unwanted { condition: condition.clone(), side }
 }
 
 pub(crate) fn due(object: &Object, refusals: &Refusals) -> State {
@@ -321,9 +361,11 @@ fn leaving(object: &Object, refusals: &Refusals) -> State {
 }
 
 fn refused(object: &Object, refusals: &Refusals) -> Option<State> {
-    refusals
-        .of(object)
-        .map(|refusal| State::Failed { words: refusal.words.clone(), attempts: refusal.attempts })
+    refusals.of(object).map(|refusal| State::Failed {
+        words: refusal.words.clone(),
+        attempts: refusal.attempts,
+        next_try: refusal.next_try,
+    })
 }
 
 /// Whether the rule is wanted now, by any of its declarations.
@@ -338,33 +380,25 @@ fn rule_wanted(desired: Desired<'_>, key: &RuleKey) -> bool {
 /// Whether what is in the place is what a route that is wanted now says.
 fn place_in_use(
     desired: Desired<'_>,
-    candidates: &[&Route],
+    candidates: &[&Arc<Route>],
     in_place: &[&ActualRoute],
     actual: &Actual,
 ) -> bool {
     candidates.iter().any(|other| {
         desired.phases.wants(&other.condition, Kind::Routes)
-            && in_place.iter().any(|there| there.matches(other, declared_dev(other, actual)))
+            && in_place.iter().any(|there| there.matches(other, &declared_devs(other, actual)))
     })
 }
 
-/// Whether a route was made by us or for us: it bears our number, or is exactly what one of the
-/// routes declared for its place says, protocol included.
-pub(crate) fn is_ours(there: &ActualRoute, candidates: &[&Route], actual: &Actual) -> bool {
-    there.protocol == PROTOCOL_LOCKSTEP
-        || candidates.iter().any(|route| {
-            there.protocol == route.protocol && there.matches(route, declared_dev(route, actual))
-        })
+/// Whether a route was made by us, in this run or an earlier one.
+pub(crate) fn is_ours(desired: Desired<'_>, there: &ActualRoute) -> bool {
+    desired.owned.owns_route(there)
 }
 
-/// The index of the link a route declares, when it declares one and the link is there.
-pub(crate) fn declared_dev(route: &Route, actual: &Actual) -> Option<u32> {
-    route.dev.as_deref().and_then(|name| actual.link(name)).map(|link| link.index)
-}
-
-/// Whether a rule that says what a declared one says was made by us or for us.
-pub(crate) fn is_our_rule(there: &ActualRule, rule: &Rule) -> bool {
-    !there.special && (there.protocol == PROTOCOL_LOCKSTEP || there.protocol == rule.protocol)
+/// The indices of the links that a route's next hops declare, where those are there.
+pub(crate) fn declared_devs(route: &Route, actual: &Actual) -> Vec<Option<u32>> {
+    let index = |name: &str| actual.link(name).map(|link| link.index);
+    route.next_hops.iter().map(|hop| hop.dev.as_deref().and_then(index)).collect()
 }
 
 /// IPv6 has no addresses on a link that is down: the kernel removes them there.

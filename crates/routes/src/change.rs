@@ -1,6 +1,7 @@
 //! One change of the kernel's state.
 
 use std::fmt;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
@@ -53,16 +54,16 @@ pub enum Change {
     /// Adds a route where none with its key is.
     AddRoute {
         /// The route.
-        route: Route,
-        /// The outgoing link, when one is declared.
-        dev: Option<u32>,
+        route: Arc<Route>,
+        /// The outgoing links of its next hops, in order, where declared.
+        devs: Vec<Option<u32>>,
     },
     /// Puts a route in the place of one of ours with the same key, without a gap.
     ReplaceRoute {
         /// The new one.
-        route: Route,
-        /// The outgoing link, when one is declared.
-        dev: Option<u32>,
+        route: Arc<Route>,
+        /// The outgoing links of its next hops, in order, where declared.
+        devs: Vec<Option<u32>>,
     },
     /// Removes a route.
     RemoveRoute {

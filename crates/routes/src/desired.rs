@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{Condition, Declared, When};
+use crate::{Condition, Declared, Owned, When};
 
 /// Which side of a failover group some of its objects are on.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -133,4 +133,6 @@ pub struct Desired<'a> {
     pub declared: &'a Declared,
     /// Which of them.
     pub phases: &'a Phases,
+    /// Which of what bears another protocol number than ours was made by us.
+    pub owned: &'a Owned,
 }

@@ -3,7 +3,7 @@
 //!
 //! Owns the model and [`plan`], a function without history: it is run again after every change,
 //! because the kernel drops routes at a link's down without a message. Says of each wanted object
-//! whether it is installed, pending (why), foreign or failed ([`assess`]). Knows nothing of VRRP
+//! whether it is installed, pending (why), conflicting or failed ([`assess`]). Knows nothing of VRRP
 //! or flows and does no IO.
 
 mod actual;
@@ -13,18 +13,22 @@ mod desired;
 mod index;
 mod interest;
 mod model;
+mod owned;
 mod plan;
 mod reach;
 mod refusal;
 mod text;
 mod virtual_link;
 
-pub use actual::{Actual, ActualAddress, ActualLink, ActualRoute, ActualRule, Macvlan};
+pub use actual::{
+    Actual, ActualAddress, ActualLink, ActualNextHop, ActualRoute, ActualRule, Macvlan,
+};
 pub use assess::{Assessment, Reason, State, assess, assess_groups};
 pub use change::{Change, Object};
 pub use desired::{Desired, Kind, Phase, Phases, Side};
 pub use interest::Interest;
 pub use model::*;
+pub use owned::{Owned, OwnedRoute};
 pub use plan::{plan, plan_kind};
 pub use refusal::{Refusal, Refusals};
 pub use text::protocol_name;

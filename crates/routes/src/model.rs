@@ -1,6 +1,7 @@
 //! The declared objects, in iproute2's words.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
@@ -103,6 +104,8 @@ pub enum RouteKind {
     /// To a next hop or a link.
     #[default]
     Unicast,
+    /// To this router itself.
+    Local,
     /// End the lookup in this table and go on with the next rule.
     Throw,
     /// Drop silently.
@@ -113,6 +116,19 @@ pub enum RouteKind {
     Prohibit,
 }
 
+/// Where packets of a route go next.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct NextHop {
+    /// The next router; of the other family than the destination, when that is IPv4 (RFC 5549).
+    pub via: Option<IpAddr>,
+    /// The outgoing interface.
+    pub dev: Option<String>,
+    /// Its share among several, 1 to 256 (`ip route`'s `weight`).
+    pub weight: u16,
+    /// The next router is on the link even if no address says so.
+    pub onlink: bool,
+}
+
 /// A wanted route.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Route {
@@ -120,21 +136,21 @@ pub struct Route {
     pub kind: RouteKind,
     /// The destination; `default` is the zero prefix of its family.
     pub to: IpNet,
-    /// The next hop.
-    pub via: Option<IpAddr>,
-    /// The outgoing interface.
-    pub dev: Option<String>,
+    /// One for a unicast route, more for multipath; a local one may have one with an interface and
+    /// no router; empty for the others.
+    pub next_hops: Vec<NextHop>,
     /// The preferred source address.
     pub source: Option<IpAddr>,
     /// The table.
     pub table: TableId,
     /// The metric (`RTA_PRIORITY`).
     pub metric: Option<u32>,
+    /// Largest packet in bytes (`RTAX_MTU`), when not the interface's.
+    pub mtu: Option<u32>,
     /// The scope, when not the one that follows from type and next hop.
     pub scope: Option<Scope>,
-    /// The next hop is on the link even if no address says so.
-    pub onlink: bool,
-    /// The routing protocol number; marks who made it. [`PROTOCOL_LOCKSTEP`] unless set.
+    /// The routing protocol number; marks who made it. [`PROTOCOL_LOCKSTEP`] unless set; what bears
+    /// another number is told from somebody else's by [`crate::Owned`].
     pub protocol: u8,
     /// When it is wanted.
     pub condition: Condition,
@@ -151,7 +167,29 @@ pub struct RouteKey {
     pub metric: u32,
 }
 
-/// What makes two rules the same to the kernel.
+/// What a rule does with a packet that it selects.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum RuleAction {
+    /// Looks it up in a table.
+    Lookup(TableId),
+    /// Drops it silently.
+    Blackhole,
+    /// Answers ICMP unreachable.
+    Unreachable,
+    /// Answers ICMP prohibited.
+    Prohibit,
+}
+
+/// Ports that a rule selects, both ends included.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct PortRange {
+    /// The first.
+    pub first: u16,
+    /// The last.
+    pub last: u16,
+}
+
+/// What makes two rules the same to the kernel: everything but who made them.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct RuleKey {
     /// Whether it is an IPv6 rule.
@@ -168,8 +206,18 @@ pub struct RuleKey {
     pub iif: Option<String>,
     /// Outgoing interface.
     pub oif: Option<String>,
-    /// The table that is looked up.
-    pub table: TableId,
+    /// Type of service or DSCP bits (`tos`); 0 selects every packet.
+    pub tos: u8,
+    /// Number of the protocol above IP (`ipproto`).
+    pub ip_protocol: Option<u8>,
+    /// Source ports (`sport`).
+    pub source_port: Option<PortRange>,
+    /// Destination ports (`dport`).
+    pub destination_port: Option<PortRange>,
+    /// Routes with a prefix this long or shorter do not count (`suppress_prefixlength`).
+    pub suppress_prefix_length: Option<u8>,
+    /// What happens to the packet.
+    pub action: RuleAction,
 }
 
 /// The routing protocol number that marks routes, rules and addresses as ours.
@@ -180,23 +228,9 @@ pub const PROTOCOL_LOCKSTEP: u8 = 112;
 /// A wanted rule.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Rule {
-    /// Whether it is an IPv6 rule.
-    pub ipv6: bool,
-    /// Its place among the rules.
-    pub priority: u32,
-    /// Source prefix.
-    pub from: Option<IpNet>,
-    /// Destination prefix.
-    pub to: Option<IpNet>,
-    /// Packet mark.
-    pub fwmark: Option<Fwmark>,
-    /// Incoming interface.
-    pub iif: Option<String>,
-    /// Outgoing interface.
-    pub oif: Option<String>,
-    /// The table that is looked up.
-    pub table: TableId,
-    /// The routing protocol number; marks who made it.
+    /// What it selects and does.
+    pub key: RuleKey,
+    /// The routing protocol number; marks who made it, as in [`Route::protocol`].
     pub protocol: u8,
     /// When it is wanted.
     pub condition: Condition,
@@ -210,7 +244,7 @@ pub struct Declared {
     /// Addresses, the virtual routers' among them.
     pub addresses: Vec<Address>,
     /// Routes.
-    pub routes: Vec<Route>,
+    pub routes: Vec<Arc<Route>>,
     /// Rules.
     pub rules: Vec<Rule>,
     /// Names of tables, for people.

@@ -1,10 +1,11 @@
 //! The way from what is there to what is wanted.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use crate::assess::{address_obstacle, declared_dev, is_our_rule, is_ours};
+use crate::assess::{address_obstacle, declared_devs, is_ours};
 use crate::index::Index;
 use crate::{
     Actual, ActualRoute, Change, Desired, Kind, PROTOCOL_LOCKSTEP, Route, RouteKey, RuleKey,
@@ -123,7 +124,7 @@ fn addresses(
 }
 
 fn routes(desired: Desired<'_>, actual: &Actual) -> (Vec<Change>, Vec<Change>) {
-    let mut declared: BTreeMap<RouteKey, Vec<&Route>> = BTreeMap::new();
+    let mut declared: BTreeMap<RouteKey, Vec<&Arc<Route>>> = BTreeMap::new();
     for route in &desired.declared.routes {
         declared.entry(route.key()).or_default().push(route);
     }
@@ -138,7 +139,7 @@ fn routes(desired: Desired<'_>, actual: &Actual) -> (Vec<Change>, Vec<Change>) {
         routes_in_one_place(desired, actual, candidates, &there, &mut to_add, &mut to_remove);
     }
     let left_over =
-        in_place.into_values().flatten().filter(|there| there.protocol == PROTOCOL_LOCKSTEP);
+        in_place.into_values().flatten().filter(|there| desired.owned.owns_route(there));
     to_remove.extend(left_over.map(|there| Change::RemoveRoute { route: there.clone() }));
     (to_add, to_remove)
 }
@@ -148,14 +149,15 @@ fn routes(desired: Desired<'_>, actual: &Actual) -> (Vec<Change>, Vec<Change>) {
 fn routes_in_one_place(
     desired: Desired<'_>,
     actual: &Actual,
-    candidates: &[&Route],
+    candidates: &[&Arc<Route>],
     there: &[&ActualRoute],
     to_add: &mut Vec<Change>,
     to_remove: &mut Vec<Change>,
 ) {
-    let ours: Vec<_> = there.iter().filter(|there| is_ours(there, candidates, actual)).collect();
-    let installed =
-        |route: &Route| ours.iter().any(|there| there.matches(route, declared_dev(route, actual)));
+    let ours: Vec<_> = there.iter().filter(|there| is_ours(desired, there)).collect();
+    let installed = |route: &Route| {
+        there.iter().any(|there| there.matches(route, &declared_devs(route, actual)))
+    };
     // A wanted route that the kernel holds is left alone, also where it could not be added now.
     let best = candidates
         .iter()
@@ -164,12 +166,12 @@ fn routes_in_one_place(
     match best {
         Some(route) if installed(route) => {}
         Some(&route) => {
-            let dev = declared_dev(route, actual);
-            let route = route.clone();
+            let devs = declared_devs(route, actual);
+            let route = Arc::clone(route);
             if there.is_empty() {
-                to_add.push(Change::AddRoute { route, dev });
+                to_add.push(Change::AddRoute { route, devs });
             } else if ours.len() == there.len() {
-                to_add.push(Change::ReplaceRoute { route, dev });
+                to_add.push(Change::ReplaceRoute { route, devs });
             }
         }
         None => to_remove
@@ -189,18 +191,10 @@ fn rules(desired: Desired<'_>, actual: &Actual) -> (Vec<Change>, Vec<Change>) {
             to_add.push(Change::AddRule { rule: rule.clone() });
         }
     }
-    let declared = |there: &crate::ActualRule| {
-        desired
-            .declared
-            .rules
-            .iter()
-            .any(|rule| rule.key() == there.key && is_our_rule(there, rule))
-    };
     let to_remove = actual
         .rules
         .iter()
-        .filter(|there| !there.special && !wanted.contains(&there.key))
-        .filter(|there| there.protocol == PROTOCOL_LOCKSTEP || declared(there))
+        .filter(|there| desired.owned.owns_rule(there) && !wanted.contains(&there.key))
         .map(|there| Change::RemoveRule { rule: there.clone() })
         .collect();
     (to_add, to_remove)

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use crate::{Actual, ActualRoute, Reason, Route, RouteKind, TableId};
+use crate::{Actual, ActualRoute, NextHop, Reason, Route, RouteKind, TableId};
 
 /// What stands in the way of a route, if anything.
 ///
@@ -14,7 +14,7 @@ pub(crate) fn obstacle(route: &Route, actual: &Actual) -> Option<Reason> {
     if route.kind != RouteKind::Unicast {
         return None;
     }
-    if let Some(dev) = &route.dev {
+    for dev in route.next_hops.iter().filter_map(|hop| hop.dev.as_ref()) {
         match actual.link(dev) {
             None => return Some(Reason::LinkMissing(dev.clone())),
             Some(link) if !link.up => return Some(Reason::LinkDown(dev.clone())),
@@ -26,29 +26,34 @@ pub(crate) fn obstacle(route: &Route, actual: &Actual) -> Option<Reason> {
     {
         return Some(Reason::SourceMissing(source));
     }
-    route.via.and_then(|via| next_hop_obstacle(route, via, actual))
+    route
+        .next_hops
+        .iter()
+        .find_map(|hop| hop.via.and_then(|via| next_hop_obstacle(route, hop, via, actual)))
 }
 
-/// The link a route without a declared one goes out by.
-pub(crate) fn egress(route: &Route, actual: &Actual) -> Option<u32> {
-    let via = route.via?;
-    networks_of(route, via, actual).map(|network| (network.to.prefix_len(), network.dev)).max()?.1
+/// The link that a next hop without a declared one is on.
+pub(crate) fn egress(route: &Route, hop: &NextHop, actual: &Actual) -> Option<u32> {
+    networks_of(route, hop.via?, actual)
+        .map(|network| (network.to.prefix_len(), network.only_dev()))
+        .max()?
+        .1
 }
 
-fn next_hop_obstacle(route: &Route, via: IpAddr, actual: &Actual) -> Option<Reason> {
+fn next_hop_obstacle(route: &Route, hop: &NextHop, via: IpAddr, actual: &Actual) -> Option<Reason> {
     if has_address(actual, via) {
         return Some(Reason::NextHopOwn(via));
     }
-    if route.dev.is_some() && (route.onlink || is_link_local(via)) {
+    if hop.dev.is_some() && (hop.onlink || is_link_local(via)) {
         return None;
     }
-    let dev = route.dev.as_deref().and_then(|name| actual.link(name)).map(|link| link.index);
+    let dev = hop.dev.as_deref().and_then(|name| actual.link(name)).map(|link| link.index);
     let mut elsewhere = None;
     for network in networks_of(route, via, actual) {
-        if dev.is_none() || network.dev == dev {
+        if dev.is_none() || network.only_dev() == dev {
             return None;
         }
-        elsewhere = elsewhere.or(route.dev.clone());
+        elsewhere = elsewhere.or(hop.dev.clone());
     }
     if let Some(dev) = elsewhere {
         return Some(Reason::NextHopElsewhere { via, dev });
@@ -74,7 +79,7 @@ fn networks_of<'a>(
         network.is_connected()
             && (network.table == route.table || network.table == TableId::MAIN)
             && network.to.contains(&via)
-            && network.dev.is_some_and(|dev| actual.is_up(dev))
+            && network.only_dev().is_some_and(|dev| actual.is_up(dev))
     })
 }
 

@@ -1,10 +1,14 @@
 //! The objects in iproute2's words.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::{ActualRoute, Address, Declared, Link, Route, RouteKind, RuleKey, Scope, TableId};
+use crate::{
+    ActualRoute, Address, Declared, Link, PortRange, Route, RouteKind, RuleAction, RuleKey, Scope,
+    TableId,
+};
 
 /// The name of a routing protocol number as iproute2 ships it, or the number.
 pub fn protocol_name(protocol: u8) -> String {
@@ -63,6 +67,7 @@ impl RouteKind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Unicast => "unicast",
+            Self::Local => "local",
             Self::Throw => "throw",
             Self::Blackhole => "blackhole",
             Self::Unreachable => "unreachable",
@@ -123,11 +128,13 @@ impl fmt::Display for Route {
             write!(f, "{} ", self.kind.as_str())?;
         }
         f.write_str(&self.destination())?;
-        if let Some(via) = self.via {
-            write!(f, " via {via}")?;
-        }
-        if let Some(dev) = &self.dev {
-            write!(f, " dev {dev}")?;
+        let several = self.next_hops.len() > 1;
+        for hop in &self.next_hops {
+            let dev = hop.dev.as_deref();
+            write_next_hop(f, several.then_some(hop.weight), self.to, hop.via, dev)?;
+            if hop.onlink {
+                f.write_str(" onlink")?;
+            }
         }
         if let Some(source) = self.source {
             write!(f, " src {source}")?;
@@ -136,8 +143,36 @@ impl fmt::Display for Route {
         if let Some(metric) = self.metric {
             write!(f, " metric {metric}")?;
         }
+        if let Some(mtu) = self.mtu {
+            write!(f, " mtu {mtu}")?;
+        }
         Ok(())
     }
+}
+
+/// A next hop among several when it has a weight.
+fn write_next_hop(
+    f: &mut impl fmt::Write,
+    weight: Option<u16>,
+    to: IpNet,
+    via: Option<IpAddr>,
+    dev: Option<&str>,
+) -> fmt::Result {
+    if weight.is_some() {
+        f.write_str(" nexthop")?;
+    }
+    match via {
+        Some(via) if via.is_ipv6() && to.addr().is_ipv4() => write!(f, " via inet6 {via}")?,
+        Some(via) => write!(f, " via {via}")?,
+        None => {}
+    }
+    if let Some(dev) = dev {
+        write!(f, " dev {dev}")?;
+    }
+    if let Some(weight) = weight {
+        write!(f, " weight {weight}")?;
+    }
+    Ok(())
 }
 
 impl fmt::Display for ActualRoute {
@@ -146,10 +181,29 @@ impl fmt::Display for ActualRoute {
             write!(f, "{} ", kind.as_str())?;
         }
         f.write_str(&destination(self.to))?;
-        if let Some(via) = self.via {
-            write!(f, " via {via}")?;
+        let several = self.next_hops.len() > 1;
+        for hop in &self.next_hops {
+            let dev = hop.dev.filter(|_| hop.via.is_none()).map(|index| format!("#{index}"));
+            write_next_hop(f, several.then_some(hop.weight), self.to, hop.via, dev.as_deref())?;
         }
         write!(f, " table {} metric {}", self.table, self.metric)
+    }
+}
+
+impl PortRange {
+    /// Every packet of one port.
+    pub fn single(port: u16) -> Self {
+        Self { first: port, last: port }
+    }
+}
+
+impl fmt::Display for PortRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.first == self.last {
+            self.first.fmt(f)
+        } else {
+            write!(f, "{}-{}", self.first, self.last)
+        }
     }
 }
 
@@ -158,11 +212,23 @@ impl RuleKey {
     pub fn describe(&self, declared: &Declared) -> String {
         let mut text = String::new();
         // A string takes everything.
-        let _ = self.write_with(&mut text, &declared.table_name(self.table));
+        let _ = self.write_with(&mut text, |table| declared.table_name(table));
         text
     }
 
-    fn write_with(&self, f: &mut impl fmt::Write, table: &str) -> fmt::Result {
+    /// The table that it looks up, if it does.
+    pub fn table(&self) -> Option<TableId> {
+        match self.action {
+            RuleAction::Lookup(table) => Some(table),
+            RuleAction::Blackhole | RuleAction::Unreachable | RuleAction::Prohibit => None,
+        }
+    }
+
+    fn write_with(
+        &self,
+        f: &mut impl fmt::Write,
+        table_name: impl Fn(TableId) -> String,
+    ) -> fmt::Result {
         match self.from {
             Some(from) => write!(f, "from {from}")?,
             None => f.write_str("from all")?,
@@ -170,24 +236,43 @@ impl RuleKey {
         if let Some(to) = self.to {
             write!(f, " to {to}")?;
         }
+        if self.tos != 0 {
+            write!(f, " tos {:#04x}", self.tos)?;
+        }
         if let Some(fwmark) = self.fwmark {
             write!(f, " fwmark {:#x}", fwmark.value)?;
             if fwmark.mask != u32::MAX {
                 write!(f, "/{:#x}", fwmark.mask)?;
             }
         }
-        if let Some(iif) = &self.iif {
-            write!(f, " iif {iif}")?;
+        for (word, interface) in [("iif", &self.iif), ("oif", &self.oif)] {
+            if let Some(interface) = interface {
+                write!(f, " {word} {interface}")?;
+            }
         }
-        if let Some(oif) = &self.oif {
-            write!(f, " oif {oif}")?;
+        if let Some(protocol) = self.ip_protocol {
+            write!(f, " ipproto {protocol}")?;
         }
-        write!(f, " lookup {table} priority {}", self.priority)
+        for (word, ports) in [("sport", self.source_port), ("dport", self.destination_port)] {
+            if let Some(ports) = ports {
+                write!(f, " {word} {ports}")?;
+            }
+        }
+        match self.action {
+            RuleAction::Lookup(table) => write!(f, " lookup {}", table_name(table))?,
+            RuleAction::Blackhole => f.write_str(" blackhole")?,
+            RuleAction::Unreachable => f.write_str(" unreachable")?,
+            RuleAction::Prohibit => f.write_str(" prohibit")?,
+        }
+        if let Some(length) = self.suppress_prefix_length {
+            write!(f, " suppress_prefixlength {length}")?;
+        }
+        write!(f, " priority {}", self.priority)
     }
 }
 
 impl fmt::Display for RuleKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.write_with(f, &self.table.to_string())
+        self.write_with(f, |table| table.to_string())
     }
 }

@@ -113,8 +113,8 @@ impl Actor {
             table: self.declared.table_name(route.table),
             kind: route.kind.as_str().to_owned(),
             destination: route.destination(),
-            via: route.via.map(|via| via.to_string()),
-            interface: route.dev.clone(),
+            via: route.next_hops.first().and_then(|hop| hop.via).map(|via| via.to_string()),
+            interface: route.next_hops.first().and_then(|hop| hop.dev.clone()),
             state: state.as_str().to_owned(),
             reason: state.reason(),
         }

@@ -166,13 +166,15 @@ impl Actor {
 
 /// How a group's objects stand, in words; `done` of them have changed.
 fn outcome(states: &[State], kind: Kind, side: Side, done: usize) -> Outcome {
-    let mut reasons: Vec<String> = states.iter().filter_map(State::reason).collect();
+    let missing = states.iter().filter(|state| state.is_missing());
+    let mut reasons: Vec<String> = missing.clone().filter_map(State::reason).collect();
     reasons.sort();
     reasons.dedup();
     reasons.truncate(REASONS);
-    let count = |word| states.iter().filter(|state| state.as_str() == word).count();
-    let (installed, failed) = (count("installed"), count("failed"));
-    let waiting = [("pending", count("pending")), ("foreign", count("foreign"))];
+    let count = |word| missing.clone().filter(|state| state.as_str() == word).count();
+    let installed = states.iter().filter(|state| **state == State::Installed).count();
+    let failed = count("failed");
+    let waiting = [("pending", count("pending")), ("conflicting", count("conflicting"))];
     let mut counts = vec![match side {
         Side::Master => counted(installed, noun(kind)),
         Side::Backup | Side::Unsettled => format!("{} changed", counted(done, noun(kind))),

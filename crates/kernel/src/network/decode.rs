@@ -4,17 +4,20 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use lockstep_routes::{
-    ActualAddress, ActualLink, ActualRoute, ActualRule, Fwmark, Interest, Macvlan, RouteKind,
-    RuleKey, TableId,
+    ActualAddress, ActualLink, ActualNextHop, ActualRoute, ActualRule, Fwmark, Interest, Macvlan,
+    PortRange, RouteKind, RuleKey, TableId,
 };
 use netlink_packet_core::{NlasIterator, Parseable};
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
 use netlink_packet_route::link::{LinkFlags, LinkHeader};
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteType, RouteVia,
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteMetric, RouteNextHop,
+    RouteNextHopFlags, RouteType, RouteVia,
 };
-use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessage};
+use netlink_packet_route::rule::{
+    RuleAction, RuleAttribute, RuleFlags, RuleMessage, RulePortRange,
+};
 
 const RTM_NEWLINK: u16 = 16;
 const RTM_NEWADDR: u16 = 20;
@@ -156,13 +159,19 @@ fn whole_route(message: RouteMessage) -> Option<ActualRoute> {
         table: TableId(header.table.into()),
         kind: route_kind(header.kind),
         to: IpNet::new(any, header.destination_prefix_length).ok()?,
-        via: None,
-        dev: None,
+        next_hops: Vec::new(),
         source: None,
         metric: 0,
+        mtu: None,
         scope: header.scope.into(),
         protocol: header.protocol.into(),
         special: header.tos != 0 || header.source_prefix_length != 0,
+    };
+    let mut only = ActualNextHop {
+        via: None,
+        dev: None,
+        weight: 1,
+        onlink: header.flags.contains(RouteFlags::Onlink),
     };
     for attribute in message.attributes {
         match attribute {
@@ -170,26 +179,58 @@ fn whole_route(message: RouteMessage) -> Option<ActualRoute> {
             RouteAttribute::Destination(to) => {
                 route.to = IpNet::new(ip(&to)?, header.destination_prefix_length).ok()?;
             }
-            RouteAttribute::Gateway(via) => route.via = ip(&via),
-            RouteAttribute::Via(RouteVia::Inet(via)) => route.via = Some(via.into()),
-            RouteAttribute::Via(RouteVia::Inet6(via)) => route.via = Some(via.into()),
-            RouteAttribute::Oif(index) => route.dev = Some(index),
+            RouteAttribute::Oif(index) => only.dev = Some(index),
             RouteAttribute::PrefSource(source) => route.source = ip(&source),
             RouteAttribute::Priority(metric) => route.metric = metric,
-            RouteAttribute::MultiPath(_)
-            | RouteAttribute::NhId(_)
-            | RouteAttribute::Via(_)
-            | RouteAttribute::EncapType(_)
-            | RouteAttribute::Encap(_) => route.special = true,
-            _ => {}
+            RouteAttribute::Metrics(metrics) => {
+                route.mtu = metrics.iter().find_map(|metric| match metric {
+                    RouteMetric::Mtu(mtu) => Some(*mtu),
+                    _ => None,
+                });
+            }
+            RouteAttribute::MultiPath(hops) => {
+                route.next_hops = hops.iter().map(next_hop).collect()
+            }
+            RouteAttribute::NhId(_) | RouteAttribute::EncapType(_) | RouteAttribute::Encap(_) => {
+                route.special = true;
+            }
+            other => match gateway(&other) {
+                Some(via) => only.via = Some(via),
+                None => route.special |= matches!(other, RouteAttribute::Via(_)),
+            },
         }
     }
+    let leads = matches!(route.kind, Some(RouteKind::Unicast | RouteKind::Local) | None);
+    if route.next_hops.is_empty() && leads && (only.via.is_some() || only.dev.is_some()) {
+        route.next_hops.push(only);
+    }
     Some(route)
+}
+
+fn next_hop(hop: &RouteNextHop) -> ActualNextHop {
+    ActualNextHop {
+        via: hop.attributes.iter().find_map(gateway),
+        dev: Some(hop.interface_index).filter(|index| *index != 0),
+        // The kernel counts from 0, `ip` from 1.
+        weight: u16::from(hop.hops) + 1,
+        onlink: hop.flags.contains(RouteNextHopFlags::Onlink),
+    }
+}
+
+/// The next router that an attribute names.
+fn gateway(attribute: &RouteAttribute) -> Option<IpAddr> {
+    match attribute {
+        RouteAttribute::Gateway(via) => ip(via),
+        RouteAttribute::Via(RouteVia::Inet(via)) => Some((*via).into()),
+        RouteAttribute::Via(RouteVia::Inet6(via)) => Some((*via).into()),
+        _ => None,
+    }
 }
 
 fn route_kind(kind: RouteType) -> Option<RouteKind> {
     match kind {
         RouteType::Unicast => Some(RouteKind::Unicast),
+        RouteType::Local => Some(RouteKind::Local),
         RouteType::Throw => Some(RouteKind::Throw),
         RouteType::BlackHole => Some(RouteKind::Blackhole),
         RouteType::Unreachable => Some(RouteKind::Unreachable),
@@ -219,17 +260,31 @@ pub(super) fn rule(kind: u16, payload: &[u8]) -> Option<ActualRule> {
         fwmark: None,
         iif: None,
         oif: None,
-        table: TableId(header.table.into()),
+        tos: header.tos,
+        ip_protocol: None,
+        source_port: None,
+        destination_port: None,
+        suppress_prefix_length: None,
+        action: lockstep_routes::RuleAction::Lookup(TableId(header.table.into())),
     };
     let mut protocol = 0;
-    let mut special = header.tos != 0
-        || header.action != RuleAction::ToTable
-        || header.flags.contains(RuleFlags::Invert);
+    let mut special = header.flags.contains(RuleFlags::Invert);
+    match header.action {
+        RuleAction::ToTable => {}
+        RuleAction::Blackhole => key.action = lockstep_routes::RuleAction::Blackhole,
+        RuleAction::Unreachable => key.action = lockstep_routes::RuleAction::Unreachable,
+        RuleAction::Prohibit => key.action = lockstep_routes::RuleAction::Prohibit,
+        _ => special = true,
+    }
     let (mut mark, mut mask) = (0, None);
     for attribute in message.attributes {
         match attribute {
             RuleAttribute::Priority(priority) => key.priority = priority,
-            RuleAttribute::Table(table) => key.table = TableId(table),
+            RuleAttribute::Table(table) => {
+                if let lockstep_routes::RuleAction::Lookup(lookup) = &mut key.action {
+                    *lookup = TableId(table);
+                }
+            }
             RuleAttribute::Protocol(number) => protocol = number.into(),
             RuleAttribute::Source(from) => key.from = IpNet::new(from, header.src_len).ok(),
             RuleAttribute::Destination(to) => key.to = IpNet::new(to, header.dst_len).ok(),
@@ -239,12 +294,28 @@ pub(super) fn rule(kind: u16, payload: &[u8]) -> Option<ActualRule> {
             RuleAttribute::Oifname(name) => key.oif = Some(name),
             RuleAttribute::SuppressPrefixLen(u32::MAX)
             | RuleAttribute::SuppressIfGroup(u32::MAX) => {}
+            RuleAttribute::SuppressPrefixLen(length) => {
+                key.suppress_prefix_length = u8::try_from(length).ok();
+                special |= key.suppress_prefix_length.is_none();
+            }
+            RuleAttribute::IpProtocol(number) => {
+                key.ip_protocol = u8::try_from(i32::from(number)).ok();
+                special |= key.ip_protocol.is_none();
+            }
+            RuleAttribute::SourcePortRange(range) => key.source_port = Some(ports(&range)),
+            RuleAttribute::DestinationPortRange(range) => {
+                key.destination_port = Some(ports(&range));
+            }
             RuleAttribute::Other(other) if is_kind(&other, PADDING) => {}
             _ => special = true,
         }
     }
     key.fwmark = mask.map(|mask| Fwmark { value: mark, mask });
     Some(ActualRule { key, protocol, special })
+}
+
+fn ports(range: &RulePortRange) -> PortRange {
+    PortRange { first: range.start, last: range.end }
 }
 
 fn is_kind(attribute: &netlink_packet_core::DefaultNla, kind: u16) -> bool {

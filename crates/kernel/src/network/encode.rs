@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use lockstep_routes::{
-    ActualRoute, Address, Change, PROTOCOL_LOCKSTEP, Route, RouteKind, RuleKey, Scope, TableId,
-    When,
+    ActualRoute, Address, Change, PROTOCOL_LOCKSTEP, PortRange, Route, RouteKind, RuleKey, Scope,
+    TableId, When,
 };
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::address::{
@@ -13,10 +13,10 @@ use netlink_packet_route::address::{
 };
 use netlink_packet_route::link::{LinkAttribute, LinkExtentMask, LinkMessage};
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteProtocol, RouteScope, RouteType,
-    RouteVia,
+    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteMetric, RouteNextHop,
+    RouteNextHopFlags, RouteProtocol, RouteScope, RouteType, RouteVia,
 };
-use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
+use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage, RulePortRange};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::LinkUnspec;
 
@@ -101,11 +101,11 @@ pub(super) fn change(change: &Change) -> (RouteNetlinkMessage, u16) {
         Change::RemoveAddress { index, address, .. } => {
             (RouteNetlinkMessage::DelAddress(plain_address(*index, *address)), 0)
         }
-        Change::AddRoute { route, dev } => {
-            (RouteNetlinkMessage::NewRoute(new_route(route, *dev)), NLM_F_CREATE | NLM_F_EXCL)
+        Change::AddRoute { route, devs } => {
+            (RouteNetlinkMessage::NewRoute(new_route(route, devs)), NLM_F_CREATE | NLM_F_EXCL)
         }
-        Change::ReplaceRoute { route, dev } => {
-            (RouteNetlinkMessage::NewRoute(new_route(route, *dev)), NLM_F_CREATE | NLM_F_REPLACE)
+        Change::ReplaceRoute { route, devs } => {
+            (RouteNetlinkMessage::NewRoute(new_route(route, devs)), NLM_F_CREATE | NLM_F_REPLACE)
         }
         Change::RemoveRoute { route } => (RouteNetlinkMessage::DelRoute(old_route(route)), 0),
         Change::AddRule { rule } => (
@@ -176,21 +176,32 @@ fn route_message(table: TableId, to: IpNet) -> RouteMessage {
     message
 }
 
-fn new_route(route: &Route, dev: Option<u32>) -> RouteMessage {
+fn new_route(route: &Route, devs: &[Option<u32>]) -> RouteMessage {
     let mut message = route_message(route.table, route.to);
     message.header.protocol = RouteProtocol::from(route.protocol);
     message.header.scope = RouteScope::from(route.scope_number());
     message.header.kind = route_type(Some(route.kind));
-    if route.onlink {
-        message.header.flags = RouteFlags::Onlink;
-    }
     let attributes = &mut message.attributes;
-    if route.kind == RouteKind::Unicast {
-        attributes.extend(route.via.map(|via| gateway(route.to, via)));
-        attributes.extend(dev.map(RouteAttribute::Oif));
-        attributes.extend(route.source.map(|source| RouteAttribute::PrefSource(source.into())));
+    match route.next_hops.as_slice() {
+        [] => {}
+        [hop] => {
+            if hop.onlink {
+                message.header.flags = RouteFlags::Onlink;
+            }
+            attributes.extend(hop.via.map(|via| gateway(route.to, via)));
+            attributes.extend(devs.first().copied().flatten().map(RouteAttribute::Oif));
+        }
+        several => {
+            let hops = several
+                .iter()
+                .zip(devs)
+                .map(|(hop, dev)| next_hop(route.to, hop.via, *dev, hop.weight, hop.onlink));
+            attributes.push(RouteAttribute::MultiPath(hops.collect()));
+        }
     }
+    attributes.extend(route.source.map(|source| RouteAttribute::PrefSource(source.into())));
     attributes.extend(route.metric.map(RouteAttribute::Priority));
+    attributes.extend(route.mtu.map(|mtu| RouteAttribute::Metrics(vec![RouteMetric::Mtu(mtu)])));
     message
 }
 
@@ -201,14 +212,42 @@ fn old_route(route: &ActualRoute) -> RouteMessage {
     message.header.scope = RouteScope::NoWhere;
     message.header.kind = route_type(route.kind);
     let attributes = &mut message.attributes;
-    if route.kind == Some(RouteKind::Unicast) {
-        attributes.extend(route.via.map(|via| gateway(route.to, via)));
-        attributes.extend(route.dev.map(RouteAttribute::Oif));
+    match route.next_hops.as_slice() {
+        _ if route.kind != Some(RouteKind::Unicast) => {}
+        [] => {}
+        [hop] => {
+            attributes.extend(hop.via.map(|via| gateway(route.to, via)));
+            attributes.extend(hop.dev.map(RouteAttribute::Oif));
+        }
+        several => {
+            let hops = several
+                .iter()
+                .map(|hop| next_hop(route.to, hop.via, hop.dev, hop.weight, hop.onlink));
+            attributes.push(RouteAttribute::MultiPath(hops.collect()));
+        }
     }
     if route.metric != 0 {
         attributes.push(RouteAttribute::Priority(route.metric));
     }
     message
+}
+
+fn next_hop(
+    to: IpNet,
+    via: Option<IpAddr>,
+    dev: Option<u32>,
+    weight: u16,
+    onlink: bool,
+) -> RouteNextHop {
+    let mut hop = RouteNextHop::default();
+    if onlink {
+        hop.flags = RouteNextHopFlags::Onlink;
+    }
+    // The kernel counts from 0, `ip` from 1.
+    hop.hops = u8::try_from(weight.saturating_sub(1)).unwrap_or(u8::MAX);
+    hop.interface_index = dev.unwrap_or(0);
+    hop.attributes.extend(via.map(|via| gateway(to, via)));
+    hop
 }
 
 fn gateway(to: IpNet, via: IpAddr) -> RouteAttribute {
@@ -222,6 +261,7 @@ fn gateway(to: IpNet, via: IpAddr) -> RouteAttribute {
 fn route_type(kind: Option<RouteKind>) -> RouteType {
     match kind {
         Some(RouteKind::Unicast) => RouteType::Unicast,
+        Some(RouteKind::Local) => RouteType::Local,
         Some(RouteKind::Throw) => RouteType::Throw,
         Some(RouteKind::Blackhole) => RouteType::BlackHole,
         Some(RouteKind::Unreachable) => RouteType::Unreachable,
@@ -233,10 +273,18 @@ fn route_type(kind: Option<RouteKind>) -> RouteType {
 fn rule_message(rule: &RuleKey, protocol: u8) -> RuleMessage {
     let mut message = RuleMessage::default();
     message.header.family = if rule.ipv6 { AddressFamily::Inet6 } else { AddressFamily::Inet };
-    message.header.action = RuleAction::ToTable;
-    message.header.table = short_table(rule.table);
+    message.header.tos = rule.tos;
     let attributes = &mut message.attributes;
-    attributes.push(RuleAttribute::Table(rule.table.0));
+    message.header.action = match rule.action {
+        lockstep_routes::RuleAction::Lookup(table) => {
+            message.header.table = short_table(table);
+            attributes.push(RuleAttribute::Table(table.0));
+            RuleAction::ToTable
+        }
+        lockstep_routes::RuleAction::Blackhole => RuleAction::Blackhole,
+        lockstep_routes::RuleAction::Unreachable => RuleAction::Unreachable,
+        lockstep_routes::RuleAction::Prohibit => RuleAction::Prohibit,
+    };
     attributes.push(RuleAttribute::Priority(rule.priority));
     attributes.push(RuleAttribute::Protocol(RouteProtocol::from(protocol)));
     if let Some(from) = rule.from {
@@ -253,5 +301,15 @@ fn rule_message(rule: &RuleKey, protocol: u8) -> RuleMessage {
     }
     attributes.extend(rule.iif.clone().map(RuleAttribute::Iifname));
     attributes.extend(rule.oif.clone().map(RuleAttribute::Oifname));
+    attributes
+        .extend(rule.ip_protocol.map(|number| RuleAttribute::IpProtocol(i32::from(number).into())));
+    let ports = |ports: PortRange| RulePortRange { start: ports.first, end: ports.last };
+    attributes.extend(rule.source_port.map(|range| RuleAttribute::SourcePortRange(ports(range))));
+    attributes.extend(
+        rule.destination_port.map(|range| RuleAttribute::DestinationPortRange(ports(range))),
+    );
+    attributes.extend(
+        rule.suppress_prefix_length.map(|length| RuleAttribute::SuppressPrefixLen(length.into())),
+    );
     message
 }
