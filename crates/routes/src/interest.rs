@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use ipnet::IpNet;
 
-use crate::{ActualRoute, Declared, PROTOCOL_LOCKSTEP, RouteKey, TableId};
+use crate::{ActualRoute, Declared, Owned, PROTOCOL_LOCKSTEP, RouteKey, TableId};
 
 /// What to keep of a dump of the routes.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -21,11 +21,31 @@ impl Interest {
     pub fn of(declared: &Declared) -> Self {
         let mut interest = Self { tables: BTreeSet::from([TableId::MAIN]), ..Self::default() };
         for route in &declared.routes {
-            interest.tables.insert(route.table);
-            interest.keys.insert(route.key());
-            interest.lengths.insert((matches!(route.to, IpNet::V6(_)), route.to.prefix_len()));
+            interest.add(route.key());
         }
         interest
+    }
+
+    /// Also the places that earlier routes of ours had.
+    #[must_use]
+    pub fn and_owned(mut self, owned: &Owned) -> Self {
+        for key in owned.routes.keys() {
+            self.add(*key);
+        }
+        self
+    }
+
+    /// Also these tables, for what bears our number in them.
+    #[must_use]
+    pub fn and_tables(mut self, tables: impl IntoIterator<Item = TableId>) -> Self {
+        self.tables.extend(tables);
+        self
+    }
+
+    fn add(&mut self, key: RouteKey) {
+        self.tables.insert(key.table);
+        self.keys.insert(key);
+        self.lengths.insert((matches!(key.to, IpNet::V6(_)), key.to.prefix_len()));
     }
 
     /// The tables to dump, ascending.

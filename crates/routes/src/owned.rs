@@ -2,7 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{ActualNextHop, ActualRoute, ActualRule, Change, PROTOCOL_LOCKSTEP, RouteKey, RuleKey};
+use crate::{
+    ActualNextHop, ActualRoute, ActualRule, Change, PROTOCOL_LOCKSTEP, Route, RouteKey, RuleKey,
+};
+
+/// Most routes remembered for one place: replacements that the kernel refuses one after another.
+const ROUTES_IN_A_PLACE: usize = 4;
 
 /// What was made with a protocol number that somebody else may use too: `protocol = "static"`.
 /// Kept outside the kernel, so that what a run before this one has made is known, and what
@@ -10,8 +15,9 @@ use crate::{ActualNextHop, ActualRoute, ActualRule, Change, PROTOCOL_LOCKSTEP, R
 /// place that a declared route or rule has had.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Owned {
-    /// By place: the number, and where it leads.
-    pub routes: BTreeMap<RouteKey, OwnedRoute>,
+    /// By place. More than one only while one replaces another: whoever is killed in between does
+    /// not know which of them is there.
+    pub routes: BTreeMap<RouteKey, Vec<OwnedRoute>>,
     /// Rules and their number.
     pub rules: BTreeSet<(RuleKey, u8)>,
 }
@@ -25,13 +31,31 @@ pub struct OwnedRoute {
     pub next_hops: Vec<ActualNextHop>,
 }
 
+impl OwnedRoute {
+    fn of(route: &Route, devs: &[Option<u32>]) -> Self {
+        let next_hops = route.next_hops.iter().zip(devs).map(|(hop, dev)| ActualNextHop {
+            via: hop.via,
+            dev: *dev,
+            weight: hop.weight,
+            onlink: hop.onlink,
+        });
+        Self { protocol: route.protocol, next_hops: next_hops.collect() }
+    }
+
+    /// Whether both lead to the same routers. Interfaces have another number when they are made
+    /// anew, and take their routes with them when they go.
+    fn leads_as(&self, protocol: u8, next_hops: &[ActualNextHop]) -> bool {
+        let vias = |hops: &[ActualNextHop]| hops.iter().map(|hop| hop.via).collect::<Vec<_>>();
+        self.protocol == protocol && vias(&self.next_hops) == vias(next_hops)
+    }
+}
+
 impl Owned {
     /// Whether the route is ours: it bears our number, or was made by us under another.
     pub fn owns_route(&self, there: &ActualRoute) -> bool {
-        let via = |hops: &[ActualNextHop]| hops.iter().map(|hop| hop.via).collect::<Vec<_>>();
         there.protocol == PROTOCOL_LOCKSTEP
             || self.routes.get(&there.key()).is_some_and(|made| {
-                made.protocol == there.protocol && via(&made.next_hops) == via(&there.next_hops)
+                made.iter().any(|made| made.leads_as(there.protocol, &there.next_hops))
             })
     }
 
@@ -49,15 +73,16 @@ impl Owned {
             Change::AddRoute { route, devs } | Change::ReplaceRoute { route, devs }
                 if route.protocol != PROTOCOL_LOCKSTEP =>
             {
-                let next_hops = route.next_hops.iter().zip(devs).map(|(hop, dev)| ActualNextHop {
-                    via: hop.via,
-                    dev: *dev,
-                    weight: hop.weight,
-                    onlink: hop.onlink,
-                });
-                let made = OwnedRoute { protocol: route.protocol, next_hops: next_hops.collect() };
-                let key = route.key();
-                self.routes.insert(key, made.clone()) != Some(made)
+                let new = OwnedRoute::of(route, devs);
+                let made = self.routes.entry(route.key()).or_default();
+                if made.iter().any(|made| made.leads_as(new.protocol, &new.next_hops)) {
+                    return false;
+                }
+                if made.len() == ROUTES_IN_A_PLACE {
+                    made.remove(0);
+                }
+                made.push(new);
+                true
             }
             Change::AddRule { rule } if rule.protocol != PROTOCOL_LOCKSTEP => {
                 self.rules.insert((rule.key(), rule.protocol))
@@ -66,12 +91,130 @@ impl Owned {
         }
     }
 
+    /// Notes what has been made, and forgets what was in its place before; whether that is less
+    /// than was known.
+    pub fn made(&mut self, change: &Change) -> bool {
+        let (Change::AddRoute { route, devs } | Change::ReplaceRoute { route, devs }) = change
+        else {
+            return false;
+        };
+        if route.protocol == PROTOCOL_LOCKSTEP {
+            return self.routes.remove(&route.key()).is_some();
+        }
+        let new = OwnedRoute::of(route, devs);
+        match self.routes.insert(route.key(), vec![new.clone()]) {
+            None => true,
+            Some(before) => match before.as_slice() {
+                [before] => !before.leads_as(new.protocol, &new.next_hops),
+                _ => true,
+            },
+        }
+    }
+
     /// Forgets what has been removed; whether that is less than was known.
     pub fn forget(&mut self, change: &Change) -> bool {
         match change {
-            Change::RemoveRoute { route } => self.routes.remove(&route.key()).is_some(),
+            Change::RemoveRoute { route } => {
+                let Some(made) = self.routes.get_mut(&route.key()) else { return false };
+                let before = made.len();
+                made.retain(|made| !made.leads_as(route.protocol, &route.next_hops));
+                let (fewer, none) = (made.len() < before, made.is_empty());
+                if none {
+                    self.routes.remove(&route.key());
+                }
+                fewer
+            }
             Change::RemoveRule { rule } => self.rules.remove(&(rule.key.clone(), rule.protocol)),
             _ => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{Condition, NextHop, RouteKind, TableId};
+
+    const STATIC: u8 = 4;
+
+    fn route(via: &str, protocol: u8) -> Arc<Route> {
+        let via = Some(via.parse().unwrap());
+        Arc::new(Route {
+            kind: RouteKind::Unicast,
+            to: "192.0.2.0/24".parse().unwrap(),
+            next_hops: vec![NextHop { via, dev: None, weight: 1, onlink: false }],
+            source: None,
+            table: TableId(100),
+            metric: None,
+            mtu: None,
+            scope: None,
+            protocol,
+            condition: Condition::ALWAYS,
+        })
+    }
+
+    fn add(route: &Arc<Route>) -> Change {
+        Change::AddRoute { route: Arc::clone(route), devs: vec![None] }
+    }
+
+    fn replace(route: &Arc<Route>) -> Change {
+        Change::ReplaceRoute { route: Arc::clone(route), devs: vec![None] }
+    }
+
+    /// As the kernel has it, over the link of that number.
+    fn there(route: &Route, dev: u32) -> ActualRoute {
+        let [NextHop { via, .. }] = route.next_hops[..] else { panic!("one next hop") };
+        ActualRoute {
+            table: route.table,
+            kind: Some(route.kind),
+            to: route.to,
+            next_hops: vec![ActualNextHop { via, dev: Some(dev), weight: 1, onlink: false }],
+            source: None,
+            metric: 0,
+            mtu: None,
+            scope: 0,
+            protocol: route.protocol,
+            special: false,
+        }
+    }
+
+    #[test]
+    fn a_static_route_is_ours_only_when_we_have_made_it() {
+        let ours = route("10.0.0.1", STATIC);
+        let mut owned = Owned::default();
+        assert!(!owned.owns_route(&there(&ours, 2)));
+        assert!(owned.note(&add(&ours)) && !owned.note(&add(&ours)), "noted once");
+        assert!(owned.owns_route(&there(&ours, 2)) && owned.owns_route(&there(&ours, 7)));
+        assert!(!owned.owns_route(&there(&route("10.0.0.2", STATIC), 2)), "leads elsewhere");
+        assert!(!owned.owns_route(&there(&route("10.0.0.1", 3), 2)), "of another number");
+        assert!(owned.forget(&Change::RemoveRoute { route: there(&ours, 2) }));
+        assert_eq!(owned, Owned::default());
+    }
+
+    #[test]
+    fn while_one_replaces_another_either_is_ours() {
+        let (old, new) = (route("10.0.0.1", STATIC), route("10.0.0.2", STATIC));
+        let mut owned = Owned::default();
+        owned.note(&add(&old));
+        assert!(!owned.made(&add(&old)), "nothing to forget");
+        assert!(owned.note(&replace(&new)));
+        assert!(owned.owns_route(&there(&old, 2)) && owned.owns_route(&there(&new, 2)));
+        assert!(owned.made(&replace(&new)));
+        assert!(!owned.owns_route(&there(&old, 2)) && owned.owns_route(&there(&new, 2)));
+        assert!(owned.made(&replace(&route("10.0.0.2", PROTOCOL_LOCKSTEP))));
+        assert_eq!(owned, Owned::default(), "our own number needs no memory");
+    }
+
+    #[test]
+    fn refused_replacements_do_not_pile_up() {
+        let mut owned = Owned::default();
+        for last in 1..=200_u8 {
+            owned.note(&replace(&route(&format!("10.0.0.{last}"), STATIC)));
+        }
+        let made: Vec<_> = owned.routes.values().map(Vec::len).collect();
+        assert_eq!(made, [ROUTES_IN_A_PLACE]);
+        assert!(owned.owns_route(&there(&route("10.0.0.200", STATIC), 2)));
     }
 }

@@ -6,10 +6,13 @@
 #[path = "properties/kernel.rs"]
 mod kernel;
 
+use std::sync::Arc;
+
 use lockstep_routes::{
-    Actual, ActualAddress, ActualLink, ActualRoute, ActualRule, Address, Change, Condition,
-    Declared, Desired, Kind, Link, PROTOCOL_LOCKSTEP, Phases, Reason, Refusals, Route, RouteKind,
-    Rule, Scope, Side, State, TableId, When, assess, plan, plan_kind,
+    Actual, ActualAddress, ActualLink, ActualNextHop, ActualRoute, ActualRule, Address, Change,
+    Condition, Declared, Desired, Kind, Link, NextHop, Owned, PROTOCOL_LOCKSTEP, Phases, Reason,
+    Refusals, Route, RouteKind, Rule, RuleAction, RuleKey, Scope, Side, State, TableId, When,
+    assess, plan, plan_kind,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -58,7 +61,7 @@ fn route() -> impl Strategy<Value = Route> {
     let network = prop_oneof![Just(0u8), Just(1), Just(7), Just(8)];
     let dev = prop_oneof![Just(None), Just(Some("eth0")), Just(Some("eth1")), Just(Some("eth9"))];
     let table = prop_oneof![Just(TableId::MAIN), Just(TableId(2)), Just(TableId(300))];
-    let protocol = prop_oneof![3 => Just(PROTOCOL_LOCKSTEP), 1 => Just(4)];
+    let protocol = prop_oneof![3 => Just(PROTOCOL_LOCKSTEP), 1 => Just(PROTOCOL_LOCKSTEP)];
     let source = prop_oneof![4 => Just(None), 1 => Just(Some("10.0.0.9"))];
     let gateway = prop::option::weighted(0.8, (network, host));
     let rest = (any::<bool>(), protocol, source, condition());
@@ -81,13 +84,22 @@ fn route() -> impl Strategy<Value = Route> {
             Route {
                 kind,
                 to: to.parse().unwrap(),
-                via,
-                dev: dev.map(str::to_owned),
-                source: source.filter(|_| !ipv6).map(|source| source.parse().unwrap()),
+                next_hops: (kind == RouteKind::Unicast)
+                    .then(|| NextHop {
+                        via,
+                        dev: dev.map(str::to_owned),
+                        weight: 1,
+                        onlink: onlink && dev.is_some(),
+                    })
+                    .into_iter()
+                    .collect(),
+                mtu: None,
+                source: source
+                    .filter(|_| !ipv6 && kind == RouteKind::Unicast)
+                    .map(|source| source.parse().unwrap()),
                 table,
                 metric: None,
                 scope: None,
-                onlink: onlink && dev.is_some(),
                 protocol,
                 condition,
             }
@@ -98,14 +110,21 @@ fn route() -> impl Strategy<Value = Route> {
 fn rule() -> impl Strategy<Value = Rule> {
     let table = prop_oneof![Just(TableId(2)), Just(TableId(300))];
     (0..3u32, table, condition()).prop_map(|(priority, table, condition)| Rule {
-        ipv6: false,
-        priority,
-        from: None,
-        to: None,
-        fwmark: None,
-        iif: None,
-        oif: None,
-        table,
+        key: RuleKey {
+            ipv6: false,
+            priority,
+            from: None,
+            to: None,
+            fwmark: None,
+            iif: None,
+            oif: None,
+            tos: 0,
+            ip_protocol: None,
+            source_port: None,
+            destination_port: None,
+            suppress_prefix_length: None,
+            action: RuleAction::Lookup(table),
+        },
         protocol: PROTOCOL_LOCKSTEP,
         condition,
     })
@@ -119,6 +138,7 @@ prop_compose! {
         rules in vec(rule(), 0..4),
     ) -> Declared {
         let links = link.map(|up| Link { interface: "eth1".to_owned(), up }).into_iter().collect();
+        let routes = routes.into_iter().map(Arc::new).collect();
         Declared { links, addresses, routes, rules, tables: Vec::new(), virtual_links: Vec::new() }
     }
 }
@@ -178,9 +198,17 @@ prop_compose! {
                 table: route.table,
                 kind: Some(route.kind),
                 to: route.to,
-                via: (route.kind == RouteKind::Unicast).then(|| next_hop.parse().unwrap()),
-                dev: (route.kind == RouteKind::Unicast).then_some(1),
+                next_hops: (route.kind == RouteKind::Unicast)
+                    .then(|| ActualNextHop {
+                        via: Some(next_hop.parse().unwrap()),
+                        dev: Some(1),
+                        weight: 1,
+                        onlink: false,
+                    })
+                    .into_iter()
+                    .collect(),
                 source: None,
+                mtu: None,
                 metric: route.key().metric,
                 scope: 0,
                 protocol,
@@ -262,7 +290,8 @@ proptest! {
     ) {
         let mut kernel = Kernel { actual };
         for phases in [first, second] {
-            let desired = Desired { declared: &declared, phases: &phases };
+            let owned = Owned::default();
+            let desired = Desired { declared: &declared, phases: &phases, owned: &owned };
             settle(&mut kernel, desired)?;
             let states = assess(desired, &kernel.actual, &Refusals::default());
             let all = [states.links, states.addresses, states.routes, states.rules].concat();
@@ -277,7 +306,7 @@ proptest! {
     fn what_others_made_stays(declared in declared(), phases in phases(), actual in actual()) {
         let before = of_others(&actual, &declared);
         let mut kernel = Kernel { actual };
-        settle(&mut kernel, Desired { declared: &declared, phases: &phases })?;
+        settle(&mut kernel, Desired { declared: &declared, phases: &phases, owned: &Owned::default() })?;
         prop_assert_eq!(of_others(&kernel.actual, &declared), before);
     }
 
@@ -287,7 +316,8 @@ proptest! {
     ) {
         let mut kernel = Kernel { actual };
         let phases = Phases::default();
-        let desired = Desired { declared: &declared, phases: &phases };
+        let owned = Owned::default();
+        let desired = Desired { declared: &declared, phases: &phases, owned: &owned };
         for change in plan_kind(desired, &kernel.actual, Kind::Addresses) {
             prop_assert_eq!(kernel.carry_out(&change), Ok(()));
         }
@@ -307,7 +337,8 @@ proptest! {
     fn what_is_recorded_of_an_acknowledged_change_leaves_nothing_of_it_to_do(
         declared in declared(), phases in phases(), actual in actual()
     ) {
-        let desired = Desired { declared: &declared, phases: &phases };
+        let owned = Owned::default();
+        let desired = Desired { declared: &declared, phases: &phases, owned: &owned };
         let mut recorded = actual;
         for change in plan(desired, &recorded.clone()) {
             recorded.record(&change);

@@ -3,12 +3,15 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![expect(clippy::disallowed_methods, reason = "a test has a clock")]
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lockstep_routes::{
-    Actual, ActualAddress, ActualLink, ActualRoute, Address, Change, Condition, Declared, Desired,
-    Fwmark, Interest, Kind, Object, PROTOCOL_LOCKSTEP, Phases, Refusals, Route, RouteKind, Rule,
-    Scope, Side, TableId, When, assess, assess_groups, plan,
+    Actual, ActualAddress, ActualLink, ActualNextHop, ActualRoute, Address, Change, Condition,
+    Declared, Desired, Fwmark, Interest, Kind, NextHop, Object, Owned, PROTOCOL_LOCKSTEP, Phases,
+    Refusals, Route, RouteKind, Rule, RuleAction, RuleKey, Scope, Side, TableId, When, assess,
+    assess_groups, plan,
 };
 
 const TABLE_ETH2: TableId = TableId(2);
@@ -37,15 +40,19 @@ fn address(index: u32, address: &str) -> ActualAddress {
     }
 }
 
+fn hop(via: Option<&str>, dev: Option<u32>) -> ActualNextHop {
+    ActualNextHop { via: via.map(|via| via.parse().unwrap()), dev, weight: 1, onlink: false }
+}
+
 fn connected(index: u32, to: &str) -> ActualRoute {
     ActualRoute {
         table: TableId::MAIN,
         kind: Some(RouteKind::Unicast),
         to: to.parse().unwrap(),
-        via: None,
-        dev: Some(index),
+        next_hops: vec![hop(None, Some(index))],
         source: None,
         metric: 0,
+        mtu: None,
         scope: 253,
         protocol: 2,
         special: false,
@@ -69,13 +76,17 @@ fn route(to: &str, via: Option<&str>, dev: Option<&str>) -> Route {
     Route {
         kind: RouteKind::Unicast,
         to: to.parse().unwrap(),
-        via: via.map(|via| via.parse().unwrap()),
-        dev: dev.map(str::to_owned),
+        next_hops: vec![NextHop {
+            via: via.map(|via| via.parse().unwrap()),
+            dev: dev.map(str::to_owned),
+            weight: 1,
+            onlink: false,
+        }],
         source: None,
         table: TABLE_ETH2,
         metric: None,
+        mtu: None,
         scope: None,
-        onlink: false,
         protocol: PROTOCOL_LOCKSTEP,
         condition: Condition::ALWAYS,
     }
@@ -83,26 +94,41 @@ fn route(to: &str, via: Option<&str>, dev: Option<&str>) -> Route {
 
 fn rule(priority: u32) -> Rule {
     Rule {
-        ipv6: false,
-        priority,
-        from: None,
-        to: None,
-        fwmark: Some(Fwmark { value: 2, mask: u32::MAX }),
-        iif: None,
-        oif: None,
-        table: TABLE_ETH2,
+        key: RuleKey {
+            ipv6: false,
+            priority,
+            from: None,
+            to: None,
+            fwmark: Some(Fwmark { value: 2, mask: u32::MAX }),
+            iif: None,
+            oif: None,
+            tos: 0,
+            ip_protocol: None,
+            source_port: None,
+            destination_port: None,
+            suppress_prefix_length: None,
+            action: RuleAction::Lookup(TABLE_ETH2),
+        },
         protocol: PROTOCOL_LOCKSTEP,
         condition: Condition::ALWAYS,
     }
 }
 
 fn routes(routes: Vec<Route>) -> Declared {
-    Declared { routes, ..Declared::default() }
+    Declared { routes: routes.into_iter().map(Arc::new).collect(), ..Declared::default() }
+}
+
+/// Nothing bears another protocol number than ours.
+static NOTHING_OWNED: Owned = Owned { routes: BTreeMap::new(), rules: BTreeSet::new() };
+
+fn desired<'a>(declared: &'a Declared, phases: &'a Phases) -> Desired<'a> {
+    Desired { declared, phases, owned: &NOTHING_OWNED }
 }
 
 fn reason_of(route: Route, actual: &Actual) -> Option<String> {
     let declared = routes(vec![route]);
-    let desired = Desired { declared: &declared, phases: &Phases::default() };
+    let phases = Phases::default();
+    let desired = desired(&declared, &phases);
     assess(desired, actual, &Refusals::default()).routes[0].reason()
 }
 
@@ -152,7 +178,8 @@ fn every_obstacle_has_its_sentence() {
 
 #[test]
 fn an_onlink_or_link_local_next_hop_needs_only_its_link() {
-    let onlink = Route { onlink: true, ..route("0.0.0.0/0", Some("203.0.113.1"), Some("eth2")) };
+    let mut onlink = route("0.0.0.0/0", Some("203.0.113.1"), Some("eth2"));
+    onlink.next_hops[0].onlink = true;
     let link_local = route("::/0", Some("fe80::1"), Some("eth2"));
     for route in [onlink, link_local] {
         let down = reason_of(route.clone(), &router(false));
@@ -176,18 +203,18 @@ fn a_connected_network_in_the_routes_own_table_serves_too() {
 fn a_rule_goes_in_after_its_tables_routes_and_out_before_them() {
     let mut actual = router(true);
     let declared = Declared {
-        routes: vec![route("0.0.0.0/0", Some("10.147.48.1"), None)],
+        routes: vec![Arc::new(route("0.0.0.0/0", Some("10.147.48.1"), None))],
         rules: vec![rule(32_000)],
         ..Declared::default()
     };
     let phases = Phases::default();
-    let there = plan(Desired { declared: &declared, phases: &phases }, &actual);
+    let there = plan(desired(&declared, &phases), &actual);
     assert!(matches!(there[..], [Change::AddRoute { .. }, Change::AddRule { .. }]), "{there:?}");
     for change in &there {
         actual.record(change);
     }
     let nothing = Declared::default();
-    let back = plan(Desired { declared: &nothing, phases: &phases }, &actual);
+    let back = plan(desired(&nothing, &phases), &actual);
     let words: Vec<String> = back.iter().map(Change::to_string).collect();
     assert_eq!(
         words,
@@ -212,16 +239,16 @@ fn a_default_route_that_changes_side_is_replaced_without_a_gap() {
     let mut phases = Phases::default();
     for (side, via) in [(Side::Backup, "10.1.1.1"), (Side::Master, "10.147.48.1")] {
         phases.settle("gateway", Kind::Routes, side);
-        let changes = plan(Desired { declared: &declared, phases: &phases }, &actual);
+        let changes = plan(desired(&declared, &phases), &actual);
         let [Change::AddRoute { route, .. } | Change::ReplaceRoute { route, .. }] = &changes[..]
         else {
             panic!("{changes:?}")
         };
-        assert_eq!(route.via, Some(via.parse().unwrap()));
+        assert_eq!(route.next_hops[0].via, Some(via.parse().unwrap()));
         actual.record(&changes[0]);
     }
     let last = actual.routes.last().unwrap();
-    assert_eq!((last.via, last.dev), (Some("10.147.48.1".parse().unwrap()), Some(2)));
+    assert_eq!(last.next_hops, [hop(Some("10.147.48.1"), Some(2))]);
 }
 
 #[test]
@@ -231,16 +258,19 @@ fn a_route_in_somebody_elses_place_is_theirs() {
     let theirs = ActualRoute {
         table: TABLE_ETH2,
         to: wanted.to,
-        via: Some("10.147.48.7".parse().unwrap()),
+        next_hops: vec![hop(Some("10.147.48.7"), Some(2))],
         scope: 0,
         protocol: 186,
         ..connected(2, "0.0.0.0/0")
     };
     actual.routes.push(theirs);
     let reason = reason_of(wanted.clone(), &actual);
-    assert_eq!(reason.as_deref(), Some("in its place is one of protocol bgp"));
+    assert_eq!(
+        reason.as_deref(),
+        Some("in its place is default via 10.147.48.7 table 2 metric 0, of protocol bgp")
+    );
     let declared = routes(vec![wanted]);
-    assert_eq!(plan(Desired { declared: &declared, phases: &Phases::default() }, &actual), []);
+    assert_eq!(plan(desired(&declared, &Phases::default()), &actual), []);
 }
 
 #[test]
@@ -251,20 +281,21 @@ fn an_unsettled_group_leaves_links_alone_and_wants_nothing() {
             interface: "eth2".to_owned(),
             up: follows(When::Master),
         }],
-        routes: vec![Route {
+        routes: vec![Arc::new(Route {
             condition: follows(When::Backup),
             ..route("10.2.0.0/16", Some("10.1.1.254"), None)
-        }],
+        })],
         ..Declared::default()
     };
     for up in [true, false] {
         let phases = Phases::default();
-        let desired = Desired { declared: &declared, phases: &phases };
+        let desired = desired(&declared, &phases);
         assert_eq!(plan(desired, &router(up)), []);
-        let groups = std::collections::BTreeSet::from(["gateway", "another"]);
+        let groups = BTreeSet::from(["gateway", "another"]);
         let refusals = Refusals::default();
         let states = assess_groups(desired, &router(up), &refusals, &groups, Kind::Links);
-        assert_eq!(states["gateway"][0].as_str(), "absent");
+        assert_eq!(states["gateway"][0].as_str(), "pending");
+        assert!(!states["gateway"][0].is_missing());
         assert_eq!(states.len(), 1, "nothing follows the other one");
     }
 }
@@ -281,7 +312,7 @@ fn a_link_that_is_up_without_carrier_is_pending() {
     let mut actual = router(true);
     actual.links.get_mut(&2).unwrap().carrier = false;
     let phases = master_of("gateway");
-    let desired = Desired { declared: &declared, phases: &phases };
+    let desired = desired(&declared, &phases);
     let states = assess(desired, &actual, &Refusals::default());
     assert_eq!(states.links[0].reason().as_deref(), Some("no carrier on eth2"));
 }
@@ -316,7 +347,8 @@ fn a_refusal_is_shown_in_the_kernels_words() {
     refusals.refused(object.clone(), "Operation not permitted".to_owned(), Instant::now());
     refusals.refused(object, "Operation not permitted".to_owned(), Instant::now());
     let declared = routes(vec![wanted]);
-    let desired = Desired { declared: &declared, phases: &Phases::default() };
+    let phases = Phases::default();
+    let desired = desired(&declared, &phases);
     let state = assess(desired, &router(true), &refusals).routes[0].clone();
     assert_eq!(state.as_str(), "failed");
     assert_eq!(state.reason().as_deref(), Some("Operation not permitted (2 times)"));
@@ -329,7 +361,7 @@ fn a_dump_keeps_what_is_ours_in_our_place_or_connected() {
     let tables: Vec<_> = interest.tables().collect();
     assert_eq!(tables, [TABLE_ETH2, TableId::MAIN]);
     let foreign = |to: &str, table| ActualRoute {
-        via: Some("10.1.1.9".parse().unwrap()),
+        next_hops: vec![hop(Some("10.1.1.9"), Some(1))],
         scope: 0,
         protocol: 186,
         table,
@@ -365,12 +397,13 @@ fn objects_read_as_in_iproute2() {
     assert_eq!(declared.table_name(TABLE_ETH2), "Table_eth2");
     assert_eq!(declared.table_name(TableId::MAIN), "main");
     assert_eq!(declared.table_name(TableId(9)), "9");
-    let marked = Rule {
+    let mut marked = rule(7);
+    marked.key = RuleKey {
         from: Some("10.0.0.0/8".parse().unwrap()),
         to: Some("0.0.0.0/0".parse().unwrap()),
         fwmark: Some(Fwmark { value: 2, mask: 0xff }),
         iif: Some("eth1".to_owned()),
-        ..rule(7)
+        ..marked.key
     };
     assert_eq!(
         marked.key().describe(&declared),

@@ -2,10 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use lockstep_routes::{
-    Actual, ActualLink, Address, Change, Condition, Declared, Desired, Kind, Macvlan, Phases,
-    Reason, Refusals, Scope, State, VIRTUAL_LINK_MARK, VIRTUAL_LINK_METRIC, VirtualLink, assess,
-    plan, plan_kind,
+    Actual, ActualLink, Address, Change, Condition, Declared, Desired, Kind, Macvlan, Owned,
+    Phases, Reason, Refusals, Scope, State, VIRTUAL_LINK_MARK, VIRTUAL_LINK_METRIC, VirtualLink,
+    assess, plan, plan_kind,
 };
 
 const MAC: [u8; 6] = [0, 0, 0x5e, 0, 1, 51];
@@ -56,19 +58,26 @@ fn kernel(links: impl IntoIterator<Item = ActualLink>) -> Actual {
     Actual { links, ..Actual::default() }
 }
 
+/// Nothing bears another protocol number than ours.
+static NOTHING_OWNED: Owned = Owned { routes: BTreeMap::new(), rules: BTreeSet::new() };
+
+fn desired<'a>(declared: &'a Declared, phases: &'a Phases) -> Desired<'a> {
+    Desired { declared, phases, owned: &NOTHING_OWNED }
+}
+
 fn planned(actual: &Actual) -> Vec<String> {
     planned_for(&declared(), actual)
 }
 
 fn planned_for(declared: &Declared, actual: &Actual) -> Vec<String> {
     let phases = Phases::default();
-    let desired = Desired { declared, phases: &phases };
+    let desired = desired(declared, &phases);
     plan(desired, actual).iter().map(Change::to_string).collect()
 }
 
 fn state(actual: &Actual) -> State {
     let (declared, phases) = (declared(), Phases::default());
-    let desired = Desired { declared: &declared, phases: &phases };
+    let desired = desired(&declared, &phases);
     assess(desired, actual, &Refusals::default()).virtual_links.remove(0)
 }
 
@@ -132,7 +141,7 @@ fn somebody_elses_interface_of_that_name_is_left_alone_and_named() {
     let actual = kernel([link(1, "eth0", true), link(2, "vrrp.51", true)]);
     let links: Vec<_> = {
         let (declared, phases) = (declared(), Phases::default());
-        plan_kind(Desired { declared: &declared, phases: &phases }, &actual, Kind::Links)
+        plan_kind(desired(&declared, &phases), &actual, Kind::Links)
     };
     assert_eq!(links, []);
     let taken = State::Pending(Reason::NameTaken("vrrp.51".to_owned()));
@@ -144,7 +153,7 @@ fn somebody_elses_interface_of_that_name_is_left_alone_and_named() {
 fn the_network_of_its_addresses_leaves_the_interface_below_the_better_route() {
     let actual = kernel([link(1, "eth0", true), macvlan(2, "vrrp.51", true)]);
     let (declared, phases) = (declared(), Phases::default());
-    let changes = plan(Desired { declared: &declared, phases: &phases }, &actual);
+    let changes = plan(desired(&declared, &phases), &actual);
     let [Change::AddAddress { metric, .. }] = &changes[..] else { panic!("{changes:?}") };
     assert_eq!(*metric, Some(VIRTUAL_LINK_METRIC));
     let mut recorded = actual.clone();
@@ -157,7 +166,7 @@ fn with_a_link_its_addresses_and_routes_are_gone() {
     let actual = kernel([link(1, "eth0", true), macvlan(2, "vrrp.51", true)]);
     let (declared, phases) = (declared(), Phases::default());
     let mut recorded = actual.clone();
-    recorded.record_all(&plan(Desired { declared: &declared, phases: &phases }, &actual));
+    recorded.record_all(&plan(desired(&declared, &phases), &actual));
     assert_eq!(recorded.addresses.len(), 1);
     recorded.record(&Change::RemoveLink { index: 2, name: "vrrp.51".to_owned() });
     assert_eq!(recorded, kernel([link(1, "eth0", true)]));

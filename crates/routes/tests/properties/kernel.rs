@@ -4,8 +4,8 @@
 use std::net::IpAddr;
 
 use lockstep_routes::{
-    Actual, ActualAddress, ActualLink, ActualRoute, ActualRule, Change, Macvlan, PROTOCOL_LOCKSTEP,
-    Route, RouteKind, TableId, VIRTUAL_LINK_MARK,
+    Actual, ActualAddress, ActualLink, ActualNextHop, ActualRoute, ActualRule, Change, Macvlan,
+    PROTOCOL_LOCKSTEP, Route, RouteKind, TableId, VIRTUAL_LINK_MARK,
 };
 
 #[derive(Default)]
@@ -36,7 +36,7 @@ impl Kernel {
     /// Adds a route unless its place is taken or its link is down.
     pub(crate) fn route(&mut self, route: ActualRoute) {
         let free = self.actual.routes.iter().all(|there| there.key() != route.key());
-        if free && route.dev.is_none_or(|dev| self.actual.is_up(dev)) {
+        if free && only_dev(&route).is_none_or(|dev| self.actual.is_up(dev)) {
             self.actual.routes.push(route);
         }
     }
@@ -102,15 +102,15 @@ impl Kernel {
                 self.actual.addresses.remove(found.ok_or("no such address")?);
                 self.drop_silently();
             }
-            Change::AddRoute { route, dev } => {
+            Change::AddRoute { route, devs } => {
                 if self.actual.routes.iter().any(|there| there.key() == route.key()) {
                     return Err("file exists");
                 }
-                let installed = self.resolve(route, *dev)?;
+                let installed = self.resolve(route, devs.first().copied().flatten())?;
                 self.actual.routes.push(installed);
             }
-            Change::ReplaceRoute { route, dev } => {
-                let installed = self.resolve(route, *dev)?;
+            Change::ReplaceRoute { route, devs } => {
+                let installed = self.resolve(route, devs.first().copied().flatten())?;
                 let key = route.key();
                 let found = self.actual.routes.iter().position(|there| there.key() == key);
                 self.actual.routes[found.ok_or("nothing to replace")?] = installed;
@@ -146,8 +146,9 @@ impl Kernel {
             {
                 return Err("invalid argument");
             }
-            egress = match route.via {
-                Some(via) if !(route.onlink && dev.is_some()) => {
+            let hop = &route.next_hops[0];
+            egress = match hop.via {
+                Some(via) if !(hop.onlink && dev.is_some()) => {
                     Some(self.connected(route.table, via, dev).ok_or("network is unreachable")?)
                 }
                 Some(_) | None => Some(dev.ok_or("no such device")?),
@@ -157,8 +158,16 @@ impl Kernel {
             table: route.table,
             kind: Some(route.kind),
             to: route.to,
-            via: route.via.filter(|_| egress.is_some()),
-            dev: egress,
+            next_hops: egress
+                .map(|dev| ActualNextHop {
+                    via: route.next_hops[0].via,
+                    dev: Some(dev),
+                    weight: 1,
+                    onlink: route.next_hops[0].onlink,
+                })
+                .into_iter()
+                .collect(),
+            mtu: route.mtu,
             source: route.source.filter(|_| egress.is_some()),
             metric: route.key().metric,
             scope: route.scope_number(),
@@ -173,7 +182,7 @@ impl Kernel {
             .iter()
             .filter(|route| route.is_connected() && route.to.contains(&via))
             .filter(|route| [table, TableId::MAIN].contains(&route.table))
-            .filter_map(|route| route.dev)
+            .filter_map(only_dev)
             .find(|link| dev.is_none_or(|dev| dev == *link) && self.actual.is_up(*link))
     }
 
@@ -185,7 +194,7 @@ impl Kernel {
             let there = self.actual.routes.iter().any(|route| {
                 route.is_connected()
                     && route.protocol == 2
-                    && (route.dev, route.to) == (Some(address.index), to)
+                    && (only_dev(route), route.to) == (Some(address.index), to)
             });
             if host_only || there || !self.actual.is_up(address.index) {
                 continue;
@@ -194,9 +203,14 @@ impl Kernel {
                 table: TableId::MAIN,
                 kind: Some(RouteKind::Unicast),
                 to,
-                via: None,
-                dev: Some(address.index),
+                next_hops: vec![ActualNextHop {
+                    via: None,
+                    dev: Some(address.index),
+                    weight: 1,
+                    onlink: false,
+                }],
                 source: None,
+                mtu: None,
                 metric: if to.addr().is_ipv6() { 256 } else { 0 },
                 scope: if to.addr().is_ipv6() { 0 } else { 253 },
                 protocol: 2,
@@ -209,15 +223,20 @@ impl Kernel {
     fn drop_silently(&mut self) {
         let Actual { links, addresses, routes, .. } = &mut self.actual;
         routes.retain(|route| {
-            let link_up = route.dev.is_none_or(|dev| links.get(&dev).is_some_and(|link| link.up));
+            let link_up =
+                only_dev(route).is_none_or(|dev| links.get(&dev).is_some_and(|link| link.up));
             let own_network = route.protocol != 2
                 || addresses
                     .iter()
-                    .any(|a| Some(a.index) == route.dev && a.address.trunc() == route.to);
+                    .any(|a| Some(a.index) == only_dev(route) && a.address.trunc() == route.to);
             let source = route
                 .source
                 .is_none_or(|source| addresses.iter().any(|a| a.address.addr() == source));
             link_up && own_network && source
         });
     }
+}
+
+fn only_dev(route: &ActualRoute) -> Option<u32> {
+    route.only_dev()
 }
