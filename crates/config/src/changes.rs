@@ -32,6 +32,7 @@ impl Changes {
             declared,
             scheduling,
             announcement_intervals,
+            state_directory,
         } = running;
         changes.restart_if(*router_id != wanted.router_id, "router.id");
         changes.restart_if(scheduling.real_time != wanted.scheduling.real_time, "router.real-time");
@@ -39,6 +40,7 @@ impl Changes {
             scheduling.lock_memory != wanted.scheduling.lock_memory,
             "router.lock-memory",
         );
+        changes.restart_if(*state_directory != wanted.state_directory, "router.state-directory");
         let key = |check: &failover::Check| check.name.clone();
         let checks =
             differing(by(&failover.checks, key), &by(&wanted.failover.checks, key), PartialEq::eq);

@@ -7,6 +7,10 @@ use lockstep_vrrp::{ChecksumDialect, Priority, Version, WhenMisunderstood};
 /// The router's name when it is not told one and the host has none.
 pub(crate) const ROUTER_ID: &str = "localhost";
 
+/// Where the daemon keeps what has to outlive it, when neither the file nor the
+/// service manager names a directory.
+pub const STATE_DIRECTORY: &str = "/var/lib/lockstep";
+
 /// Time between advertisements (RFC 9568 §6.1).
 pub(crate) const ADVERTISEMENT_INTERVAL: Duration = Duration::from_secs(1);
 /// Priority in the election (RFC 9568 §6.1).

@@ -38,6 +38,7 @@ mod words;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use lockstep_failover as failover;
@@ -46,6 +47,7 @@ use lockstep_routes as routes;
 use lockstep_vrrp as vrrp;
 
 pub use changes::Changes;
+pub use defaults::STATE_DIRECTORY as DEFAULT_STATE_DIRECTORY;
 pub use diagnostic::{Diagnostic, Severity, render};
 pub use parse::{Checked, parse};
 pub use rt_tables::routing_tables;
@@ -68,6 +70,9 @@ pub struct Config {
     pub scheduling: Scheduling,
     /// By interface: least time between two announcements there. None where it is not named.
     pub announcement_intervals: BTreeMap<String, Duration>,
+    /// Where the daemon keeps what has to outlive it, an absolute path. Unless the file sets it, it
+    /// is [`Surroundings::state_directory`], and without that [`DEFAULT_STATE_DIRECTORY`].
+    pub state_directory: PathBuf,
 }
 
 /// One virtual router and where it lives.

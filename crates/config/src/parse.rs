@@ -1,5 +1,7 @@
 //! The whole file: syntax first, then every section, then what they say of each other.
 
+use std::path::PathBuf;
+
 use lockstep_routes::Declared;
 use toml::de::DeTable;
 
@@ -58,7 +60,7 @@ fn syntax_error(error: &toml::de::Error, text: &str) -> Problem {
 /// Everything that was understood. What was not has been reported, and is left out.
 fn read(report: &Report, entries: &DeTable<'_>, surroundings: &Surroundings) -> Option<Config> {
     let root = Table::root(report, entries, &schema::ROOT);
-    let (router_id, scheduling) = router(&root, surroundings);
+    let own = router(&root, surroundings);
 
     let routers = virtual_router::read(&root, surroundings);
     let mut failover = group::read(&root, &routers);
@@ -109,29 +111,45 @@ fn read(report: &Report, entries: &DeTable<'_>, surroundings: &Surroundings) -> 
             })
         })
         .collect();
+    let own = own?;
     Some(Config {
-        router_id: router_id?,
+        router_id: own.id,
         virtual_routers,
         failover,
         replication,
         declared,
-        scheduling: scheduling?,
+        scheduling: own.scheduling,
         announcement_intervals,
+        state_directory: own.state_directory,
     })
 }
 
-/// What the router is called, and how its advertising thread is scheduled.
-fn router(root: &Table<'_>, surroundings: &Surroundings) -> (Option<String>, Option<Scheduling>) {
+/// What `[router]` says.
+struct Router {
+    id: String,
+    scheduling: Scheduling,
+    state_directory: PathBuf,
+}
+
+fn router(root: &Table<'_>, surroundings: &Surroundings) -> Option<Router> {
     let host = Some(&surroundings.hostname).filter(|name| !name.is_empty()).cloned();
     let host = host.unwrap_or_else(|| defaults::ROUTER_ID.to_owned());
-    let Some(value) = root.get("router") else { return (Some(host), Some(Scheduling::default())) };
-    let Some(router) = value.table(&schema::ROUTER, "the router") else { return (None, None) };
+    let state_directory = surroundings.state_directory.clone();
+    let state_directory =
+        state_directory.unwrap_or_else(|| PathBuf::from(defaults::STATE_DIRECTORY));
+    let Some(value) = root.get("router") else {
+        return Some(Router { id: host, scheduling: Scheduling::default(), state_directory });
+    };
+    let router = value.table(&schema::ROUTER, "the router")?;
     let id =
         router.or("id", host, |id| id.parse(|text| words::name(text).map(|()| text.to_owned())));
     let real_time = router.optional("real-time", |value| value.integer(1..=99_u8));
     let lock_memory = router.or("lock-memory", false, crate::reader::Value::boolean);
-    let scheduling = real_time
-        .zip(lock_memory)
-        .map(|(real_time, lock_memory)| Scheduling { real_time, lock_memory });
-    (id, scheduling)
+    let state_directory =
+        router.or("state-directory", state_directory, |value| value.parse(words::directory));
+    Some(Router {
+        id: id?,
+        scheduling: Scheduling { real_time: real_time?, lock_memory: lock_memory? },
+        state_directory: state_directory?,
+    })
 }

@@ -52,13 +52,15 @@ pub(crate) const ROOT: Section = Section {
 
 pub(crate) const ROUTER: Section = Section {
     heading: "[router]",
-    keys: &["id", "real-time", "lock-memory"],
+    keys: &["id", "real-time", "lock-memory", "state-directory"],
     foreign: &[
         ("router-id", "write `id`"),
         ("name", "write `id`"),
         ("vrrp-rt-priority", "write `real-time = 50`"),
         ("realtime", "write `real-time = 50`"),
         ("vrrp-no-swap", "write `lock-memory = true`"),
+        ("state-dir", "write `state-directory`"),
+        ("tmp-config-directory", "write `state-directory` for what has to outlive the daemon"),
         ("vrrp-startup-delay", "write `startup-limit` under `[vrrp.NAME]`"),
         ("vrrp-garp-interval", "write `announcement-interval` under `[interface.NAME]`"),
         ("vrrp-gna-interval", "write `announcement-interval` under `[interface.NAME]`"),

@@ -7,12 +7,15 @@ use std::path::PathBuf;
 use lockstep_routes::TableId;
 use toml::de::{DeTable, DeValue};
 
-/// The host's name, its routing tables' names, and the contents of the files that the
+/// The host's name, its routing tables' names, the service's directory, and the contents of the files that the
 /// configuration refers to.
 #[derive(Clone, Debug, Default)]
 pub struct Surroundings {
     /// The name of this router when `[router] id` is not set.
     pub hostname: String,
+    /// The directory that the service manager has given for what has to outlive the daemon, when
+    /// `[router] state-directory` is not set. An absolute path.
+    pub state_directory: Option<PathBuf>,
     /// Names of routing tables from outside, as [`routing_tables`](crate::routing_tables) reads
     /// them. `main`, `local` and `default` are known without.
     pub table_names: Vec<(String, TableId)>,

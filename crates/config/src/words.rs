@@ -1,6 +1,7 @@
 //! What single words mean: durations, prefixes, names, protocol numbers.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -118,6 +119,16 @@ pub(crate) fn interface(text: &str) -> Result<String, Problem> {
         _ => return Ok(text.to_owned()),
     };
     Err(Problem::error(format!("\"{text}\" cannot be an interface")).label(label))
+}
+
+/// The path of a directory; whether there is one is found out when it is needed.
+pub(crate) fn directory(text: &str) -> Result<PathBuf, Problem> {
+    let problem = Problem::error(format!("\"{text}\" cannot be a directory"));
+    if text.contains('\0') {
+        return Err(problem.label("holds a zero byte"));
+    }
+    let path = PathBuf::from(text);
+    if path.is_absolute() { Ok(path) } else { Err(problem.label("is no absolute path")) }
 }
 
 /// One word of a command.

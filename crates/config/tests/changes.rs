@@ -154,6 +154,10 @@ fn sections_are_told_by_their_name_and_each_once() {
         restart("id = \"left\"", "id = \"left\"\nreal-time = 50\nlock-memory = true"),
         ["router.real-time", "router.lock-memory"]
     );
+    assert_eq!(
+        restart("id = \"left\"", "id = \"left\"\nstate-directory = \"/srv\""),
+        ["router.state-directory"]
+    );
     assert_eq!(restart("vrid = 1\n", "vrid = 1\npriority = 150\n"), ["vrrp.lan"]);
     assert_eq!(restart("vrid = 3\n", "vrid = 3\npriority = 150\n"), ["vrrp.alone"]);
     assert_eq!(restart("10.1.1.1/24", "10.1.1.1/25"), ["vrrp.lan"], "only a prefix");

@@ -2,14 +2,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends where it fails")]
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use lockstep_config::{AdvertiseFrom, Config, Surroundings, VirtualRouter, parse};
 use lockstep_failover as failover;
 use lockstep_replicator as replicator;
 use lockstep_routes::{
-    Address, Condition, Declared, Fwmark, Link, PROTOCOL_LOCKSTEP, Route, RouteKind, Rule, Scope,
-    TableId, When,
+    Address, Condition, Declared, Fwmark, Link, NextHop, PROTOCOL_LOCKSTEP, Route, RouteKind, Rule,
+    RuleAction, RuleKey, Scope, TableId, When,
 };
 use lockstep_vrrp::{Authentication, Family, Password, Version, Vrid};
 
@@ -148,15 +149,22 @@ fn declared() -> Declared {
     let route = |to: &str, table| Route {
         kind: RouteKind::Unicast,
         to: to.parse().unwrap(),
-        via: None,
-        dev: None,
+        next_hops: Vec::new(),
         source: None,
         table: TableId(table),
         metric: None,
+        mtu: None,
         scope: None,
-        onlink: false,
         protocol: PROTOCOL_LOCKSTEP,
         condition: Condition::ALWAYS,
+    };
+    let via = |address: &str, dev: Option<&str>| {
+        vec![NextHop {
+            via: Some(address.parse().unwrap()),
+            dev: dev.map(str::to_owned),
+            weight: 1,
+            onlink: false,
+        }]
     };
     Declared {
         links: vec![Link { interface: "eth2".to_owned(), up: as_master() }],
@@ -168,25 +176,33 @@ fn declared() -> Declared {
             scope: Scope::Global,
             condition: as_master(),
         }],
-        routes: vec![
+        routes: [
             Route { kind: RouteKind::Throw, protocol: 4, ..route("10.147.46.0/24", 2) },
-            Route { via: Some("10.147.52.1".parse().unwrap()), ..route("10.147.70.0/24", 100) },
+            Route { next_hops: via("10.147.52.1", None), ..route("10.147.70.0/24", 100) },
             Route {
-                via: Some("10.147.48.1".parse().unwrap()),
-                dev: Some("eth2".to_owned()),
+                next_hops: via("10.147.48.1", Some("eth2")),
                 condition: as_master(),
                 ..route("0.0.0.0/0", 2)
             },
-        ],
+        ]
+        .map(Arc::new)
+        .to_vec(),
         rules: vec![Rule {
-            ipv6: false,
-            priority: 32000,
-            from: None,
-            to: None,
-            fwmark: Some(Fwmark { value: 2, mask: u32::MAX }),
-            iif: None,
-            oif: None,
-            table: TableId(2),
+            key: RuleKey {
+                ipv6: false,
+                priority: 32000,
+                from: None,
+                to: None,
+                fwmark: Some(Fwmark { value: 2, mask: u32::MAX }),
+                iif: None,
+                oif: None,
+                tos: 0,
+                ip_protocol: None,
+                source_port: None,
+                destination_port: None,
+                suppress_prefix_length: None,
+                action: RuleAction::Lookup(TableId(2)),
+            },
             protocol: PROTOCOL_LOCKSTEP,
             condition: Condition::ALWAYS,
         }],

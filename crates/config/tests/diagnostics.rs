@@ -18,6 +18,7 @@ fn surroundings() -> Surroundings {
     ];
     Surroundings {
         hostname: "r1".to_owned(),
+        state_directory: None,
         table_names: vec![("mgmt".to_owned(), TableId(7))],
         files: files.into_iter().map(|(path, contents)| (PathBuf::from(path), contents)).collect(),
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use lockstep_config::{Announce, Checked, Config, Scheduling, Secret, Surroundings, parse};
 use lockstep_failover::{Process, Subject, Track};
 use lockstep_replicator::{Expectations, Filter, Link, Mode, Standby, Transport as Carried};
-use lockstep_routes::{Condition, Fwmark, TableId, VirtualLink, When};
+use lockstep_routes::{Condition, Fwmark, RuleAction, TableId, VirtualLink, When};
 use lockstep_vrrp::{
     Authentication, ChecksumDialect, Family, KeyId, Password, Priority, TrailerKey, TrailerMode,
     Transport, Version, WhenMisunderstood,
@@ -334,8 +334,8 @@ fn names_of_tables_come_from_the_file_then_the_host_then_the_kernel() {
     );
     let checked = checked(&text, &surroundings);
     assert_eq!(checked.warnings, []);
-    let tables: Vec<u32> = checked.config.declared.rules.iter().map(|rule| rule.table.0).collect();
-    assert_eq!(tables, [2, 7, 254, 1000, 16]);
+    let tables: Vec<_> = checked.config.declared.rules.iter().map(|rule| rule.key.action).collect();
+    assert_eq!(tables, [2, 7, 254, 1000, 16].map(|id| RuleAction::Lookup(TableId(id))));
 }
 
 #[test]
@@ -346,6 +346,21 @@ fn the_router_is_called_as_its_file_or_its_host_says() {
         checked(&format!("router.id = \"left\"\n{LAN}"), &surroundings).config.router_id,
         "left"
     );
+}
+
+#[test]
+fn what_outlives_the_daemon_is_kept_where_the_file_or_else_the_service_manager_says() {
+    let given = Surroundings {
+        state_directory: Some(PathBuf::from("/run/given")),
+        ..Surroundings::default()
+    };
+    let of = |text: &str, surroundings: &Surroundings| {
+        checked(text, surroundings).config.state_directory
+    };
+    assert_eq!(of(LAN, &Surroundings::default()), PathBuf::from("/var/lib/lockstep"));
+    assert_eq!(of(LAN, &given), PathBuf::from("/run/given"));
+    let set = format!("router.state-directory = \"/srv/lockstep\"\n{LAN}");
+    assert_eq!(of(&set, &given), PathBuf::from("/srv/lockstep"));
 }
 
 #[test]
@@ -391,10 +406,10 @@ fn a_rule_selects_by_mark_source_and_interface() {
          [[rule]]\npriority = 2\ntable = \"main\"\nfamily = \"ipv6\"\nprotocol = \"static\"\n",
     );
     let [first, second] = config.declared.rules.as_slice() else { panic!("{config:?}") };
-    assert_eq!(first.fwmark, Some(Fwmark { value: 2, mask: 0xff }));
-    assert_eq!(first.from, Some("2001:db8::1/128".parse().unwrap()));
-    assert!(first.ipv6 && first.to.is_none());
-    assert!(second.ipv6 && second.protocol == 4);
+    assert_eq!(first.key.fwmark, Some(Fwmark { value: 2, mask: 0xff }));
+    assert_eq!(first.key.from, Some("2001:db8::1/128".parse().unwrap()));
+    assert!(first.key.ipv6 && first.key.to.is_none());
+    assert!(second.key.ipv6 && second.protocol == 4);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Reads the configuration with what it refers to; `lockstep check`.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, IsTerminal, Read, Write};
@@ -109,6 +110,7 @@ fn surroundings(text: &str) -> Surroundings {
     let files = lockstep_config::referenced_files(text).into_iter();
     Surroundings {
         hostname: hostname(),
+        state_directory: state_directory(std::env::var_os("STATE_DIRECTORY")),
         table_names: routing_table_files().iter().flat_map(|path| routing_tables(path)).collect(),
         files: files.map(|path| (path.clone(), read_secret(&path))).collect(),
     }
@@ -127,6 +129,13 @@ fn routing_tables(path: &Path) -> Vec<(String, TableId)> {
 fn hostname() -> String {
     let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
     name.filter(|name| !name.is_empty()).unwrap_or_else(|| "localhost".to_owned())
+}
+
+/// The first directory of systemd's `$STATE_DIRECTORY`, which lists them with colons between.
+fn state_directory(listed: Option<OsString>) -> Option<PathBuf> {
+    let listed = listed?;
+    let first = std::env::split_paths(&listed).next()?;
+    first.is_absolute().then_some(first)
 }
 
 fn routing_table_files() -> Vec<PathBuf> {
@@ -207,6 +216,13 @@ mod tests {
         fs::set_permissions(file.path(), fs::Permissions::from_mode(0o644)).unwrap();
         let error = read_secret(file.path()).unwrap_err();
         assert_eq!(error, "others may use it (mode 0644); chmod 0600 it");
+    }
+
+    #[test]
+    fn the_service_managers_first_state_directory_is_taken() {
+        let taken = |listed: &str| state_directory(Some(OsString::from(listed)));
+        assert_eq!(taken("/var/lib/a:/var/lib/b"), Some(PathBuf::from("/var/lib/a")));
+        assert_eq!((taken(""), taken("relative"), state_directory(None)), (None, None, None));
     }
 
     #[test]
