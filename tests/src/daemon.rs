@@ -42,6 +42,8 @@ impl Lockstep {
         command.arg("--config").arg(directory.path().join("lockstep.toml"));
         command.arg("--socket").arg(directory.path().join("socket"));
         command.env("LOCKSTEP_LOG", "debug").env("NO_COLOR", "1");
+        // What it keeps for its next run is nobody else's.
+        command.env("STATE_DIRECTORY", directory.path().join("state"));
         command.stdin(Stdio::null()).stdout(log.try_clone().expect("a descriptor")).stderr(log);
         let process = node.start(command).expect("setpriv can be started");
         Self { name: node.name().to_owned(), process, directory }

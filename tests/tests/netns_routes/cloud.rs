@@ -1,7 +1,6 @@
 //! A cloud's virtual router with its second network: what is declared is what the kernel has, or `pending` with the reason.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use lockstep_lab::{Interface, Lan, Node};
@@ -11,8 +10,10 @@ use lockstep_tests::wait;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::{ip, parsed, readable, route, routes, write_script};
+
 /// The configuration of such a router as it is shipped.
-const CLOUDSTACK: &str = include_str!("../../examples/cloudstack/lockstep.toml");
+const CLOUDSTACK: &str = include_str!("../../../examples/cloudstack/lockstep.toml");
 
 /// The addresses of eth2, which the management gives it.
 const PUBLIC_ADDRESSES: [&str; 2] = ["10.147.48.10/24", "10.147.52.10/24"];
@@ -42,7 +43,7 @@ fn a_route_whose_link_is_down_is_pending_and_goes_in_at_takeover() {
     });
     assert!(text(&seed["reason"]).contains("eth2"), "{seed}");
     assert_eq!(route(&lockstep, "Table_eth2", "10.147.46.0/24")["state"], "installed");
-    assert_eq!(route(&lockstep, "Table_eth2", "default")["state"], "absent");
+    assert_eq!(route(&lockstep, "Table_eth2", "default")["state"], "pending");
     assert_eq!(site.routes("100"), Vec::<String>::new());
     assert_eq!(site.routes("2"), ["throw 10.147.46.0/24 proto static"]);
 
@@ -148,7 +149,7 @@ fn a_foreign_route_in_our_place_is_named_and_left_alone() {
 
     let ours = wait::some("the clash is told", || {
         let route = route(&lockstep, "static_route", "10.147.70.0/24");
-        (route["state"] == "foreign").then_some(route)
+        (route["state"] == "conflicting").then_some(route)
     });
     assert!(text(&ours["reason"]).contains("static"), "it names whose it is: {ours}");
     assert_eq!(site.routes("100"), ["10.147.70.0/24 via 10.147.52.99 dev eth2 proto static"]);
@@ -242,23 +243,12 @@ impl Site {
     }
 
     fn ip(&self, arguments: &str) -> String {
-        let mut command = Command::new("ip");
-        command.args(arguments.split_whitespace());
-        let output = self.router.output(command).expect("ip runs");
-        assert!(output.status.success(), "ip {arguments}: {output:?}");
-        String::from_utf8_lossy(&output.stdout).into_owned()
+        ip(&self.router, arguments)
     }
 
     /// The routes of a table as `ip` shows them, in the order of their text.
     fn routes(&self, table: &str) -> Vec<String> {
-        // A table that never had a route is an error to `ip`.
-        let mut command = Command::new("ip");
-        command.args(["-4", "route", "show", "table", table]);
-        let output = self.router.output(command).expect("ip runs");
-        let list = String::from_utf8_lossy(&output.stdout).into_owned();
-        let mut routes: Vec<String> = list.lines().map(readable).collect();
-        routes.sort();
-        routes
+        routes(&self.router, "-4", table)
     }
 
     fn rules(&self) -> Vec<String> {
@@ -277,16 +267,6 @@ impl Site {
     }
 }
 
-fn route(lockstep: &Lockstep, table: &str, destination: &str) -> Value {
-    let status = lockstep.status();
-    let routes = status["routes"].as_array().expect("a list");
-    routes
-        .iter()
-        .find(|route| route["table"] == table && route["destination"] == destination)
-        .unwrap_or_else(|| panic!("no {destination} of {table} in {routes:#?}"))
-        .clone()
-}
-
 fn all_installed(lockstep: &Lockstep) -> bool {
     let status = lockstep.status();
     let routes = status["routes"].as_array().expect("a list");
@@ -299,21 +279,4 @@ fn link_is_up(node: &Node, interface: &str) -> bool {
     let output = node.output(command).expect("ip runs");
     let links: Value = serde_json::from_slice(&output.stdout).expect("JSON");
     links[0]["flags"].as_array().expect("flags").iter().any(|flag| flag == "UP")
-}
-
-/// With single blanks.
-fn readable(line: &str) -> String {
-    line.split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
-fn parsed(address: &str) -> ipnet::IpNet {
-    address.parse().expect("an address")
-}
-
-fn write_script(path: &std::path::Path, body: &str) {
-    // Replaced in one move: a script that is being written cannot be run.
-    let new = path.with_extension("new");
-    fs::write(&new, format!("#!/bin/sh\n{body}\n")).expect("a script");
-    fs::set_permissions(&new, fs::Permissions::from_mode(0o755)).expect("its mode");
-    fs::rename(&new, path).expect("the script in its place");
 }
