@@ -115,18 +115,35 @@ impl Owned {
     pub fn forget(&mut self, change: &Change) -> bool {
         match change {
             Change::RemoveRoute { route } => {
-                let Some(made) = self.routes.get_mut(&route.key()) else { return false };
-                let before = made.len();
-                made.retain(|made| !made.leads_as(route.protocol, &route.next_hops));
-                let (fewer, none) = (made.len() < before, made.is_empty());
-                if none {
-                    self.routes.remove(&route.key());
-                }
-                fewer
+                self.forget_route(&route.key(), route.protocol, &route.next_hops)
             }
             Change::RemoveRule { rule } => self.rules.remove(&(rule.key.clone(), rule.protocol)),
             _ => false,
         }
+    }
+
+    /// Forgets what was noted and has not been made, because somebody else's was there first;
+    /// whether that is less than was known.
+    pub fn not_made(&mut self, change: &Change) -> bool {
+        match change {
+            Change::AddRoute { route, devs } => {
+                let made = OwnedRoute::of(route, devs);
+                self.forget_route(&route.key(), made.protocol, &made.next_hops)
+            }
+            Change::AddRule { rule } => self.rules.remove(&(rule.key(), rule.protocol)),
+            _ => false,
+        }
+    }
+
+    fn forget_route(&mut self, key: &RouteKey, protocol: u8, next_hops: &[ActualNextHop]) -> bool {
+        let Some(made) = self.routes.get_mut(key) else { return false };
+        let before = made.len();
+        made.retain(|made| !made.leads_as(protocol, next_hops));
+        let (is_less, is_empty) = (made.len() < before, made.is_empty());
+        if is_empty {
+            self.routes.remove(key);
+        }
+        is_less
     }
 }
 
@@ -190,6 +207,9 @@ mod tests {
         assert!(!owned.owns_route(&there(&route("10.0.0.2", STATIC), 2)), "leads elsewhere");
         assert!(!owned.owns_route(&there(&route("10.0.0.1", 3), 2)), "of another number");
         assert!(owned.forget(&Change::RemoveRoute { route: there(&ours, 2) }));
+        assert_eq!(owned, Owned::default());
+        owned.note(&add(&ours));
+        assert!(owned.not_made(&add(&ours)), "somebody else was first");
         assert_eq!(owned, Owned::default());
     }
 
