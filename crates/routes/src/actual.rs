@@ -1,11 +1,11 @@
 //! What the kernel has, as dumped.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 
-use crate::{Change, NextHop, RouteKey, RouteKind, Rule, RuleKey, Scope, TableId};
+use crate::{Change, NextHop, NextHops, RouteKey, RouteKind, Rule, RuleKey, Scope, TableId};
 
 /// `RT_SCOPE_LINK`: on this link.
 const SCOPE_LINK: u8 = 253;
@@ -62,6 +62,13 @@ pub struct ActualAddress {
     pub address: IpNet,
     /// Who made it (`IFA_PROTO`); 0 when nobody said, or before Linux 5.18.
     pub protocol: u8,
+    /// The broadcast address of an IPv4 address.
+    pub broadcast: Option<Ipv4Addr>,
+    /// The label of an IPv4 address; `None` when there is none or it is not known. One that nobody
+    /// has labelled bears its link's name.
+    pub label: Option<String>,
+    /// The scope's number (`/etc/iproute2/rt_scopes`).
+    pub scope: u8,
     /// An IPv4 address under an earlier one of the same network, removed together with it.
     pub secondary: bool,
     /// An IPv6 address that is not usable yet or at all: duplicate detection runs or has failed.
@@ -93,7 +100,7 @@ pub struct ActualRoute {
     /// The destination.
     pub to: IpNet,
     /// Where it leads; empty for a type that leads nowhere.
-    pub next_hops: Vec<ActualNextHop>,
+    pub next_hops: NextHops,
     /// The preferred source address.
     pub source: Option<IpAddr>,
     /// The metric; 0 when there is none.
@@ -219,6 +226,9 @@ impl Actual {
             index,
             address,
             protocol: crate::PROTOCOL_LOCKSTEP,
+            broadcast: None,
+            label: None,
+            scope: 0,
             secondary: false,
             tentative: false,
             duplicate: false,
@@ -272,12 +282,12 @@ impl Actual {
                 table: TableId::MAIN,
                 kind: Some(RouteKind::Unicast),
                 to,
-                next_hops: vec![ActualNextHop {
+                next_hops: NextHops::one(ActualNextHop {
                     via: None,
                     dev: Some(index),
                     weight: 1,
                     onlink: false,
-                }],
+                }),
                 source: None,
                 mtu: None,
                 metric: metric.unwrap_or(if ipv6 { 256 } else { 0 }),
@@ -328,7 +338,7 @@ impl ActualRoute {
 
     /// The link of its next hop, when it has one next hop with a link.
     pub fn only_dev(&self) -> Option<u32> {
-        match self.next_hops.as_slice() {
+        match &*self.next_hops {
             [hop] => hop.dev,
             _ => None,
         }

@@ -152,7 +152,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::{Condition, NextHop, RouteKind, TableId};
+    use crate::{Condition, NextHop, NextHops, RouteKind, TableId};
 
     const STATIC: u8 = 4;
 
@@ -187,7 +187,12 @@ mod tests {
             table: route.table,
             kind: Some(route.kind),
             to: route.to,
-            next_hops: vec![ActualNextHop { via, dev: Some(dev), weight: 1, onlink: false }],
+            next_hops: NextHops::one(ActualNextHop {
+                via,
+                dev: Some(dev),
+                weight: 1,
+                onlink: false,
+            }),
             source: None,
             metric: 0,
             mtu: None,

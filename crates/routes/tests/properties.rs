@@ -170,7 +170,7 @@ prop_compose! {
         });
         kernel.address(ActualAddress {
             index: 1, address: "10.0.0.2/24".parse().unwrap(), protocol: 0,
-            secondary: false, tentative: false, duplicate: false,
+            broadcast: None,label: None,scope: 0, secondary: false, tentative: false, duplicate: false,
         });
         if !missing {
             kernel.link(ActualLink {
@@ -179,7 +179,7 @@ prop_compose! {
             });
             kernel.address(ActualAddress {
                 index: 2, address: "10.1.0.2/24".parse().unwrap(), protocol: 0,
-                secondary: false, tentative: false, duplicate: false,
+                broadcast: None,label: None,scope: 0, secondary: false, tentative: false, duplicate: false,
             });
         }
         for (address, ours) in left_over {
@@ -187,7 +187,7 @@ prop_compose! {
             let index = link.index;
             let protocol = if ours { PROTOCOL_LOCKSTEP } else { 0 };
             kernel.address(ActualAddress {
-                index, address: address.address, protocol, secondary: false, tentative: false, duplicate: false,
+                index, address: address.address, protocol, broadcast: None,label: None,scope: 0, secondary: false, tentative: false, duplicate: false,
             });
         }
         for (route, ours) in routes {

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use lockstep_routes::{
     Actual, ActualAddress, ActualLink, ActualNextHop, ActualRoute, Address, Change, Condition,
-    Declared, Desired, Fwmark, Interest, Kind, NextHop, Object, Owned, PROTOCOL_LOCKSTEP, Phases,
-    Refusals, Route, RouteKind, Rule, RuleAction, RuleKey, Scope, Side, TableId, When, assess,
-    assess_groups, plan,
+    Declared, Desired, Fwmark, Interest, Kind, NextHop, NextHops, Object, Owned, PROTOCOL_LOCKSTEP,
+    Phases, Refusals, Route, RouteKind, Rule, RuleAction, RuleKey, Scope, Side, TableId, When,
+    assess, assess_groups, plan,
 };
 
 const TABLE_ETH2: TableId = TableId(2);
@@ -34,6 +34,9 @@ fn address(index: u32, address: &str) -> ActualAddress {
         index,
         address: address.parse().unwrap(),
         protocol: 0,
+        broadcast: None,
+        label: None,
+        scope: 0,
         secondary: false,
         tentative: false,
         duplicate: false,
@@ -49,7 +52,7 @@ fn connected(index: u32, to: &str) -> ActualRoute {
         table: TableId::MAIN,
         kind: Some(RouteKind::Unicast),
         to: to.parse().unwrap(),
-        next_hops: vec![hop(None, Some(index))],
+        next_hops: NextHops::one(hop(None, Some(index))),
         source: None,
         metric: 0,
         mtu: None,
@@ -258,7 +261,7 @@ fn a_route_in_somebody_elses_place_is_theirs() {
     let theirs = ActualRoute {
         table: TABLE_ETH2,
         to: wanted.to,
-        next_hops: vec![hop(Some("10.147.48.7"), Some(2))],
+        next_hops: NextHops::one(hop(Some("10.147.48.7"), Some(2))),
         scope: 0,
         protocol: 186,
         ..connected(2, "0.0.0.0/0")
@@ -361,7 +364,7 @@ fn a_dump_keeps_what_is_ours_in_our_place_or_connected() {
     let tables: Vec<_> = interest.tables().collect();
     assert_eq!(tables, [TABLE_ETH2, TableId::MAIN]);
     let foreign = |to: &str, table| ActualRoute {
-        next_hops: vec![hop(Some("10.1.1.9"), Some(1))],
+        next_hops: NextHops::one(hop(Some("10.1.1.9"), Some(1))),
         scope: 0,
         protocol: 186,
         table,

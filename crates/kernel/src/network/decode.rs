@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use lockstep_routes::{
     ActualAddress, ActualLink, ActualNextHop, ActualRoute, ActualRule, Fwmark, Interest, Macvlan,
-    PortRange, RouteKind, RuleKey, TableId,
+    NextHops, PortRange, RouteKind, RuleKey, TableId,
 };
 use netlink_packet_core::{NlasIterator, Parseable};
 use netlink_packet_route::AddressFamily;
@@ -110,12 +110,15 @@ pub(super) fn address(kind: u16, payload: &[u8]) -> Option<ActualAddress> {
     let message = understood(kind == RTM_NEWADDR, || AddressMessage::parse(payload))?;
     let mut local = None;
     let mut either = None;
+    let (mut broadcast, mut label) = (None, None);
     let mut protocol = 0;
     let mut flags = u32::from(message.header.flags.bits());
     for attribute in message.attributes {
         match attribute {
             AddressAttribute::Local(address) => local = Some(address),
             AddressAttribute::Address(address) => either = Some(address),
+            AddressAttribute::Broadcast(address) => broadcast = Some(address),
+            AddressAttribute::Label(text) => label = Some(text),
             AddressAttribute::Protocol(number) => protocol = u8::from(number),
             AddressAttribute::Flags(all) => flags = all.bits(),
             _ => {}
@@ -127,6 +130,9 @@ pub(super) fn address(kind: u16, payload: &[u8]) -> Option<ActualAddress> {
         index: message.header.index,
         address: IpNet::new(address, message.header.prefix_len).ok()?,
         protocol,
+        broadcast,
+        label,
+        scope: u8::from(message.header.scope),
         secondary: address.is_ipv4() && flags.contains(AddressFlags::Secondary),
         tentative: flags.intersects(AddressFlags::Tentative | AddressFlags::Dadfailed),
         duplicate: flags.contains(AddressFlags::Dadfailed),
@@ -159,7 +165,7 @@ fn whole_route(message: RouteMessage) -> Option<ActualRoute> {
         table: TableId(header.table.into()),
         kind: route_kind(header.kind),
         to: IpNet::new(any, header.destination_prefix_length).ok()?,
-        next_hops: Vec::new(),
+        next_hops: NextHops::NONE,
         source: None,
         metric: 0,
         mtu: None,
@@ -189,7 +195,7 @@ fn whole_route(message: RouteMessage) -> Option<ActualRoute> {
                 });
             }
             RouteAttribute::MultiPath(hops) => {
-                route.next_hops = hops.iter().map(next_hop).collect()
+                route.next_hops = hops.iter().map(next_hop).collect();
             }
             RouteAttribute::NhId(_) | RouteAttribute::EncapType(_) | RouteAttribute::Encap(_) => {
                 route.special = true;
@@ -202,7 +208,7 @@ fn whole_route(message: RouteMessage) -> Option<ActualRoute> {
     }
     let leads = matches!(route.kind, Some(RouteKind::Unicast | RouteKind::Local) | None);
     if route.next_hops.is_empty() && leads && (only.via.is_some() || only.dev.is_some()) {
-        route.next_hops.push(only);
+        route.next_hops = NextHops::one(only);
     }
     Some(route)
 }

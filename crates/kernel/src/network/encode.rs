@@ -212,7 +212,7 @@ fn old_route(route: &ActualRoute) -> RouteMessage {
     message.header.scope = RouteScope::NoWhere;
     message.header.kind = route_type(route.kind);
     let attributes = &mut message.attributes;
-    match route.next_hops.as_slice() {
+    match &*route.next_hops {
         _ if route.kind != Some(RouteKind::Unicast) => {}
         [] => {}
         [hop] => {

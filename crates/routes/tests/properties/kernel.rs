@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use lockstep_routes::{
     Actual, ActualAddress, ActualLink, ActualNextHop, ActualRoute, ActualRule, Change, Macvlan,
-    PROTOCOL_LOCKSTEP, Route, RouteKind, TableId, VIRTUAL_LINK_MARK,
+    NextHops, PROTOCOL_LOCKSTEP, Route, RouteKind, TableId, VIRTUAL_LINK_MARK,
 };
 
 #[derive(Default)]
@@ -87,6 +87,9 @@ impl Kernel {
                     index: *index,
                     address: address.address,
                     protocol: PROTOCOL_LOCKSTEP,
+                    broadcast: None,
+                    label: None,
+                    scope: 0,
                     secondary: false,
                     tentative: false,
                     duplicate: false,
@@ -203,12 +206,12 @@ impl Kernel {
                 table: TableId::MAIN,
                 kind: Some(RouteKind::Unicast),
                 to,
-                next_hops: vec![ActualNextHop {
+                next_hops: NextHops::one(ActualNextHop {
                     via: None,
                     dev: Some(address.index),
                     weight: 1,
                     onlink: false,
-                }],
+                }),
                 source: None,
                 mtu: None,
                 metric: if to.addr().is_ipv6() { 256 } else { 0 },
