@@ -17,8 +17,8 @@ use std::io;
 use std::sync::Arc;
 
 use lockstep_routes::{
-    Actual, ActualAddress, ActualLink, ActualRoute, ActualRule, Change, Interest, TableId,
-    VirtualLink,
+    Actual, ActualAddress, ActualLink, ActualRoute, ActualRule, Change, Interest,
+    PROTOCOL_LOCKSTEP, TableId, VirtualLink,
 };
 use netlink_packet_route::AddressFamily;
 use thiserror::Error;
@@ -282,6 +282,9 @@ fn keep_other_addresses(change: &Change) {
 fn judge(change: &Change, result: Result<(), Refusal>) -> Result<(), ChangeError> {
     let Err(refusal) = result else { return Ok(()) };
     let done_already: &[i32] = match change {
+        // What bears a number that others use too may be somebody else's, and stays that.
+        Change::AddRoute { route, .. } if route.protocol != PROTOCOL_LOCKSTEP => &[],
+        Change::AddRule { rule } if rule.protocol != PROTOCOL_LOCKSTEP => &[],
         Change::AddAddress { .. } | Change::AddRoute { .. } | Change::AddRule { .. } => {
             &[libc::EEXIST]
         }

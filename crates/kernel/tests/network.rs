@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[path = "network/objects.rs"]
+mod objects;
 #[path = "network/world.rs"]
 mod world;
 
@@ -11,11 +13,13 @@ use std::time::Duration;
 
 use lockstep_kernel::network::Monitor;
 use lockstep_routes::{
-    Address, Change, Condition, Declared, Fwmark, Interest, Kind, Link, PROTOCOL_LOCKSTEP, Phases,
-    Reason, Route, RouteKind, Rule, Scope, Side, State, TableId, When,
+    Address, Change, Condition, Declared, Fwmark, Interest, Kind, Link, NextHop, Owned,
+    PROTOCOL_LOCKSTEP, Phases, Reason, Route, RouteKind, Rule, RuleKey, Scope, Side, State,
+    TableId, When,
 };
 use tokio::time::timeout;
 
+use objects::{addition, address, dev, everything, hop, route, rule, shared, via};
 use world::{World, in_namespace};
 
 /// Longest wait for something that must come.
@@ -24,48 +28,6 @@ const TABLE_ETH2: TableId = TableId(2);
 const STATIC_ROUTE: TableId = TableId(100);
 /// A table whose number does not fit into the fixed part of a message.
 const LARGE: TableId = TableId(70_000);
-
-fn route(to: &str) -> Route {
-    Route {
-        kind: RouteKind::Unicast,
-        to: to.parse().unwrap(),
-        via: None,
-        dev: None,
-        source: None,
-        table: TableId::MAIN,
-        metric: None,
-        scope: None,
-        onlink: false,
-        protocol: PROTOCOL_LOCKSTEP,
-        condition: Condition::ALWAYS,
-    }
-}
-
-fn address(interface: &str, address: &str) -> Address {
-    Address {
-        interface: interface.to_owned(),
-        address: address.parse().unwrap(),
-        broadcast: None,
-        label: None,
-        scope: Scope::Global,
-        condition: Condition::ALWAYS,
-    }
-}
-
-fn rule(priority: u32, table: TableId) -> Rule {
-    Rule {
-        ipv6: false,
-        priority,
-        from: None,
-        to: None,
-        fwmark: None,
-        iif: None,
-        oif: None,
-        table,
-        protocol: PROTOCOL_LOCKSTEP,
-        condition: Condition::ALWAYS,
-    }
-}
 
 fn follows(when: When) -> Condition {
     Condition { when, group: Some("gateway".to_owned()) }
@@ -81,7 +43,6 @@ fn phases(side: Side) -> Phases {
 
 /// The network of a `CloudStack` router: `eth0` inside, `eth2` outside and up on the master only.
 fn cloudstack() -> Declared {
-    let via = |text: &str| Some(text.parse().unwrap());
     Declared {
         links: vec![Link { interface: "eth2".to_owned(), up: follows(When::Master) }],
         addresses: vec![Address {
@@ -89,26 +50,25 @@ fn cloudstack() -> Declared {
             condition: follows(When::Master),
             ..address("eth0", "10.1.1.1/32")
         }],
-        routes: vec![
+        routes: shared([
             Route {
                 kind: RouteKind::Throw,
                 table: TABLE_ETH2,
                 protocol: 4,
                 ..route("10.147.46.0/24")
             },
-            Route { via: via("10.147.52.1"), table: STATIC_ROUTE, ..route("10.147.70.0/24") },
+            Route { next_hops: via("10.147.52.1"), table: STATIC_ROUTE, ..route("10.147.70.0/24") },
             Route {
-                via: via("10.147.48.1"),
-                dev: Some("eth2".to_owned()),
+                next_hops: vec![hop("10.147.48.1", "eth2")],
                 table: TABLE_ETH2,
                 condition: follows(When::Master),
                 ..route("0.0.0.0/0")
             },
-        ],
-        rules: vec![Rule {
+        ]),
+        rules: vec![rule(RuleKey {
             fwmark: Some(Fwmark { value: 2, mask: u32::MAX }),
-            ..rule(32_000, TABLE_ETH2)
-        }],
+            ..everything(32_000, TABLE_ETH2)
+        })],
         tables: vec![("Table_eth2".to_owned(), TABLE_ETH2)],
         virtual_links: Vec::new(),
     }
@@ -140,33 +100,40 @@ fn every_kind_of_object_is_added_dumped_replaced_and_removed() {
                 Address { scope: Scope::Link, ..address("eth0", "198.51.100.1/32") },
                 address("eth0", "2001:db8::1/64"),
             ],
-            routes: vec![
-                Route { via: Some("192.0.2.254".parse().unwrap()), ..route("0.0.0.0/0") },
-                Route { dev: Some("eth0".to_owned()), metric: Some(7), ..route("10.1.0.0/16") },
+            routes: shared([
+                Route { next_hops: via("192.0.2.254"), ..route("0.0.0.0/0") },
+                Route { next_hops: dev("eth0"), metric: Some(7), ..route("10.1.0.0/16") },
                 Route {
-                    via: Some("192.0.2.253".parse().unwrap()),
+                    next_hops: via("192.0.2.253"),
                     source: Some("192.0.2.1".parse().unwrap()),
                     table: LARGE,
                     ..route("10.2.0.0/16")
                 },
                 Route {
-                    via: Some("203.0.113.9".parse().unwrap()),
-                    dev: Some("eth0".to_owned()),
-                    onlink: true,
+                    next_hops: vec![NextHop { onlink: true, ..hop("203.0.113.9", "eth0") }],
                     ..route("10.3.0.0/16")
                 },
-                Route { via: Some("2001:db8::fe".parse().unwrap()), ..route("::/0") },
+                Route { next_hops: via("2001:db8::fe"), ..route("::/0") },
                 Route { kind: RouteKind::Throw, table: LARGE, ..route("10.4.0.0/16") },
                 Route { kind: RouteKind::Blackhole, ..route("10.5.0.0/16") },
                 Route { kind: RouteKind::Unreachable, ..route("10.6.0.0/16") },
                 Route { kind: RouteKind::Prohibit, ..route("2001:db8:6::/48") },
-            ],
+            ]),
             rules: vec![
-                Rule { from: Some("10.0.0.0/8".parse().unwrap()), ..rule(100, LARGE) },
-                Rule { to: Some("10.7.0.0/16".parse().unwrap()), ..rule(101, LARGE) },
-                Rule { fwmark: Some(Fwmark { value: 2, mask: 0xff }), ..rule(102, TableId(9)) },
-                Rule { iif: Some("eth0".to_owned()), ..rule(103, LARGE) },
-                Rule { oif: Some("lo".to_owned()), ipv6: true, ..rule(104, LARGE) },
+                rule(RuleKey {
+                    from: Some("10.0.0.0/8".parse().unwrap()),
+                    ..everything(100, LARGE)
+                }),
+                rule(RuleKey {
+                    to: Some("10.7.0.0/16".parse().unwrap()),
+                    ..everything(101, LARGE)
+                }),
+                rule(RuleKey {
+                    fwmark: Some(Fwmark { value: 2, mask: 0xff }),
+                    ..everything(102, TableId(9))
+                }),
+                rule(RuleKey { iif: Some("eth0".to_owned()), ..everything(103, LARGE) }),
+                rule(RuleKey { oif: Some("lo".to_owned()), ipv6: true, ..everything(104, LARGE) }),
             ],
             tables: Vec::new(),
             virtual_links: Vec::new(),
@@ -181,7 +148,7 @@ fn every_kind_of_object_is_added_dumped_replaced_and_removed() {
             actual.addresses.iter().find(|a| a.address == declared.addresses[0].address);
         assert_eq!(virtual_one.unwrap().protocol, PROTOCOL_LOCKSTEP);
 
-        declared.routes[0].via = Some("192.0.2.252".parse().unwrap());
+        std::sync::Arc::make_mut(&mut declared.routes[0]).next_hops = via("192.0.2.252");
         let changes = world.plan(&declared, &phases).await;
         assert!(matches!(changes[..], [Change::ReplaceRoute { .. }]), "{changes:?}");
         world.settle(&declared, &phases).await;
@@ -191,7 +158,11 @@ fn every_kind_of_object_is_added_dumped_replaced_and_removed() {
         let empty = Declared::default();
         let everything = Interest::of(&declared);
         let before = world.network.dump(&everything).await.unwrap();
-        let desired = lockstep_routes::Desired { declared: &empty, phases: &phases };
+        let desired = lockstep_routes::Desired {
+            declared: &empty,
+            phases: &phases,
+            owned: &Owned::default(),
+        };
         world.carry_out(&lockstep_routes::plan(desired, &before)).await;
         let after = world.network.dump(&everything).await.unwrap();
         assert!(after.addresses.iter().all(|a| a.protocol != PROTOCOL_LOCKSTEP), "{after:?}");
@@ -210,9 +181,10 @@ fn a_route_over_the_backups_down_link_waits_and_never_provokes_an_error() {
         world.settle(&declared, &backup).await;
         let states = world.assess(&declared, &backup).await;
         assert_eq!(states.links, [State::Installed]);
-        assert_eq!(states.addresses, [State::Absent]);
+        let unwanted = State::Unwanted { condition: follows(When::Master), side: Side::Backup };
+        assert_eq!(states.addresses, std::slice::from_ref(&unwanted));
         let waits = State::Pending(Reason::LinkDown("eth2".to_owned()));
-        assert_eq!(states.routes, [State::Installed, waits, State::Absent]);
+        assert_eq!(states.routes, [State::Installed, waits, unwanted.clone()]);
         assert_eq!(states.rules, [State::Installed]);
 
         let master = phases(Side::Master);
@@ -223,7 +195,7 @@ fn a_route_over_the_backups_down_link_waits_and_never_provokes_an_error() {
 
         world.settle(&declared, &backup).await;
         let states = world.assess(&declared, &backup).await;
-        assert_eq!(states.addresses, [State::Absent]);
+        assert_eq!(states.addresses, [unwanted]);
         assert_eq!(states.routes[1].as_str(), "pending");
     });
 }
@@ -249,11 +221,11 @@ fn after_fifty_link_flaps_everything_is_there_again() {
             condition: follows(When::Master),
             ..address("eth2", "2001:db8:2::1/64")
         });
-        declared.routes.push(Route {
-            via: Some("2001:db8:2::fe".parse().unwrap()),
+        declared.routes.extend(shared([Route {
+            next_hops: via("2001:db8:2::fe"),
             table: TABLE_ETH2,
             ..route("::/0")
-        });
+        }]));
         let master = phases(Side::Master);
         world.set_link("eth2", true).await;
         world.settle(&declared, &master).await;
@@ -306,7 +278,7 @@ fn what_others_made_is_left_alone_and_named() {
         cloudstack_router(world).await;
         world.set_link("eth2", true).await;
         let foreign_default = Route {
-            via: Some("10.147.48.7".parse().unwrap()),
+            next_hops: via("10.147.48.7"),
             table: TABLE_ETH2,
             protocol: 18,
             ..route("0.0.0.0/0")
@@ -317,11 +289,11 @@ fn what_others_made_is_left_alone_and_named() {
             protocol: 186,
             ..route("10.9.0.0/16")
         };
-        let foreign_rule = Rule { protocol: 18, ..rule(500, TABLE_ETH2) };
+        let foreign_rule = Rule { protocol: 18, ..rule(everything(500, TABLE_ETH2)) };
         world
             .carry_out(&[
-                Change::AddRoute { route: foreign_default.clone(), dev: None },
-                Change::AddRoute { route: foreign_throw.clone(), dev: None },
+                addition(foreign_default.clone()),
+                addition(foreign_throw.clone()),
                 Change::AddRule { rule: foreign_rule.clone() },
             ])
             .await;
@@ -329,14 +301,13 @@ fn what_others_made_is_left_alone_and_named() {
         for side in [Side::Master, Side::Unsettled, Side::Master] {
             world.settle(&declared, &phases(side)).await;
             let states = world.assess(&declared, &phases(Side::Master)).await;
-            assert_eq!(states.routes[2], State::Foreign { protocol: 18 });
-            assert_eq!(
-                states.routes[2].reason().unwrap(),
-                "in its place is one of protocol keepalived"
-            );
+            let State::Conflicting { with, protocol: 18 } = &states.routes[2] else {
+                panic!("{:?}", states.routes[2]);
+            };
+            assert!(with.starts_with("default via 10.147.48.7 "), "{with}");
         }
         let others = Declared {
-            routes: vec![foreign_default, foreign_throw],
+            routes: shared([foreign_default, foreign_throw]),
             rules: vec![foreign_rule],
             ..Declared::default()
         };
@@ -371,15 +342,19 @@ fn what_is_done_already_is_no_failure() {
     in_namespace(async |world| {
         cloudstack_router(world).await;
         world.set_link("eth2", true).await;
-        let declared = cloudstack();
+        let mut declared = cloudstack();
+        std::sync::Arc::make_mut(&mut declared.routes[0]).protocol = PROTOCOL_LOCKSTEP;
         let to_master = world.plan(&declared, &phases(Side::Master)).await;
         world.carry_out(&to_master).await;
         world.carry_out(&to_master).await;
         let to_nothing = {
             let actual = world.dump(&declared).await;
             let nothing = Declared::default();
-            let desired =
-                lockstep_routes::Desired { declared: &nothing, phases: &Phases::default() };
+            let desired = lockstep_routes::Desired {
+                declared: &nothing,
+                phases: &Phases::default(),
+                owned: &Owned::default(),
+            };
             lockstep_routes::plan(desired, &actual)
         };
         assert!(to_nothing.len() >= 3, "{to_nothing:?}");
@@ -389,11 +364,23 @@ fn what_is_done_already_is_no_failure() {
 }
 
 #[test]
+fn what_bears_a_number_that_others_use_is_not_taken_for_done() {
+    in_namespace(async |world| {
+        let equal = Route { kind: RouteKind::Throw, protocol: 4, ..route("10.9.0.0/16") };
+        let rule = Rule { protocol: 4, ..rule(everything(500, LARGE)) };
+        for change in [addition(equal), Change::AddRule { rule }] {
+            world.carry_out(std::slice::from_ref(&change)).await;
+            let again = world.network.apply(&[change]).await;
+            assert_eq!(again[0].as_ref().unwrap_err().errno, nix::errno::Errno::EEXIST as i32);
+        }
+    });
+}
+
+#[test]
 fn a_refusal_brings_the_kernels_explanation() {
     in_namespace(async |world| {
-        let unreachable = Route { via: Some("10.0.0.1".parse().unwrap()), ..route("10.2.0.0/16") };
-        let answers =
-            world.network.apply(&[Change::AddRoute { route: unreachable, dev: None }]).await;
+        let unreachable = Route { next_hops: via("10.0.0.1"), ..route("10.2.0.0/16") };
+        let answers = world.network.apply(&[addition(unreachable)]).await;
         let error = answers.into_iter().next().unwrap().unwrap_err();
         assert_eq!(error.errno, nix::errno::Errno::ENETUNREACH as i32);
         assert_eq!(
@@ -417,7 +404,7 @@ fn thousands_of_changes_are_each_answered_for_and_foreign_tables_are_not_copied(
                     table: if number % 2 == 0 { TableId::MAIN } else { TableId(77) },
                     ..route(&format!("{to}/24"))
                 };
-                Change::AddRoute { route, dev: None }
+                addition(route)
             })
             .collect();
         let mut monitor = Monitor::connect(&Interest::of(&Declared::default())).unwrap();
@@ -438,7 +425,7 @@ fn the_monitor_tells_what_kind_of_thing_has_changed_and_when_it_lost_count() {
         world.veth("eth0", "peer").await;
         world.set_link("eth0", true).await;
         world.add_address("eth0", "192.0.2.1/24").await;
-        world.carry_out(&[Change::AddRule { rule: rule(9, LARGE) }]).await;
+        world.carry_out(&[Change::AddRule { rule: rule(everything(9, LARGE)) }]).await;
         let mut seen = lockstep_kernel::network::Hints::default();
         while !(seen.links && seen.addresses && seen.rules) {
             seen |= timeout(SOON, monitor.changed()).await.unwrap().unwrap();
@@ -447,13 +434,13 @@ fn the_monitor_tells_what_kind_of_thing_has_changed_and_when_it_lost_count() {
 
         let elsewhere =
             Route { kind: RouteKind::Throw, table: TableId(55), ..route("10.8.0.0/16") };
-        world.carry_out(&[Change::AddRoute { route: elsewhere, dev: None }]).await;
-        world.carry_out(&[Change::AddRule { rule: rule(10, LARGE) }]).await;
+        world.carry_out(&[addition(elsewhere)]).await;
+        world.carry_out(&[Change::AddRule { rule: rule(everything(10, LARGE)) }]).await;
         let hints = timeout(SOON, monitor.changed()).await.unwrap().unwrap();
         assert!(hints.rules && !hints.routes, "another table does not concern us: {hints:?}");
 
         let flood: Vec<_> = (0..20_000)
-            .map(|priority| Change::AddRule { rule: rule(1_000 + priority % 2, LARGE) })
+            .map(|priority| Change::AddRule { rule: rule(everything(1_000 + priority % 2, LARGE)) })
             .flat_map(|add| {
                 let Change::AddRule { rule } = &add else { unreachable!() };
                 let there = lockstep_routes::ActualRule {

@@ -3,7 +3,7 @@
 use lockstep_kernel::namespace::Namespace;
 use lockstep_kernel::network::Network;
 use lockstep_routes::{
-    Actual, Assessment, Change, Declared, Desired, Interest, Phases, Refusals, assess, plan,
+    Actual, Assessment, Change, Declared, Desired, Interest, Owned, Phases, Refusals, assess, plan,
 };
 use rtnetlink::{LinkUnspec, LinkVeth};
 
@@ -13,6 +13,8 @@ const ROUNDS: usize = 5;
 pub(crate) struct World {
     pub(crate) network: Network,
     pub(crate) others: rtnetlink::Handle,
+    /// What was made under other protocol numbers than ours.
+    pub(crate) owned: Owned,
 }
 
 /// Runs a test in a fresh network namespace; where none may be made it says so and passes.
@@ -35,7 +37,7 @@ impl World {
             let (connection, others, _) = rtnetlink::new_connection().unwrap();
             let connection = tokio::spawn(connection);
             let network = Network::connect().unwrap();
-            let result = work(&mut Self { network, others }).await;
+            let result = work(&mut Self { network, others, owned: Owned::default() }).await;
             connection.abort();
             result
         })
@@ -75,15 +77,16 @@ impl World {
     }
 
     pub(crate) async fn plan(&self, declared: &Declared, phases: &Phases) -> Vec<Change> {
-        plan(Desired { declared, phases }, &self.dump(declared).await)
+        plan(Desired { declared, phases, owned: &self.owned }, &self.dump(declared).await)
     }
 
     pub(crate) async fn assess(&self, declared: &Declared, phases: &Phases) -> Assessment {
         let actual = self.dump(declared).await;
-        assess(Desired { declared, phases }, &actual, &Refusals::default())
+        assess(Desired { declared, phases, owned: &self.owned }, &actual, &Refusals::default())
     }
 
-    /// Every change must be taken by the kernel.
+    /// Every change must be taken by the kernel. What bears another protocol number than ours is
+    /// somebody else's afterwards.
     pub(crate) async fn carry_out(&mut self, changes: &[Change]) {
         for answer in self.network.apply(changes).await {
             answer.unwrap();
@@ -97,7 +100,13 @@ impl World {
             if changes.is_empty() {
                 return;
             }
+            for change in &changes {
+                self.owned.note(change);
+            }
             self.carry_out(&changes).await;
+            for change in &changes {
+                self.owned.forget(change);
+            }
         }
         panic!("still not settled: {:?}", self.plan(declared, phases).await);
     }
