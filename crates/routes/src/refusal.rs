@@ -34,6 +34,11 @@ impl Refusals {
         self.0.insert(object, Refusal { words, attempts, next_try: now + wait });
     }
 
+    /// Whether nothing is refused.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Forgets the object's refusals.
     pub fn accepted(&mut self, object: &Object) {
         self.0.remove(object);
