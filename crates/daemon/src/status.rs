@@ -177,7 +177,7 @@ pub(crate) struct Network {
 pub(crate) struct Object {
     /// In iproute2's words.
     pub object: String,
-    /// `installed`, `absent` (not wanted now), `pending`, `foreign`, `failed`.
+    /// `installed`, `pending`, `conflicting` (somebody else's is in its place), `failed`.
     pub state: String,
     /// Why, when it is not installed.
     pub reason: Option<String>,

@@ -76,7 +76,7 @@ fn in_words(route: &Route) -> String {
 fn styled(state: &str) -> Cell {
     let style = match state {
         "installed" => Style::Good,
-        "pending" | "foreign" => Style::Notable,
+        "pending" | "conflicting" => Style::Notable,
         "failed" => Style::Bad,
         _ => Style::Plain,
     };
@@ -92,8 +92,8 @@ mod tests {
         let network = Network {
             links: vec![Object {
                 object: "eth2".to_owned(),
-                state: "absent".to_owned(),
-                reason: Some("up when gateway is master".to_owned()),
+                state: "pending".to_owned(),
+                reason: Some("group gateway is backup".to_owned()),
             }],
             routes: vec![
                 Route {
@@ -120,8 +120,8 @@ mod tests {
         let mut page = Page::plain();
         describe(&mut page, &network);
         let expected = "\
-LINK  STATE   WHY
-eth2  absent  up when gateway is master
+LINK  STATE    WHY
+eth2  pending  group gateway is backup
 
 ROUTE                           TABLE         STATE      WHY
 throw 10.147.46.0/24            Table_eth2    installed

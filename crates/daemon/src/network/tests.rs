@@ -10,8 +10,8 @@ use std::time::Duration;
 use lockstep_failover::{Step, StepId};
 use lockstep_lab::{Interface, Lan, Node};
 use lockstep_routes::{
-    Address, Condition, Fwmark, Link, PROTOCOL_LOCKSTEP, Route, RouteKind, Rule, Scope, TableId,
-    When,
+    Address, Condition, Fwmark, Link, NextHop, PROTOCOL_LOCKSTEP, Route, RouteKind, Rule,
+    RuleAction, RuleKey, Scope, TableId, When,
 };
 use tokio::sync::oneshot;
 
@@ -200,21 +200,43 @@ fn route(to: &str) -> Route {
     Route {
         kind: RouteKind::Unicast,
         to: to.parse().unwrap(),
-        via: None,
-        dev: None,
+        next_hops: Vec::new(),
         source: None,
         table: TableId(100),
         metric: None,
+        mtu: None,
         scope: None,
-        onlink: false,
         protocol: PROTOCOL_LOCKSTEP,
         condition: Condition::ALWAYS,
     }
 }
 
+fn by(via: &str, dev: Option<&str>) -> Vec<NextHop> {
+    let via = Some(via.parse().unwrap());
+    vec![NextHop { via, dev: dev.map(str::to_owned), weight: 1, onlink: false }]
+}
+
+fn rule(priority: u32) -> Rule {
+    let key = RuleKey {
+        ipv6: false,
+        priority,
+        from: None,
+        to: None,
+        fwmark: Some(Fwmark { value: 2, mask: u32::MAX }),
+        iif: None,
+        oif: None,
+        tos: 0,
+        ip_protocol: None,
+        source_port: None,
+        destination_port: None,
+        suppress_prefix_length: None,
+        action: RuleAction::Lookup(TableId(100)),
+    };
+    Rule { key, protocol: PROTOCOL_LOCKSTEP, condition: Condition::ALWAYS }
+}
+
 /// `eth2` is up on the master only, a route of every state and one of the master lead over it.
 pub(super) fn declared() -> Declared {
-    let via = |text: &str| text.parse::<IpAddr>().ok();
     Declared {
         links: vec![Link { interface: "eth2".to_owned(), up: master_only() }],
         addresses: vec![Address {
@@ -225,28 +247,18 @@ pub(super) fn declared() -> Declared {
             scope: Scope::Global,
             condition: master_only(),
         }],
-        routes: vec![
+        routes: [
             Route { kind: RouteKind::Throw, ..route("10.147.46.0/24") },
-            Route { via: via("10.147.52.1"), ..route("10.147.70.0/24") },
+            Route { next_hops: by("10.147.52.1", None), ..route("10.147.70.0/24") },
             Route {
-                via: via("10.147.48.1"),
-                dev: Some("eth2".to_owned()),
+                next_hops: by("10.147.48.1", Some("eth2")),
                 condition: master_only(),
                 ..route("0.0.0.0/0")
             },
-        ],
-        rules: vec![Rule {
-            ipv6: false,
-            priority: 32_000,
-            from: None,
-            to: None,
-            fwmark: Some(Fwmark { value: 2, mask: u32::MAX }),
-            iif: None,
-            oif: None,
-            table: TableId(100),
-            protocol: PROTOCOL_LOCKSTEP,
-            condition: Condition::ALWAYS,
-        }],
+        ]
+        .map(Arc::new)
+        .into(),
+        rules: vec![rule(32_000)],
         tables: vec![("static_route".to_owned(), TableId(100))],
         virtual_links: Vec::new(),
     }
@@ -270,16 +282,17 @@ fn what_is_wanted_in_every_state_comes_at_once_and_the_rest_with_the_steps() {
     let mut router = Router::start(&declared(), node, lan);
     router.until("always", |status| status.rules[0].state == "installed");
     let before = router.status();
-    assert_eq!(states(&before), ["installed", "installed", "absent"], "eth2 is left up for now");
-    assert_eq!(before.addresses[0].state, "absent");
+    assert_eq!(states(&before), ["installed", "installed", "pending"], "eth2 is left up for now");
+    assert_eq!(before.addresses[0].state, "pending");
 
     let [addresses, routes, links] = router.become_backup();
     assert_eq!(addresses, Outcome::Done("0 addresses changed".to_owned()));
     assert_eq!(routes, Outcome::Done("0 routes and rules changed".to_owned()));
     assert_eq!(links, Outcome::Done("1 link changed".to_owned()));
     let status = router.status();
-    assert_eq!(states(&status), ["installed", "pending", "absent"]);
+    assert_eq!(states(&status), ["installed", "pending", "pending"]);
     assert_eq!(status.routes[1].reason.as_deref(), Some("link eth2 is down"));
+    assert_eq!(status.routes[2].reason.as_deref(), Some("group gateway is backup"));
     assert_eq!(status.routes[1].table, "static_route");
     assert_eq!(status.links[0].object, "eth2 down");
 

@@ -48,8 +48,8 @@ fn status() -> Status {
         network: Network {
             addresses: vec![Object {
                 object: "10.1.1.1/32 dev eth0".to_owned(),
-                state: "absent".to_owned(),
-                reason: Some("gateway is backup".to_owned()),
+                state: "pending".to_owned(),
+                reason: Some("group gateway is backup".to_owned()),
             }],
             ..Network::default()
         },
@@ -106,8 +106,8 @@ not sent on eth0 for outside: network is down
 rejected on eth0 for outside: 10.1.1.7 uses another password
 differs on eth0 for outside: 10.1.1.3 has another address list
 
-ADDRESS               STATE   WHY
-10.1.1.1/32 dev eth0  absent  gateway is backup
+ADDRESS               STATE    WHY
+10.1.1.1/32 dev eth0  pending  group gateway is backup
 
 CHECK      STATE  LAST RUN
 heartbeat  good   exit status 0
