@@ -1,6 +1,8 @@
 //! `[tables]`, `[interface.NAME]`, `[[address]]`, and the addresses of virtual routers.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::net::IpAddr;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -116,7 +118,7 @@ pub(crate) fn addresses(
     routers: &[ReadVirtualRouter],
     groups: &Names,
 ) -> Vec<Address> {
-    let mut addresses: Vec<(Address, Range<usize>)> = Vec::new();
+    let mut addresses = Addresses::default();
     for router in routers {
         let Some(home) = router.home() else { continue };
         // A virtual router without a group has been reported.
@@ -130,7 +132,7 @@ pub(crate) fn addresses(
             {
                 continue;
             }
-            add(root, &mut addresses, read.clone(), home, condition.clone());
+            addresses.add(root, read.clone(), home, condition.clone());
         }
     }
     for table in root.elements("address", "address", &ADDRESS) {
@@ -140,40 +142,43 @@ pub(crate) fn addresses(
         if let (Some(read), Some(condition)) = (read, condition)
             && let Some(interface) = read.interface.clone()
         {
-            add(root, &mut addresses, read, &interface, condition);
+            addresses.add(root, read, &interface, condition);
         }
     }
-    addresses.into_iter().map(|(address, _)| address).collect()
+    addresses.addresses
 }
 
-/// Adds an address, unless its interface has it already.
-fn add(
-    root: &Table<'_>,
-    addresses: &mut Vec<(Address, Range<usize>)>,
-    read: ReadAddress,
-    interface: &str,
-    condition: Condition,
-) {
-    let interface = read.interface.unwrap_or_else(|| interface.to_owned());
-    let same = |(other, _): &&(Address, Range<usize>)| {
-        other.interface == interface && other.address.addr() == read.address.addr()
-    };
-    if let Some((_, span)) = addresses.iter().find(same) {
-        root.report().push(
-            Problem::error(format!("address {} is on {interface} twice", read.address.addr()))
-                .label("again here")
-                .at(read.span)
-                .context(span.clone(), "first here"),
-        );
-        return;
+/// Addresses, each once on its interface.
+#[derive(Debug, Default)]
+struct Addresses {
+    addresses: Vec<Address>,
+    /// Where each stands.
+    places: BTreeMap<(String, IpAddr), Range<usize>>,
+}
+
+impl Addresses {
+    /// Adds an address, unless its interface, `home` when it does not name one, has it already.
+    fn add(&mut self, root: &Table<'_>, read: ReadAddress, home: &str, condition: Condition) {
+        let interface = read.interface.unwrap_or_else(|| home.to_owned());
+        let address = read.address.addr();
+        match self.places.entry((interface.clone(), address)) {
+            Entry::Occupied(first) => {
+                let problem = Problem::error(format!("address {address} is on {interface} twice"))
+                    .label("again here")
+                    .at(read.span)
+                    .context(first.get().clone(), "first here");
+                root.report().push(problem);
+                return;
+            }
+            Entry::Vacant(place) => place.insert(read.span),
+        };
+        self.addresses.push(Address {
+            interface,
+            address: read.address,
+            broadcast: read.broadcast,
+            label: read.label,
+            scope: read.scope,
+            condition,
+        });
     }
-    let address = Address {
-        interface,
-        address: read.address,
-        broadcast: read.broadcast,
-        label: read.label,
-        scope: read.scope,
-        condition,
-    };
-    addresses.push((address, read.span));
 }

@@ -1,6 +1,7 @@
 //! The whole file: syntax first, then every section, then what they say of each other.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use lockstep_routes::Declared;
 use toml::de::DeTable;
@@ -10,8 +11,8 @@ use crate::problem::{Problem, Report};
 use crate::reader::Table;
 use crate::surroundings::Surroundings;
 use crate::{
-    Config, Scheduling, VirtualRouter, defaults, group, network, replication, route, schema,
-    virtual_router, words,
+    Config, Scheduling, VirtualRouter, defaults, findings, group, network, replication, route,
+    rule, schema, virtual_router, words,
 };
 
 /// A configuration that can be used, and what is odd about it.
@@ -75,18 +76,24 @@ fn read(report: &Report, entries: &DeTable<'_>, surroundings: &Surroundings) -> 
 
     let tables = network::tables(&root, &surroundings.table_names);
     let (links, announcement_intervals) = network::interfaces(&root, &groups);
-    let mut declared = Declared {
+    let addresses = network::addresses(&root, &routers, &groups);
+    let routes = route::routes(&root, &tables, &groups);
+    let rules = rule::rules(&root, &tables, &groups);
+    let declared = Declared {
         links,
-        addresses: network::addresses(&root, &routers, &groups),
-        routes: route::routes(&root, &tables, &groups),
-        rules: route::rules(&root, &tables, &groups),
-        tables: Vec::new(),
+        addresses,
+        routes: routes.iter().map(|read| Arc::clone(&read.route)).collect(),
+        rules: rules.iter().map(|read| read.rule.clone()).collect(),
+        tables: tables.into_list(),
         virtual_links: routers
             .iter()
             .filter_map(|router| Some(router.virtual_link.as_ref()?.get_ref().clone()))
             .collect(),
     };
-    declared.tables = tables.into_list();
+    // What is said of a whole that was understood in part may be wrong.
+    if !report.has_errors() {
+        findings::report(report, &declared, &surroundings.table_names, &routes, &rules);
+    }
 
     if ["vrrp", "interface", "address", "route", "rule"].iter().all(|key| root.get(key).is_none()) {
         let problem = Problem::warning("nothing is configured")

@@ -174,6 +174,10 @@ impl<'a> Value<'a> {
         Self { report: self.report, node: node.get_ref(), span: node.span() }
     }
 
+    pub(crate) fn report(&self) -> &'a Report {
+        self.report
+    }
+
     pub(crate) fn is_table(&self) -> bool {
         self.node.is_table()
     }
@@ -286,6 +290,14 @@ impl<'a> Value<'a> {
                 self.refuse("true or false", "leave out the quotes")
             }
             _ => self.accept(Err(self.wrong_type("true or false"))),
+        }
+    }
+
+    /// The boolean, when the value is one; it is not reported when it is not.
+    pub(crate) fn as_boolean(&self) -> Option<bool> {
+        match self.node {
+            DeValue::Boolean(value) => Some(*value),
+            _ => None,
         }
     }
 

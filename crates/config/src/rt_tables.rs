@@ -1,5 +1,7 @@
 //! Names of routing tables as iproute2 keeps them, in `rt_tables` and `rt_tables.d/*.conf`.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use lockstep_routes::TableId;
 use toml::Spanned;
 
@@ -66,7 +68,9 @@ pub(crate) fn table_number(text: &str) -> Option<u32> {
 /// The names of tables that are known: the file's own, then the host's, then the kernel's.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TableNames {
-    names: Vec<(String, TableId)>,
+    names: BTreeMap<String, TableId>,
+    /// Those of the file itself, which are shown where a table has several.
+    own: BTreeSet<String>,
 }
 
 /// Names that need no file.
@@ -74,15 +78,13 @@ const BUILT_IN: &[(&str, TableId)] =
     &[("main", TableId::MAIN), ("local", TableId::LOCAL), ("default", TableId(253))];
 
 impl TableNames {
-    /// The host's names and the kernel's.
+    /// The host's names, of which a later one wins, and the kernel's.
     pub(crate) fn new(host: &[(String, TableId)]) -> Self {
-        let mut names = host.to_vec();
+        let mut names: BTreeMap<_, _> = host.iter().cloned().collect();
         for (name, id) in BUILT_IN {
-            if !names.iter().any(|(known, _)| known == name) {
-                names.push(((*name).to_owned(), *id));
-            }
+            names.entry((*name).to_owned()).or_insert(*id);
         }
-        Self { names }
+        Self { names, own: BTreeSet::new() }
     }
 
     pub(crate) fn is_built_in(name: &str) -> bool {
@@ -90,23 +92,23 @@ impl TableNames {
     }
 
     pub(crate) fn find(&self, name: &str) -> Option<TableId> {
-        self.names.iter().find(|(known, _)| known == name).map(|(_, id)| *id)
+        self.names.get(name).copied()
     }
 
     /// Takes a name of the file's own, which wins over the host's.
     pub(crate) fn set(&mut self, name: &Spanned<String>, id: TableId) {
-        self.names.retain(|(known, _)| known != name.get_ref());
-        self.names.push((name.get_ref().clone(), id));
+        self.names.insert(name.get_ref().clone(), id);
+        self.own.insert(name.get_ref().clone());
     }
 
     pub(crate) fn words(&self) -> Vec<&str> {
-        self.names.iter().map(|(name, _)| name.as_str()).collect()
+        self.names.keys().map(String::as_str).collect()
     }
 
-    /// All names, by number.
+    /// All names, by number, the file's own first.
     pub(crate) fn into_list(self) -> Vec<(String, TableId)> {
-        let mut names = self.names;
-        names.sort_by(|a, b| (a.1, &a.0).cmp(&(b.1, &b.0)));
+        let mut names: Vec<_> = self.names.into_iter().collect();
+        names.sort_by_key(|(name, id)| (*id, !self.own.contains(name)));
         names
     }
 }

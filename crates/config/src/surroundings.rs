@@ -17,7 +17,8 @@ pub struct Surroundings {
     /// `[router] state-directory` is not set. An absolute path.
     pub state_directory: Option<PathBuf>,
     /// Names of routing tables from outside, as [`routing_tables`](crate::routing_tables) reads
-    /// them. `main`, `local` and `default` are known without.
+    /// them; of the same name twice the later one holds. `main`, `local` and `default` are known
+    /// without.
     pub table_names: Vec<(String, TableId)>,
     /// The contents of each of [`referenced_files`], or why the file cannot be used: one sentence,
     /// shown where the file refers to it.

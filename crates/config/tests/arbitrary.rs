@@ -17,6 +17,9 @@ const FILES: &[&str] = &[
     include_str!("diagnostics/unicast.toml"),
     include_str!("diagnostics/groups.toml"),
     include_str!("diagnostics/routes.toml"),
+    include_str!("diagnostics/next_hops.toml"),
+    include_str!("diagnostics/rules.toml"),
+    include_str!("diagnostics/loose_ends.toml"),
     include_str!("diagnostics/wrong_types.toml"),
 ];
 

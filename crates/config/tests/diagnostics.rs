@@ -83,6 +83,9 @@ said_of! {
     "conntrackd_words": conntrackd_s_words_are_told_in_ours;
     "tables": names_of_tables_must_exist_and_agree_with_the_host;
     "routes": a_route_that_the_kernel_would_refuse_is_told;
+    "next_hops": several_next_hops_are_checked_by_themselves_and_against_each_other;
+    "iproute2_words": iproute2_s_words_are_told_in_ours;
+    "loose_ends": routes_and_rules_that_lead_to_nothing_declared_are_warned_about;
     "rules": a_rule_that_the_kernel_would_refuse_is_told;
 }
 

@@ -332,6 +332,10 @@ fn names_of_tables_come_from_the_file_then_the_host_then_the_kernel() {
         rule(4, "1000"),
         rule(5, "\"0x10\"")
     );
+    // A table that is looked up and has no route is warned about.
+    let route =
+        |table: u32| format!("[[route]]\nto = \"default\"\ntype = \"throw\"\ntable = {table}\n");
+    let text = format!("{text}{}{}", route(1000), route(16));
     let checked = checked(&text, &surroundings);
     assert_eq!(checked.warnings, []);
     let tables: Vec<_> = checked.config.declared.rules.iter().map(|rule| rule.key.action).collect();
