@@ -75,10 +75,7 @@ enum Command {
         ask: Ask,
     },
     /// Show every declared link, address, route and rule, and why what is missing is missing
-    Routes {
-        #[command(flatten)]
-        ask: Ask,
-    },
+    Routes(routes::Options),
     /// Show the replication of flows, or have something done about it
     #[command(subcommand)]
     Replication(replication::Command),
@@ -159,7 +156,7 @@ fn perform(command: Command) -> anyhow::Result<()> {
         Command::Reload(ask) => reload::reload(&ask),
         Command::Status { name, ask } => status::show(name.as_deref(), &ask),
         Command::Journal { follow, ask } => journal::show(follow, &ask),
-        Command::Routes { ask } => routes::show(&ask),
+        Command::Routes(options) => routes::perform(&options),
         Command::Replication(command) => replication::perform(&command),
         Command::Metrics(socket) => replication::metrics(&socket),
         Command::Conntrack(command) => conntrack::perform(&command),
@@ -195,10 +192,15 @@ mod tests {
 
     /// The commands that do something, with the words that call them.
     fn calls(words: &str, command: &clap::Command) -> Vec<(String, clap::Command)> {
+        let alone = (words.to_owned(), command.clone());
         if !command.has_subcommands() {
-            return vec![(words.to_owned(), command.clone())];
+            return vec![alone];
         }
+        let itself =
+            (words != "lockstep" && !command.is_subcommand_required_set()).then_some(alone);
         let visible = command.get_subcommands().filter(|inner| !inner.is_hide_set());
-        visible.flat_map(|inner| calls(&format!("{words} {}", inner.get_name()), inner)).collect()
+        let inner =
+            visible.flat_map(|inner| calls(&format!("{words} {}", inner.get_name()), inner));
+        itself.into_iter().chain(inner).collect()
     }
 }

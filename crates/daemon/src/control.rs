@@ -24,6 +24,7 @@ pub(crate) mod protocol;
 
 mod assemble;
 mod entries;
+mod parts;
 mod server;
 mod socket;
 

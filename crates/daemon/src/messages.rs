@@ -19,6 +19,7 @@ use lockstep_failover::{Outcome, State, Step, StepId, Subject};
 use tokio::sync::oneshot;
 
 use crate::control::protocol::{Cache, Caches, Done, Stored, What};
+use crate::network::Snapshot;
 use crate::status;
 
 /// Most messages waiting in one channel. A full channel makes the sender wait, except the core
@@ -114,8 +115,11 @@ pub(crate) enum NetworkRequest {
     /// Bring each group's objects of the step's kind in place, or remove them: `LinksUp`,
     /// `AddressesUp`, `RoutesUp`, `AddressesDown`, `RoutesDown`, `LinksDown`.
     Steps(Vec<GroupStep>),
-    /// Every declared object and how it stands.
-    Status(oneshot::Sender<status::Network>),
+    /// What is wanted and what is there, as a look shows it that begins after the request.
+    Look(oneshot::Sender<Snapshot>),
+    /// The same; what is known already will do where a look would take long and nothing has been
+    /// announced since the last.
+    Status(oneshot::Sender<Snapshot>),
     /// Remove the interfaces of our own, answer nothing more, end.
     Stop,
 }

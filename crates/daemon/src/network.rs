@@ -2,17 +2,20 @@
 //!
 //! Level-triggered: whatever has happened, it looks at what the kernel has and does what is
 //! missing. It looks after every announcement of the kernel (a few of them together), after lost
-//! announcements, when a refused change is due again, and every ten seconds, because the kernel
+//! announcements, when a refused change is due again, and at an interval, because the kernel
 //! drops routes at a link's down without saying so. Links and addresses are few and looked at at
-//! once; routes may be many, and reading them neither holds up a step nor the news of a link.
+//! once; routes may be many, and neither reading nor changing them holds up the links and addresses
+//! of a step, or the news of a link.
 //! The steps of a transition move a group from one side to the other and are carried out before
 //! anything else. Decides nothing: `lockstep-routes` does.
 
 mod listener;
 mod look;
 mod own_table;
+mod ownership;
 mod report;
 mod requests;
+mod snapshot;
 mod step;
 #[cfg(test)]
 mod tests;
@@ -20,19 +23,21 @@ mod virtual_links;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc as handshake;
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use anyhow::Context as _;
-use lockstep_failover::Outcome;
+use lockstep_failover::{Outcome, StepId};
 use lockstep_kernel::network::Network;
 use lockstep_kernel::own_table::Rules;
 use lockstep_routes::{
-    Actual, Change, Declared, Desired, Interest, Kind, Object, Owned, PROTOCOL_LOCKSTEP, Phases,
-    Refusals, plan_kind,
+    Actual, Change, Declared, Desired, Interest, Kind, Object, PROTOCOL_LOCKSTEP, Phases, Refusals,
+    plan_kind,
 };
+use nix::errno::Errno;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, error, info, warn};
 
@@ -40,9 +45,26 @@ use crate::messages::{CoreEvent, InterfaceState, NetworkRequest};
 use listener::Listener;
 use look::Schedule;
 use own_table::Table;
+use ownership::Ownership;
 use requests::{Order, Requests};
 
 pub(crate) use own_table::rules_of;
+pub(crate) use snapshot::{Assessed, Snapshot};
+
+/// Most changes carried out before whoever waits for links or addresses has a turn.
+const PIECE: usize = 512;
+
+/// What the thread is to look after.
+pub(crate) struct Settings {
+    /// All that is wanted, at one time or another.
+    pub declared: Declared,
+    /// The interfaces that the core wants to know about.
+    pub interfaces: BTreeSet<String>,
+    /// What the nftables table is to hold.
+    pub rules: Rules,
+    /// Where it is kept what the kernel cannot tell the next run.
+    pub state_directory: PathBuf,
+}
 
 /// Starts the thread in the caller's network namespace. When this returns, addresses that an
 /// earlier run has left are gone; nothing else is touched before `begin` says so, because a start
@@ -51,9 +73,7 @@ pub(crate) use own_table::rules_of;
 /// # Errors
 /// When the kernel cannot be asked.
 pub(crate) fn spawn(
-    declared: Declared,
-    interfaces: BTreeSet<String>,
-    rules: Rules,
+    settings: Settings,
     requests: mpsc::Receiver<NetworkRequest>,
     core: mpsc::Sender<CoreEvent>,
     begin: oneshot::Receiver<()>,
@@ -61,7 +81,7 @@ pub(crate) fn spawn(
     let (ready, started) = handshake::channel();
     let thread = thread::Builder::new()
         .name("network".to_owned())
-        .spawn(move || run(declared, interfaces, Table::of(rules), requests, core, &ready, begin))
+        .spawn(move || run(settings, requests, core, &ready, begin))
         .context("cannot start the network thread")?;
     started
         .recv()
@@ -71,9 +91,7 @@ pub(crate) fn spawn(
 }
 
 fn run(
-    declared: Declared,
-    interfaces: BTreeSet<String>,
-    table: Table,
+    settings: Settings,
     requests: mpsc::Receiver<NetworkRequest>,
     core: mpsc::Sender<CoreEvent>,
     ready: &handshake::Sender<io::Result<()>>,
@@ -84,7 +102,7 @@ fn run(
         Err(error) => return drop(ready.send(Err(error))),
     };
     runtime.block_on(async {
-        let actor = match Actor::start(declared, interfaces, table, core).await {
+        let actor = match Actor::start(settings, core).await {
             Ok(actor) => actor,
             Err(error) => return drop(ready.send(Err(error))),
         };
@@ -100,13 +118,13 @@ fn run(
 }
 
 struct Actor {
-    declared: Declared,
+    declared: Arc<Declared>,
     interest: Arc<Interest>,
     phases: Phases,
     /// What the kernel had at the last look, and what it has acknowledged since.
-    actual: Actual,
-    refusals: Refusals,
-    owned: Owned,
+    actual: Arc<Actual>,
+    refusals: Arc<Refusals>,
+    ownership: Ownership,
     network: Network,
     table: Table,
     listener: Listener,
@@ -119,27 +137,26 @@ struct Actor {
 
 impl Actor {
     /// Every group starts as not being master, whatever an earlier run was.
-    async fn start(
-        declared: Declared,
-        interfaces: BTreeSet<String>,
-        table: Table,
-        core: mpsc::Sender<CoreEvent>,
-    ) -> io::Result<Self> {
-        let interest = Arc::new(Interest::of(&declared));
-        let listener = Listener::connect(Arc::clone(&interest))?;
+    async fn start(settings: Settings, core: mpsc::Sender<CoreEvent>) -> io::Result<Self> {
+        let Settings { declared, interfaces, rules, state_directory } = settings;
+        let ownership = Ownership::load(&state_directory);
         let network = Network::connect()?;
-        let mut actual = network.dump(&interest).await?;
-        let elsewhere = network.own_routes().await?;
-        actual.routes.extend(elsewhere.into_iter().filter(|route| !interest.covers(route.table)));
+        let own = network.own_routes().await?;
+        let interest = Interest::of(&declared)
+            .and_owned(ownership.owned())
+            .and_tables(own.iter().map(|route| route.table));
+        let interest = Arc::new(interest);
+        let listener = Listener::connect(Arc::clone(&interest))?;
+        let actual = Arc::new(network.dump(&interest).await?);
         let mut actor = Self {
-            declared,
+            declared: Arc::new(declared),
             interest,
             phases: Phases::default(),
             actual,
-            refusals: Refusals::default(),
-            owned: Owned::default(),
+            refusals: Arc::default(),
+            ownership,
             network,
-            table,
+            table: Table::of(rules),
             listener,
             interfaces,
             told: BTreeMap::new(),
@@ -175,24 +192,24 @@ impl Actor {
         self.table.install(&self.desired().silent_links());
         self.raise_virtual_links().await;
         self.tell_interfaces().await;
-        // The first dump is still good, and has the left-over routes of other tables in it.
-        self.settle().await;
+        // The first dump is still good.
+        self.settle(None).await;
         loop {
             match requests.next_order() {
                 Some(Order::Stop) => {
+                    self.ownership.keep();
                     self.remove_virtual_links().await;
                     return Ok(());
                 }
                 Some(Order::Steps(steps)) => {
-                    let answers = self.steps(&steps).await;
-                    // The core is gone only when the process is ending.
-                    drop(self.core.send(CoreEvent::Stepped(answers)).await);
-                    self.tell_interfaces().await;
+                    let answers = self.steps(&steps, Some(requests)).await;
+                    self.answer_steps(answers).await;
                     self.schedule.routes_changed(Instant::now());
                     continue;
                 }
                 None => {}
             }
+            self.answer_from_memory(requests);
             let asked = requests.is_asked();
             let look_at = if asked { Instant::now() } else { self.schedule.look_at() };
             tokio::select! {
@@ -200,18 +217,22 @@ impl Actor {
                 () = requests.asked(), if !asked => {}
                 () = look::until(self.schedule.links_at()) => self.look_at_links().await,
                 () = look::until(Some(look_at)) => self.look(requests).await,
+                () = look::until(self.schedule.glance_at()) => self.glance().await,
                 hints = self.listener.changed() => self.note(hints?),
             }
         }
     }
 
     fn desired(&self) -> Desired<'_> {
-        Desired { declared: &self.declared, phases: &self.phases, owned: &self.owned }
+        Desired { declared: &self.declared, phases: &self.phases, owned: self.ownership.owned() }
     }
 
     /// The addresses among what is removed that somebody else has added. They go all the same when
     /// their group begins: two routers must not have them.
     fn added_elsewhere(&self, changes: &[Change]) -> BTreeSet<Object> {
+        if !changes.iter().any(|change| matches!(change, Change::RemoveAddress { .. })) {
+            return BTreeSet::new();
+        }
         let others: BTreeSet<_> = self
             .actual
             .addresses
@@ -234,9 +255,11 @@ impl Actor {
         if changes.is_empty() {
             return Vec::new();
         }
+        self.ownership.before(changes);
         let answers = self.network.apply(changes).await;
         let elsewhere = self.added_elsewhere(changes);
         let now = Instant::now();
+        let refusals = Arc::make_mut(&mut self.refusals);
         let mut done = Vec::new();
         for (change, answer) in changes.iter().zip(answers) {
             let object = change.object();
@@ -246,20 +269,24 @@ impl Actor {
                         warn!(%change, "it was not put there by lockstep: does keepalived still run here?");
                     }
                     debug!(%change, "done");
-                    self.refusals.accepted(&object);
+                    refusals.accepted(&object);
                     done.push(change);
                 }
                 Err(refusal) => {
-                    if self.refusals.of(&object).is_none() {
+                    if refusal.errno == Errno::EEXIST as i32 {
+                        self.ownership.not_made(change);
+                    }
+                    if refusals.of(&object).is_none() {
                         warn!("{refusal}");
                     } else {
                         debug!("{refusal}");
                     }
-                    self.refusals.refused(object, refusal.words, now);
+                    refusals.refused(object, refusal.words, now);
                 }
             }
         }
-        self.actual.record_all(done.iter().copied());
+        self.ownership.after(done.iter().copied());
+        Arc::make_mut(&mut self.actual).record_all(done.iter().copied());
         if done.iter().any(|change| matches!(change, Change::AddVirtualLink { .. })) {
             // What number the kernel has given it. Where it cannot be read now, it will be: the
             // kernel has announced the link.
@@ -268,5 +295,12 @@ impl Actor {
             }
         }
         done
+    }
+
+    /// Tells the core how steps have ended.
+    async fn answer_steps(&mut self, answers: Vec<(StepId, Outcome)>) {
+        // The core is gone only when the process is ending.
+        drop(self.core.send(CoreEvent::Stepped(answers)).await);
+        self.tell_interfaces().await;
     }
 }

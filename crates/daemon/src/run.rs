@@ -61,9 +61,12 @@ pub(crate) fn run(config: &Path, socket: &Path) -> anyhow::Result<()> {
     )?;
     let (begin, begun) = oneshot::channel();
     let network = network::spawn(
-        config.declared.clone(),
-        interfaces(&config),
-        network::rules_of(&config),
+        network::Settings {
+            declared: config.declared.clone(),
+            interfaces: interfaces(&config),
+            rules: network::rules_of(&config),
+            state_directory: config.state_directory.clone(),
+        },
         network_requests,
         core_sender.clone(),
         begun,

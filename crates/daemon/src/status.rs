@@ -1,12 +1,17 @@
 //! What `status`, `routes`, `journal` and `replication` show, as JSON and as the source of the
 //! text. Field names are a contract: scripts read them.
 
+pub(crate) mod network;
 pub(crate) mod replication;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use network::{
+    Address, Counts, Difference, Link, Network, NextHop, PlannedChange, Route, Rule, Standing,
+    Wanted,
+};
 #[cfg(test)]
 pub(crate) use replication::Peer;
 pub(crate) use replication::Replication;
@@ -23,9 +28,10 @@ pub(crate) struct Status {
     pub virtual_routers: Vec<VirtualRouter>,
     /// Flow replication, when configured.
     pub replication: Option<Replication>,
-    /// Every declared route.
+    /// The routes of `network`.
     pub routes: Vec<Route>,
-    /// Links and addresses and rules that are wanted.
+    /// Every declared link, address, route and rule; where these are many, only what is not
+    /// installed.
     pub network: Network,
     /// The checks.
     pub checks: Vec<Check>,
@@ -154,54 +160,6 @@ pub(crate) struct VirtualRouter {
     /// Why the last advertisement has not left; `None` when it has.
     #[serde(default)]
     pub sending: Option<String>,
-}
-
-/// Links, addresses, routes and rules.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) struct Network {
-    /// Links whose state is ours.
-    pub links: Vec<Object>,
-    /// Addresses.
-    pub addresses: Vec<Object>,
-    /// Routes.
-    pub routes: Vec<Route>,
-    /// Rules.
-    pub rules: Vec<Object>,
-}
-
-/// A link, address or rule.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(rename_all = "kebab-case")]
-#[expect(clippy::struct_field_names, reason = "the field's name is what scripts read")]
-pub(crate) struct Object {
-    /// In iproute2's words.
-    pub object: String,
-    /// `installed`, `pending`, `conflicting` (somebody else's is in its place), `failed`.
-    pub state: String,
-    /// Why, when it is not installed.
-    pub reason: Option<String>,
-}
-
-/// A declared route.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) struct Route {
-    /// Table name or number.
-    pub table: String,
-    /// `unicast`, `throw`, …
-    #[serde(rename = "type")]
-    pub kind: String,
-    /// Prefix or `default`.
-    pub destination: String,
-    /// Next hop.
-    pub via: Option<String>,
-    /// Interface.
-    pub interface: Option<String>,
-    /// As in [`Object::state`].
-    pub state: String,
-    /// Why, when it is not installed.
-    pub reason: Option<String>,
 }
 
 /// A check.

@@ -5,16 +5,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-use super::protocol::Done;
+use super::protocol::{Done, PART_LIMIT};
 use crate::checks;
 use crate::messages::{Asked, Command, CoreEvent, Entries, NetworkRequest, ReplicatorRequest};
+use crate::network::Snapshot;
 use crate::reload::Reloader;
 use crate::status::{self, Hook, Network, Replication, Status, Transition};
 
 /// How long a thread may take to answer.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long a look at the whole network may take, behind a step that moves many routes.
+const LOOK_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Whom to ask.
 #[derive(Clone)]
@@ -39,7 +44,7 @@ impl Sources {
     /// Everything at once. Never fails and never takes longer than [`PATIENCE`].
     pub(crate) async fn status(&self) -> Status {
         let (core, network, replication) =
-            tokio::join!(ask(&self.core, CoreEvent::Status), self.network(), self.replication());
+            tokio::join!(ask(&self.core, CoreEvent::Status), self.summary(), self.replication());
         let mut no_answer = Vec::new();
         let mut note = |name: &str, missing: bool| {
             if missing {
@@ -71,9 +76,19 @@ impl Sources {
         ask(&self.core, CoreEvent::Journal).await
     }
 
-    /// Every declared object.
-    pub(crate) async fn network(&self) -> Option<Network> {
-        ask(&self.network, NetworkRequest::Status).await
+    /// Of the declared objects what `status` shows.
+    async fn summary(&self) -> Option<Network> {
+        let judged = async {
+            let snapshot = ask(&self.network, NetworkRequest::Status).await?;
+            let judge = move || snapshot.assess().summary(PART_LIMIT as usize);
+            spawn_blocking(judge).await.ok()
+        };
+        timeout(PATIENCE, judged).await.ok().flatten()
+    }
+
+    /// What is wanted of the network and what the kernel has now. A large table takes a while.
+    pub(crate) async fn look(&self) -> Option<Snapshot> {
+        ask_within(&self.network, NetworkRequest::Look, LOOK_PATIENCE).await
     }
 
     /// Replication; `None` also when it is not configured.
@@ -104,10 +119,18 @@ pub(crate) async fn ask<Message, T>(
     to: &mpsc::Sender<Message>,
     message: impl FnOnce(oneshot::Sender<T>) -> Message,
 ) -> Option<T> {
+    ask_within(to, message, PATIENCE).await
+}
+
+async fn ask_within<Message, T>(
+    to: &mpsc::Sender<Message>,
+    message: impl FnOnce(oneshot::Sender<T>) -> Message,
+    patience: Duration,
+) -> Option<T> {
     let (sender, receiver) = oneshot::channel();
     let answer = async {
         to.send(message(sender)).await.ok()?;
         receiver.await.ok()
     };
-    timeout(PATIENCE, answer).await.ok().flatten()
+    timeout(patience, answer).await.ok().flatten()
 }

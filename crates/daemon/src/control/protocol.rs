@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use crate::cli::BadConfiguration;
@@ -28,8 +29,29 @@ pub(crate) enum Request {
         #[serde(default)]
         after: u64,
     },
-    /// Answered by [`crate::status::Network`].
-    Routes {},
+    /// A part of every declared object that is asked for. Answered by [`crate::status::Network`].
+    Routes {
+        /// Which objects.
+        #[serde(default)]
+        of: Selection,
+        /// [`crate::status::Network::next`] of the part before, to the same connection; nothing
+        /// for the first, before which the kernel's tables are read.
+        #[serde(default)]
+        after: Option<u64>,
+        /// Most objects in the part; at most [`PART_LIMIT`] are given.
+        #[serde(default = "part_limit")]
+        limit: u32,
+    },
+    /// A part of what would be done now to bring the kernel's tables to what is wanted. Answered by
+    /// [`crate::status::Difference`].
+    RoutesDiff {
+        /// [`crate::status::Difference::next`] of the part before, as above.
+        #[serde(default)]
+        after: Option<u64>,
+        /// Most changes in the part; at most [`PART_LIMIT`] are given.
+        #[serde(default = "part_limit")]
+        limit: u32,
+    },
     /// Read the configuration again (SIGHUP). Answered by [`Reloaded`] when it is in force;
     /// [`Answer::BadConfiguration`] or an error when nothing has been changed.
     Reload {},
@@ -86,8 +108,54 @@ pub(crate) enum Request {
     },
 }
 
-/// Most entries of a cache in one answer.
+/// Most entries of a cache, or objects of the network, in one answer.
 pub(crate) const PART_LIMIT: u32 = 1_000;
+
+fn part_limit() -> u32 {
+    PART_LIMIT
+}
+
+/// Which of the declared links, addresses, routes and rules. Of each kind one is enough; nothing
+/// means all.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Selection {
+    /// In one of these states.
+    #[serde(default)]
+    pub states: Vec<StateWord>,
+    /// Routes in, and rules to, one of these tables, by name or number.
+    #[serde(default)]
+    pub tables: Vec<String>,
+    /// That name one of these interfaces.
+    #[serde(default)]
+    pub interfaces: Vec<String>,
+}
+
+/// How a declared object stands.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum StateWord {
+    /// The kernel has it as it is wanted.
+    Installed,
+    /// Not wanted now, or waiting for something.
+    Pending,
+    /// Somebody else's is in its place.
+    Conflicting,
+    /// Refused by the kernel.
+    Failed,
+}
+
+impl StateWord {
+    /// The word.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Installed => "installed",
+            Self::Pending => "pending",
+            Self::Conflicting => "conflicting",
+            Self::Failed => "failed",
+        }
+    }
+}
 
 /// What of a cache or of the kernel's tables.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
@@ -184,10 +252,11 @@ impl Request {
             | Self::ReplicationCommit { .. }
             | Self::ReplicationReread { .. }
             | Self::ReplicationKernelFlush { .. } => Duration::from_mins(10),
+            // A large table is read and judged first.
+            Self::Routes { .. } | Self::RoutesDiff { .. } => Duration::from_mins(1),
             Self::Ping {}
             | Self::Status {}
             | Self::Journal { .. }
-            | Self::Routes {}
             | Self::Replication {}
             | Self::ReplicationFlush { .. }
             | Self::ReplicationResync {}
@@ -252,7 +321,16 @@ mod tests {
             Request::Ping {},
             Request::Status {},
             Request::Journal { after: 7 },
-            Request::Routes {},
+            Request::Routes {
+                of: Selection {
+                    states: vec![StateWord::Pending],
+                    tables: vec!["Table_eth2".to_owned()],
+                    interfaces: vec!["eth2".to_owned()],
+                },
+                after: Some(1_000),
+                limit: 10,
+            },
+            Request::RoutesDiff { after: None, limit: PART_LIMIT },
             Request::Reload {},
             Request::Replication {},
         ] {
@@ -264,6 +342,12 @@ mod tests {
     #[test]
     fn a_journal_is_whole_unless_told_otherwise() {
         assert_eq!(parse(br#"{"request":"journal"}"#), Ok(Request::Journal { after: 0 }));
+    }
+
+    #[test]
+    fn routes_are_all_unless_told_otherwise() {
+        let all = Request::Routes { of: Selection::default(), after: None, limit: PART_LIMIT };
+        assert_eq!(parse(br#"{"request":"routes"}"#), Ok(all));
     }
 
     #[test]

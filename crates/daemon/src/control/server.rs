@@ -15,6 +15,7 @@ use tracing::{debug, warn};
 
 use super::assemble::{PATIENCE, Sources};
 use super::entries;
+use super::parts::Parts;
 use super::protocol::{self, Answer, PART_LIMIT, Pong, REQUEST_LIMIT, Request};
 use crate::messages::{Asked, Command};
 
@@ -62,6 +63,7 @@ fn refuse(stream: &UnixStream) {
 async fn converse(stream: UnixStream, sources: &Sources) -> anyhow::Result<()> {
     let (reader, mut writer) = stream.into_split();
     let mut reader = BufReader::new(reader);
+    let mut parts = Parts::default();
     loop {
         let request = timeout(CLIENT_PATIENCE, read_line(&mut reader)).await;
         let (answer, last) = match request.context("nothing was asked in time")?? {
@@ -70,7 +72,7 @@ async fn converse(stream: UnixStream, sources: &Sources) -> anyhow::Result<()> {
                 (Answer::Error(format!("a request has at most {REQUEST_LIMIT} bytes")), true)
             }
             Line::Whole(line) => match protocol::parse(&line) {
-                Ok(request) => (answer(request, sources).await, false),
+                Ok(request) => (answer(request, sources, &mut parts).await, false),
                 Err(error) => (Answer::Error(error), false),
             },
         };
@@ -83,7 +85,7 @@ async fn converse(stream: UnixStream, sources: &Sources) -> anyhow::Result<()> {
     }
 }
 
-async fn answer(request: Request, sources: &Sources) -> Answer {
+async fn answer(request: Request, sources: &Sources, parts: &mut Parts) -> Answer {
     match request {
         Request::Ping {} => Answer::from_result(Ok(Pong {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -97,9 +99,11 @@ async fn answer(request: Request, sources: &Sources) -> Answer {
             });
             Answer::from_result(journal.context("no answer from the core thread"))
         }
-        Request::Routes {} => {
-            let network = sources.network().await;
-            Answer::from_result(network.context("no answer from the network thread"))
+        Request::Routes { of, after, limit } => {
+            Answer::from_result(parts.routes(of, after, limit, sources).await)
+        }
+        Request::RoutesDiff { after, limit } => {
+            Answer::from_result(parts.difference(after, limit, sources).await)
         }
         Request::Reload {} => Answer::from_result(sources.reloader.reload().await),
         Request::Replication {}

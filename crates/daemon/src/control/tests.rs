@@ -3,14 +3,19 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use lockstep_config::{Surroundings, parse};
+use lockstep_routes::{
+    Actual, Condition, Declared, Link, PROTOCOL_LOCKSTEP, Route, RouteKind, TableId,
+};
 use tempfile::TempDir;
 
 use super::client::Client;
-use super::protocol::{Answer, Pong, REQUEST_LIMIT, Request};
+use super::protocol::{Answer, PART_LIMIT, Pong, REQUEST_LIMIT, Request, Selection, StateWord};
 use super::*;
+use crate::network::Snapshot;
 use crate::status::{self, Status};
 
 /// A control thread whose other threads are ends of channels held here.
@@ -64,22 +69,47 @@ impl Bench {
         lines.map(|line| serde_json::from_str(&line).unwrap()).collect()
     }
 
-    /// Answers the network thread's questions, once each, until the channel closes.
-    fn answer_network(&mut self) {
+    /// Answers the network thread's questions until the channel closes: many routes are declared,
+    /// and the kernel has none. Returns how often it was asked.
+    fn answer_network(&mut self) -> Arc<AtomicUsize> {
         let mut network = self.network.take().unwrap();
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&asked);
         thread::spawn(move || {
             while let Some(request) = network.blocking_recv() {
-                if let NetworkRequest::Status(answer) = request {
-                    let link = status::Object {
-                        object: "eth2".to_owned(),
-                        state: "installed".to_owned(),
-                        reason: None,
-                    };
-                    let _ = answer
-                        .send(status::Network { links: vec![link], ..status::Network::default() });
+                if let NetworkRequest::Status(answer) | NetworkRequest::Look(answer) = request {
+                    count.fetch_add(1, Ordering::Relaxed);
+                    let _ = answer.send(Snapshot::of(declared(), Actual::default()));
                 }
             }
         });
+        asked
+    }
+}
+
+const ROUTES: u32 = 2_500;
+
+fn declared() -> Declared {
+    let route = |number: u32| {
+        let to = std::net::Ipv4Addr::from(0x0a00_0000 + (number << 8));
+        Arc::new(Route {
+            kind: RouteKind::Throw,
+            to: ipnet::Ipv4Net::new(to, 24).unwrap().into(),
+            next_hops: Vec::new(),
+            source: None,
+            table: TableId(100 + number % 2),
+            metric: None,
+            mtu: None,
+            scope: None,
+            protocol: PROTOCOL_LOCKSTEP,
+            condition: Condition::ALWAYS,
+        })
+    };
+    Declared {
+        links: vec![Link { interface: "eth2".to_owned(), up: Condition::ALWAYS }],
+        routes: (0..ROUTES).map(route).collect(),
+        tables: vec![("odd".to_owned(), TableId(101))],
+        ..Declared::default()
     }
 }
 
@@ -170,7 +200,7 @@ fn status_names_the_threads_that_do_not_answer() {
     let status: Status = bench.client().ask(&Request::Status {}).unwrap();
     assert_eq!(status.router, "r1");
     assert_eq!(status.no_answer, ["core"]);
-    assert_eq!(status.network.links[0].object, "eth2");
+    assert_eq!(status.network.links[0].object, "eth2 up");
     assert!(status.replication.is_none());
 }
 
@@ -184,8 +214,91 @@ fn a_thread_that_has_ended_is_an_error_and_not_a_hang() {
         format!("{:#}", answer.unwrap_err())
     };
     assert_eq!(error(&Request::Journal { after: 0 }), "no answer from the core thread");
-    assert_eq!(error(&Request::Routes {}), "no answer from the network thread");
+    assert_eq!(error(&routes(Selection::default(), None)), "no answer from the network thread");
     assert_eq!(error(&Request::Replication {}), "replication is not configured");
+}
+
+fn routes(of: Selection, after: Option<u64>) -> Request {
+    Request::Routes { of, after, limit: PART_LIMIT }
+}
+
+#[test]
+fn status_shows_of_many_objects_those_that_are_missing_and_counts_the_rest() {
+    let mut bench = Bench::new();
+    bench.answer_network();
+    let status: Status = bench.client().ask(&Request::Status {}).unwrap();
+    let shown = status.network.links.len() + status.network.routes.len();
+    assert_eq!(shown, PART_LIMIT as usize);
+    assert_eq!(status.network.counts.pending, u64::from(ROUTES) + 1);
+    assert!(status.network.next.is_none(), "status is one answer");
+}
+
+#[test]
+fn many_objects_come_in_parts_that_are_of_one_look() {
+    let mut bench = Bench::new();
+    let asked = bench.answer_network();
+    let mut client = bench.client();
+    let (mut parts, mut shown, mut after) = (0, Vec::new(), None);
+    loop {
+        let part: status::Network = client.ask(&routes(Selection::default(), after)).unwrap();
+        let objects = part.links.len() + part.routes.len();
+        assert!(objects <= PART_LIMIT as usize, "{objects}");
+        assert_eq!(part.counts.pending, u64::from(ROUTES) + 1);
+        shown.extend(part.routes.into_iter().map(|route| route.destination));
+        parts += 1;
+        after = part.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!((parts, asked.load(Ordering::Relaxed)), (3, 1));
+    assert_eq!(shown.len(), ROUTES as usize);
+    shown.sort();
+    shown.dedup();
+    assert_eq!(shown.len(), ROUTES as usize, "each is shown once");
+}
+
+#[test]
+fn only_what_is_asked_for_is_shown() {
+    let mut bench = Bench::new();
+    bench.answer_network();
+    let mut client = bench.client();
+    let mut ask = |of: Selection| client.ask::<status::Network>(&routes(of, None));
+    let mut count = |of: Selection| {
+        let network = ask(of).unwrap();
+        network.counts.installed + network.counts.pending
+    };
+    let tables = |name: &str| Selection { tables: vec![name.to_owned()], ..Selection::default() };
+    assert_eq!(count(tables("odd")), u64::from(ROUTES / 2));
+    assert_eq!(count(tables("100")), u64::from(ROUTES / 2));
+    assert_eq!(count(tables("main")), 0);
+    let interfaces = vec!["eth2".to_owned()];
+    assert_eq!(count(Selection { interfaces, ..Selection::default() }), 1);
+    let states = vec![StateWord::Installed];
+    assert_eq!(count(Selection { states, ..Selection::default() }), 0);
+    let error = ask(tables("even")).unwrap_err();
+    assert_eq!(format!("{error:#}"), "there is no table even");
+}
+
+#[test]
+fn what_would_be_done_comes_in_parts_too() {
+    let mut bench = Bench::new();
+    let asked = bench.answer_network();
+    let mut client = bench.client();
+    let (mut commands, mut after) = (Vec::new(), None);
+    loop {
+        let request = Request::RoutesDiff { after, limit: PART_LIMIT };
+        let part: status::Difference = client.ask(&request).unwrap();
+        assert!(part.changes.len() <= PART_LIMIT as usize);
+        commands.extend(part.changes.into_iter().map(|change| change.command));
+        after = part.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(asked.load(Ordering::Relaxed), 1);
+    assert_eq!(commands.len(), ROUTES as usize);
+    assert!(commands[0].contains("throw 10.0.0.0/24"), "{}", commands[0]);
 }
 
 #[test]

@@ -10,17 +10,25 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lockstep_kernel::network::{Hints, Network};
-use lockstep_routes::{Change, Kind, Object, When, plan, plan_kind};
+use lockstep_routes::{Actual, Change, Kind, Object, When, plan, plan_kind};
+use tokio::sync::oneshot;
 use tracing::{debug, info, warn};
 
-use super::Actor;
 use super::requests::Requests;
+use super::{Actor, PIECE, Snapshot};
 use crate::messages::CoreEvent;
 
 /// Announcements within this time are looked after together.
 const COALESCE: Duration = Duration::from_millis(3);
-/// Longest time between two looks.
+/// Longest time between two looks at links, addresses and rules; and at routes, if that is cheap.
 const INTERVAL: Duration = Duration::from_secs(10);
+/// Where nothing is announced, a look at everything follows after this many times what the last one
+/// took: a quarter of a percent of a processor.
+const IDLE: u32 = 400;
+/// Longest time between two looks at everything.
+const LONGEST_INTERVAL: Duration = Duration::from_mins(10);
+/// A dump that takes longer is not made for those who are content with what is known.
+const DEAR: Duration = Duration::from_millis(50);
 /// Wait after a look that failed.
 const FAILED_LOOK: Duration = Duration::from_secs(1);
 /// A look that took long is followed by this many times its duration without another, so that
@@ -42,6 +50,10 @@ pub(super) struct Schedule {
     /// The same for the look at links and addresses alone.
     links_changed: Option<Instant>,
     links_rest_until: Instant,
+    /// When to have a glance although nothing was announced.
+    glance: Instant,
+    /// What the last look at everything took.
+    cost: Duration,
 }
 
 impl Schedule {
@@ -52,7 +64,27 @@ impl Schedule {
             rest_until: now,
             links_changed: None,
             links_rest_until: now,
+            glance: now + INTERVAL,
+            cost: Duration::ZERO,
         }
+    }
+
+    /// A look at everything has ended, and took so long; when the next one is due in any case.
+    fn looked(&mut self, now: Instant, retry: Option<Instant>) {
+        let idle = (self.cost * IDLE).clamp(INTERVAL, LONGEST_INTERVAL);
+        let retry = retry.map(|retry| retry.max(now + self.cost * REST));
+        self.latest = retry.map_or(now + idle, |retry| retry.min(now + idle));
+        self.glance = now + INTERVAL;
+    }
+
+    /// When to have a glance.
+    pub(super) fn glance_at(&self) -> Option<Instant> {
+        (self.glance < self.latest).then_some(self.glance)
+    }
+
+    /// Whether nothing was announced since the last look at everything, and another would be dear.
+    fn is_known(&self) -> bool {
+        self.cost > DEAR && self.changed.is_none() && self.links_changed.is_none()
     }
 
     /// When to look at everything.
@@ -86,10 +118,26 @@ pub(super) async fn until(moment: Option<Instant>) {
     }
 }
 
-async fn ordered(requests: Option<&mut Requests>) {
-    match requests {
-        Some(requests) => requests.ordered().await,
-        None => std::future::pending().await,
+/// Who has a turn before the end of a long reading.
+pub(super) enum Turn<'a, 'b> {
+    /// Nobody.
+    #[cfg(test)]
+    Nobody,
+    /// Whoever orders something ends it.
+    Orders(&'a mut Requests),
+    /// Steps of links and addresses are carried out meanwhile, but for those of the groups whose
+    /// routes it is for.
+    Urgent(&'a mut Requests, &'a BTreeSet<&'b str>),
+}
+
+impl Turn<'_, '_> {
+    async fn wanted(&mut self) {
+        match self {
+            #[cfg(test)]
+            Self::Nobody => std::future::pending().await,
+            Self::Orders(requests) => requests.ordered().await,
+            Self::Urgent(requests, busy) => requests.urgent(busy).await,
+        }
     }
 }
 
@@ -107,24 +155,36 @@ impl Actor {
         }
     }
 
+    /// Answers those who are content with what is known, if a dump would take long.
+    pub(super) fn answer_from_memory(&mut self, requests: &mut Requests) {
+        if self.schedule.is_known() {
+            self.answer(requests.take_modest());
+        }
+    }
+
+    fn answer(&self, askers: Vec<oneshot::Sender<Snapshot>>) {
+        if !askers.is_empty() {
+            let snapshot = self.snapshot();
+            for asker in askers {
+                // One that no longer waits is no concern of ours.
+                drop(asker.send(snapshot.clone()));
+            }
+        }
+    }
+
     /// Looks at everything, answers whoever waits for it, and does what is missing. An order ends
     /// it early; then whoever waits goes on waiting.
     pub(super) async fn look(&mut self, requests: &mut Requests) {
         let began = Instant::now();
         let askers = requests.take_askers();
-        let stock = self.take_stock(Some(requests)).await;
+        let stock = self.take_stock(Turn::Orders(requests)).await;
         let now = Instant::now();
         match stock {
             Ok(true) => {
                 self.schedule.rest_until = now + (now - began) * REST;
-                if !askers.is_empty() {
-                    let status = self.status();
-                    for asker in askers {
-                        // One that no longer waits is no concern of ours.
-                        drop(asker.send(status.clone()));
-                    }
-                }
-                self.settle().await;
+                self.schedule.cost = now - began;
+                self.answer(askers);
+                self.settle(Some(requests)).await;
                 self.tell_interfaces().await;
             }
             Ok(false) => {
@@ -137,6 +197,28 @@ impl Actor {
                 self.schedule.latest = now + FAILED_LOOK;
             }
         }
+    }
+
+    /// Looks at all but the routes, which may be many. Whatever makes the kernel drop routes without
+    /// a word shows there.
+    pub(super) async fn glance(&mut self) {
+        self.schedule.glance = Instant::now() + INTERVAL;
+        match self.has_changed().await {
+            Ok(false) => {}
+            Ok(true) => self.schedule.links_changed(Instant::now()),
+            Err(error) => debug!(%error, "cannot read links, addresses and rules"),
+        }
+    }
+
+    async fn has_changed(&self) -> io::Result<bool> {
+        let (links, addresses, rules) = (
+            self.network.links().await?,
+            self.network.addresses().await?,
+            self.network.rules().await?,
+        );
+        let Actual { links: known_links, addresses: known_addresses, rules: known_rules, .. } =
+            &*self.actual;
+        Ok(*known_links != links || *known_addresses != addresses || *known_rules != rules)
     }
 
     /// Looks at links and addresses, tells the core and does what is missing of them. A virtual
@@ -160,9 +242,9 @@ impl Actor {
         }
     }
 
-    /// Reads what the kernel has. An order in `requests` ends it early: then the routes and rules
+    /// Reads what the kernel has. Whoever has a turn may end it early: then the routes and rules
     /// are those of the last time, and `false` is returned.
-    pub(super) async fn take_stock(&mut self, requests: Option<&mut Requests>) -> io::Result<bool> {
+    pub(super) async fn take_stock(&mut self, turn: Turn<'_, '_>) -> io::Result<bool> {
         self.take_stock_of_links().await?;
         self.remake_virtual_links().await;
         // An election hears of its interface, and an address is put back, before somebody's large
@@ -171,11 +253,12 @@ impl Actor {
         self.settle_links().await;
         self.schedule.changed = None;
         let reading = Network::routes_and_rules(Arc::clone(&self.interest));
-        let Some((routes, rules)) = self.read(reading, requests).await? else {
+        let Some((routes, rules)) = self.read(reading, turn).await? else {
             return Ok(false);
         };
-        self.actual.routes = routes;
-        self.actual.rules = rules;
+        let actual = Arc::make_mut(&mut self.actual);
+        actual.routes = routes;
+        actual.rules = rules;
         Ok(true)
     }
 
@@ -183,22 +266,28 @@ impl Actor {
         self.schedule.links_changed = None;
         let links = self.network.links().await?;
         let addresses = self.network.addresses().await?;
-        self.actual.links = links;
-        self.actual.addresses = addresses;
+        let actual = Arc::make_mut(&mut self.actual);
+        actual.links = links;
+        actual.addresses = addresses;
         Ok(())
     }
 
-    /// Waits for the end of `reading` and minds the links meanwhile. `None` when an order came
-    /// first. In no order: a reading is almost always ready for more.
+    /// Waits for the end of `reading` and minds the links meanwhile. `None` when an order has ended
+    /// it. In no order: a reading is almost always ready for more.
     pub(super) async fn read<T>(
         &mut self,
         reading: impl Future<Output = io::Result<T>>,
-        mut requests: Option<&mut Requests>,
+        mut turn: Turn<'_, '_>,
     ) -> io::Result<Option<T>> {
         let mut reading = pin!(reading);
         loop {
             tokio::select! {
-                () = ordered(requests.as_deref_mut()) => return Ok(None),
+                () = turn.wanted() => match &mut turn {
+                    Turn::Urgent(requests, busy) => {
+                        self.carry_out_urgent(requests, busy).await;
+                    }
+                    _ => return Ok(None),
+                },
                 () = until(self.schedule.links_at()) => self.look_at_links().await,
                 hints = self.listener.changed() => self.note(hints?),
                 read = &mut reading => return read.map(Some),
@@ -206,21 +295,32 @@ impl Actor {
         }
     }
 
-    /// Carries out plans until nothing is left that can be done now.
-    pub(super) async fn settle(&mut self) {
+    /// Carries out plans until nothing is left that can be done now. An order may end it early.
+    pub(super) async fn settle(&mut self, mut requests: Option<&mut Requests>) {
         let silent = self.desired().silent_links();
         self.table.retry(&silent);
-        for _ in 0..ROUNDS {
+        let mut rounds = 0;
+        while rounds < ROUNDS {
+            let began = Instant::now();
             let changes = plan(self.desired(), &self.actual);
             let missing: BTreeSet<Object> = changes.iter().map(Change::object).collect();
-            self.refusals.retain(|object| missing.contains(object));
-            if !self.reconcile(changes).await {
-                break;
+            let is_missing = |object: &Object| missing.contains(object);
+            if !self.refusals.is_empty() {
+                Arc::make_mut(&mut self.refusals).retain(is_missing);
+            }
+            self.schedule.cost += if rounds == 0 { began.elapsed() } else { Duration::ZERO };
+            match self.reconcile(changes, requests.as_deref_mut()).await {
+                Reconciled::Nothing => break,
+                Reconciled::Done => rounds += 1,
+                Reconciled::Outdated => {}
+                Reconciled::Ordered => {
+                    self.schedule.routes_changed(Instant::now());
+                    break;
+                }
             }
         }
-        let latest = Instant::now() + INTERVAL;
-        self.schedule.latest =
-            self.refusals.next_deadline().map_or(latest, |retry| retry.min(latest));
+        self.ownership.keep();
+        self.schedule.looked(Instant::now(), self.refusals.next_deadline());
     }
 
     /// Links up and addresses. A link goes down only after its routes, which are not known here.
@@ -228,17 +328,40 @@ impl Actor {
         for kind in [Kind::Links, Kind::Addresses] {
             let mut changes = plan_kind(self.desired(), &self.actual, kind);
             changes.retain(|change| !matches!(change, Change::SetLink { up: false, .. }));
-            self.reconcile(changes).await;
+            self.reconcile(changes, None).await;
         }
     }
 
-    /// Carries out what is not put off after a refusal; whether there was any. The neighbours of
-    /// an address that had to be put back may look for it in the wrong place: the core is told.
-    async fn reconcile(&mut self, mut changes: Vec<Change>) -> bool {
+    /// Carries out what is not put off after a refusal, in pieces. The neighbours of an address
+    /// that had to be put back may look for it in the wrong place: the core is told.
+    async fn reconcile(
+        &mut self,
+        mut changes: Vec<Change>,
+        mut requests: Option<&mut Requests>,
+    ) -> Reconciled {
         let now = Instant::now();
         changes.retain(|change| self.refusals.is_due(&change.object(), now));
-        let done = self.carry_out(&changes).await;
-        let groups: BTreeSet<&str> = done.into_iter().filter_map(master_of).collect();
+        if changes.is_empty() {
+            return Reconciled::Nothing;
+        }
+        self.ownership.before(&changes);
+        for (number, piece) in changes.chunks(PIECE).enumerate() {
+            if let Some(requests) = requests.as_deref_mut().filter(|_| number > 0) {
+                if self.carry_out_urgent(requests, &BTreeSet::new()).await {
+                    return Reconciled::Outdated;
+                }
+                if requests.is_waited_for() {
+                    return Reconciled::Ordered;
+                }
+            }
+            let done = self.carry_out(piece).await;
+            let groups: BTreeSet<&str> = done.into_iter().filter_map(master_of).collect();
+            self.tell_restored(&groups).await;
+        }
+        Reconciled::Done
+    }
+
+    async fn tell_restored(&mut self, groups: &BTreeSet<&str>) {
         if !groups.is_empty() {
             // It announces on the interface as it knows it.
             self.tell_interfaces().await;
@@ -246,10 +369,21 @@ impl Actor {
         for group in groups {
             info!(group, "a virtual address was gone and has been put back");
             // The core is gone only when the process is ending.
-            drop(self.core.send(CoreEvent::Restored { group: group.to_owned() }).await);
+            drop(self.core.send(CoreEvent::Restored { group: (*group).to_owned() }).await);
         }
-        !changes.is_empty()
     }
+}
+
+/// How far it came.
+enum Reconciled {
+    /// There was nothing to be done now.
+    Nothing,
+    /// All of it was tried.
+    Done,
+    /// Steps have changed meanwhile what is wanted.
+    Outdated,
+    /// An order waits.
+    Ordered,
 }
 
 /// The group on whose master the change puts an address.

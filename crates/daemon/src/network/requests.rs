@@ -3,18 +3,18 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use lockstep_failover::StepId;
+use lockstep_failover::{Step, StepId};
 use tokio::sync::{mpsc, oneshot};
 
+use super::Snapshot;
 use crate::messages::{GroupStep, NetworkRequest, QUEUE};
-use crate::status;
 
 /// With so many steps taken out of the channel and not begun, the rest wait in the channel.
 const STEPS: usize = 16_384;
 /// Most askers waiting together; one more is turned away.
 const ASKERS: usize = QUEUE;
 
-type Asker = oneshot::Sender<status::Network>;
+type Asker = oneshot::Sender<Snapshot>;
 
 /// A request that waits for no dump.
 #[derive(Debug, Eq, PartialEq)]
@@ -33,11 +33,13 @@ pub(super) struct Requests {
     /// Nothing comes after the steps that are there.
     ended: bool,
     askers: Vec<Asker>,
+    /// Those whom what is known serves as well, when a dump would take long.
+    modest: Vec<Asker>,
 }
 
 impl Requests {
     pub(super) fn new(inbox: mpsc::Receiver<NetworkRequest>) -> Self {
-        Self { inbox, steps: VecDeque::new(), ended: false, askers: Vec::new() }
+        Self { inbox, steps: VecDeque::new(), ended: false, askers: Vec::new(), modest: Vec::new() }
     }
 
     /// Takes out of the channel what is in it.
@@ -60,14 +62,8 @@ impl Requests {
         match request {
             None | Some(NetworkRequest::Stop) => self.ended = true,
             Some(NetworkRequest::Steps(steps)) => self.steps.extend(steps),
-            Some(NetworkRequest::Status(asker)) => {
-                if self.askers.len() >= ASKERS {
-                    self.askers.retain(|asker| !asker.is_closed());
-                }
-                if self.askers.len() < ASKERS {
-                    self.askers.push(asker);
-                }
-            }
+            Some(NetworkRequest::Look(asker)) => wait_in(&mut self.askers, asker),
+            Some(NetworkRequest::Status(asker)) => wait_in(&mut self.modest, asker),
         }
     }
 
@@ -89,6 +85,51 @@ impl Requests {
         });
         self.steps = rest;
         Some(Order::Steps(together.into()))
+    }
+
+    /// Steps of links or addresses, all of one kind, that need not wait for the end of a step of the
+    /// routes of `busy` groups: of other groups, and not past an earlier step of their own group.
+    pub(super) fn next_urgent(&mut self, busy: &BTreeSet<&str>) -> Vec<GroupStep> {
+        self.sort();
+        let mut passed_over: BTreeSet<String> =
+            busy.iter().map(|group| (*group).to_owned()).collect();
+        let mut kind = None;
+        let steps = std::mem::take(&mut self.steps).into_iter();
+        let (together, rest): (VecDeque<_>, VecDeque<_>) = steps.partition(|one| {
+            let now = is_urgent(one.step)
+                && kind.is_none_or(|kind| kind == one.step)
+                && !passed_over.contains(&one.group);
+            if now {
+                kind = Some(one.step);
+            } else {
+                passed_over.insert(one.group.clone());
+            }
+            now
+        });
+        self.steps = rest;
+        together.into()
+    }
+
+    /// Waits until there may be such a step. May be given up half way.
+    pub(super) async fn urgent(&mut self, busy: &BTreeSet<&str>) {
+        loop {
+            self.sort();
+            let is_one = |one: &GroupStep| is_urgent(one.step) && !busy.contains(&*one.group);
+            if self.steps.iter().any(is_one) {
+                return;
+            }
+            if self.is_full() {
+                return std::future::pending().await;
+            }
+            let request = self.inbox.recv().await;
+            self.put(request);
+        }
+    }
+
+    /// Whether there is an order.
+    pub(super) fn is_waited_for(&mut self) -> bool {
+        self.sort();
+        self.is_ordered()
     }
 
     fn is_ordered(&self) -> bool {
@@ -118,13 +159,22 @@ impl Requests {
 
     /// Whether somebody waits for the state of the network; forgets who no longer does.
     pub(super) fn is_asked(&mut self) -> bool {
-        self.askers.retain(|asker| !asker.is_closed());
-        !self.askers.is_empty()
+        for askers in [&mut self.askers, &mut self.modest] {
+            askers.retain(|asker| !asker.is_closed());
+        }
+        !self.askers.is_empty() || !self.modest.is_empty()
     }
 
     /// Those whom a dump that begins now answers.
     pub(super) fn take_askers(&mut self) -> Vec<Asker> {
-        std::mem::take(&mut self.askers)
+        let mut askers = std::mem::take(&mut self.askers);
+        askers.append(&mut self.modest);
+        askers
+    }
+
+    /// Those whom what is known answers.
+    pub(super) fn take_modest(&mut self) -> Vec<Asker> {
+        std::mem::take(&mut self.modest)
     }
 
     /// The dump has come to nothing: they wait for the next one.
@@ -137,6 +187,7 @@ impl Requests {
     pub(super) fn close(&mut self) -> Vec<StepId> {
         self.inbox.close();
         self.askers.clear();
+        self.modest.clear();
         while let Ok(request) = self.inbox.try_recv() {
             if let NetworkRequest::Steps(steps) = request {
                 self.steps.extend(steps);
@@ -146,12 +197,24 @@ impl Requests {
     }
 }
 
+/// Whether a step is of links or addresses, which are few.
+fn is_urgent(step: Step) -> bool {
+    matches!(step, Step::LinksUp | Step::AddressesUp | Step::AddressesDown | Step::LinksDown)
+}
+
+fn wait_in(askers: &mut Vec<Asker>, asker: Asker) {
+    if askers.len() >= ASKERS {
+        askers.retain(|asker| !asker.is_closed());
+    }
+    if askers.len() < ASKERS {
+        askers.push(asker);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::pin::pin;
     use std::task::{Context, Poll, Waker};
-
-    use lockstep_failover::Step;
 
     use super::*;
 
@@ -160,9 +223,9 @@ mod tests {
         (sender, Requests::new(inbox))
     }
 
-    fn ask(sender: &mpsc::Sender<NetworkRequest>) -> oneshot::Receiver<status::Network> {
+    fn ask(sender: &mpsc::Sender<NetworkRequest>) -> oneshot::Receiver<Snapshot> {
         let (asker, answer) = oneshot::channel();
-        sender.try_send(NetworkRequest::Status(asker)).unwrap();
+        sender.try_send(NetworkRequest::Look(asker)).unwrap();
         answer
     }
 
@@ -274,6 +337,40 @@ mod tests {
         ];
         sender.try_send(NetworkRequest::Steps(steps)).unwrap();
         assert_eq!(orders(&mut requests), [vec![1], vec![2], vec![3], vec![4], vec![5]]);
+    }
+
+    #[test]
+    fn addresses_of_other_groups_do_not_wait_for_a_groups_routes() {
+        let (sender, mut requests) = requests();
+        let steps = vec![
+            group_step(1, "busy", Step::AddressesDown),
+            group_step(2, "b", Step::RoutesUp),
+            group_step(3, "b", Step::AddressesUp),
+            group_step(4, "c", Step::LinksUp),
+            group_step(5, "c", Step::AddressesUp),
+            group_step(6, "d", Step::LinksUp),
+        ];
+        sender.try_send(NetworkRequest::Steps(steps)).unwrap();
+        let busy = BTreeSet::from(["busy"]);
+        assert!(is_ready(requests.urgent(&busy)));
+        let mut urgent =
+            || -> Vec<u64> { requests.next_urgent(&busy).iter().map(|step| step.id.0).collect() };
+        assert_eq!([urgent(), urgent(), urgent()], [vec![4, 6], vec![5], vec![]]);
+        assert!(requests.is_waited_for());
+        assert_eq!(orders(&mut requests), [vec![1], vec![2], vec![3]]);
+        assert!(!requests.is_waited_for() && !is_ready(requests.urgent(&busy)));
+    }
+
+    #[test]
+    fn who_is_content_with_what_is_known_need_not_wait_for_a_dump() {
+        let (sender, mut requests) = requests();
+        let (asker, _answer) = oneshot::channel();
+        sender.try_send(NetworkRequest::Status(asker)).unwrap();
+        let _patient = ask(&sender);
+        assert!(is_ready(requests.asked()));
+        assert_eq!(requests.take_modest().len(), 1);
+        assert_eq!(requests.take_askers().len(), 1);
+        assert!(!requests.is_asked());
     }
 
     #[test]

@@ -6,16 +6,42 @@ use std::io;
 use lockstep_failover::{Outcome, Step, StepId};
 use lockstep_routes::{Change, Condition, Kind, Object, Side, State, assess_groups, plan_kind};
 
-use super::Actor;
+use super::look::Turn;
+use super::requests::Requests;
+use super::{Actor, PIECE};
 use crate::messages::GroupStep;
 
 /// Most reasons named in an outcome.
 const REASONS: usize = 3;
 
 impl Actor {
+    /// Carries out and answers steps of links and addresses, but for those of `busy` groups; whether
+    /// there were any.
+    pub(super) async fn carry_out_urgent(
+        &mut self,
+        requests: &mut Requests,
+        busy: &BTreeSet<&str>,
+    ) -> bool {
+        let mut any = false;
+        loop {
+            let steps = requests.next_urgent(busy);
+            if steps.is_empty() {
+                return any;
+            }
+            any = true;
+            let answers = Box::pin(self.steps(&steps, None)).await;
+            self.answer_steps(answers).await;
+        }
+    }
+
     /// Moves the objects of one kind of many groups to one side with one plan, and says how each
-    /// group's stand then. All `steps` are of the first one's kind.
-    pub(super) async fn steps(&mut self, steps: &[GroupStep]) -> Vec<(StepId, Outcome)> {
+    /// group's stand then. All `steps` are of the first one's kind. While many routes are moved,
+    /// other groups' steps of links and addresses that are in `requests` have their turn.
+    pub(super) async fn steps(
+        &mut self,
+        steps: &[GroupStep],
+        requests: Option<&mut Requests>,
+    ) -> Vec<(StepId, Outcome)> {
         let Some(step) = steps.first().map(|first| first.step) else { return Vec::new() };
         let all = |outcome: &Outcome| steps.iter().map(|one| (one.id, outcome.clone())).collect();
         let Some((kind, side)) = meaning(step) else {
@@ -36,7 +62,11 @@ impl Actor {
         if concerned.is_empty() {
             return all(&none);
         }
-        match self.move_over(&concerned, step, kind, side).await {
+        let moved = match (kind, requests) {
+            (Kind::Routes, Some(requests)) => self.move_routes(&concerned, side, requests).await,
+            _ => self.move_over(&concerned, step, kind, side).await,
+        };
+        match moved {
             Ok(outcomes) => steps
                 .iter()
                 .map(|one| {
@@ -50,6 +80,26 @@ impl Actor {
         }
     }
 
+    async fn move_routes<'a>(
+        &mut self,
+        groups: &BTreeSet<&'a str>,
+        side: Side,
+        requests: &mut Requests,
+    ) -> io::Result<BTreeMap<&'a str, Outcome>> {
+        let kind = Kind::Routes;
+        self.take_stock(Turn::Urgent(requests, groups)).await?;
+        let changes = plan_kind(self.desired(), &self.actual, kind);
+        self.ownership.before(&changes);
+        let mut done = Vec::new();
+        for piece in changes.chunks(PIECE) {
+            self.carry_out_urgent(requests, groups).await;
+            done.extend(self.carry_out(piece).await.into_iter().map(Change::object));
+        }
+        self.ownership.keep();
+        Ok(self.outcomes(groups, kind, side, &done))
+    }
+
+    /// Links or addresses.
     async fn move_over<'a>(
         &mut self,
         groups: &BTreeSet<&'a str>,
@@ -59,7 +109,7 @@ impl Actor {
     ) -> io::Result<BTreeMap<&'a str, Outcome>> {
         // Adding an address waits for no dump: one that is there already is no failure.
         if step != Step::AddressesUp {
-            self.take_stock_for(kind).await?;
+            self.take_stock_of_links().await?;
         }
         if step == Step::AddressesUp {
             self.keep_virtual_links_silent();
@@ -71,12 +121,12 @@ impl Actor {
         // Whether a link that has gone up has a carrier too, only the kernel knows. It is not
         // waited for: addresses and routes go in without.
         if step == Step::LinksUp && !done.is_empty() {
-            self.take_stock_for(kind).await?;
+            self.take_stock_of_links().await?;
         }
         let mut outcomes = self.outcomes(groups, kind, side, &done);
         let all_done = outcomes.values().all(|outcome| matches!(outcome, Outcome::Done(_)));
         // The link may have been made anew since the last look.
-        if step == Step::AddressesUp && !all_done && self.take_stock_for(kind).await.is_ok() {
+        if step == Step::AddressesUp && !all_done && self.take_stock_of_links().await.is_ok() {
             done.extend(self.carry_out_kind(kind).await);
             outcomes = self.outcomes(groups, kind, side, &done);
         }
@@ -123,13 +173,6 @@ impl Actor {
             }
         }
         counts
-    }
-
-    async fn take_stock_for(&mut self, kind: Kind) -> io::Result<()> {
-        match kind {
-            Kind::Links | Kind::Addresses => self.take_stock_of_links().await,
-            Kind::Routes => self.take_stock(None).await.map(drop),
-        }
     }
 
     /// A step is asked for on purpose: what was refused before is tried again at once.

@@ -1,5 +1,7 @@
 //! The thread on the real kernel, each test in a network namespace of its own.
 
+mod many;
+mod ownership;
 mod virtual_links;
 
 use std::net::IpAddr;
@@ -13,11 +15,13 @@ use lockstep_routes::{
     Address, Condition, Fwmark, Link, NextHop, PROTOCOL_LOCKSTEP, Route, RouteKind, Rule,
     RuleAction, RuleKey, Scope, TableId, When,
 };
+use tempfile::TempDir;
 use tokio::sync::oneshot;
 
 use super::*;
+use crate::control::protocol::Selection;
 use crate::messages::{GroupStep, LinkState, QUEUE};
-use crate::status;
+use crate::status::{self, Counts};
 
 const LIMIT: Duration = Duration::from_secs(10);
 const GROUP: &str = "gateway";
@@ -29,6 +33,7 @@ struct Router {
     requests: mpsc::Sender<NetworkRequest>,
     events: mpsc::Receiver<CoreEvent>,
     thread: Option<JoinHandle<()>>,
+    _state_directory: TempDir,
     steps: u64,
     /// How often the group's addresses were put back.
     restored: usize,
@@ -49,6 +54,7 @@ impl Drop for Router {
 
 impl Router {
     fn start(declared: &Declared, node: Node, lan: Lan) -> Self {
+        let state_directory = TempDir::new().unwrap();
         let (requests, request_queue) = mpsc::channel(QUEUE);
         let (core, events) = mpsc::channel(QUEUE);
         let interfaces = BTreeSet::from(["eth0".to_owned(), "eth7".to_owned()]);
@@ -62,10 +68,13 @@ impl Router {
         };
         let (begin, begun) = oneshot::channel();
         begin.send(()).unwrap();
-        let thread = node
-            .run(|| spawn(declared.clone(), interfaces, rules, request_queue, core, begun))
-            .unwrap()
-            .unwrap();
+        let settings = Settings {
+            declared: declared.clone(),
+            interfaces,
+            rules,
+            state_directory: state_directory.path().to_owned(),
+        };
+        let thread = node.run(|| spawn(settings, request_queue, core, begun)).unwrap().unwrap();
         let thread = Some(thread);
         Self {
             node,
@@ -73,6 +82,7 @@ impl Router {
             requests,
             events,
             thread,
+            _state_directory: state_directory,
             steps: 0,
             restored: 0,
             heard: BTreeMap::new(),
@@ -138,8 +148,8 @@ impl Router {
 
     fn status(&self) -> status::Network {
         let (sender, answer) = oneshot::channel();
-        self.requests.blocking_send(NetworkRequest::Status(sender)).unwrap();
-        answer.blocking_recv().unwrap()
+        self.requests.blocking_send(NetworkRequest::Look(sender)).unwrap();
+        shown(&answer.blocking_recv().unwrap())
     }
 
     /// Asks again until the status is as it must become.
@@ -190,6 +200,17 @@ pub(super) fn node() -> Option<(Node, Lan)> {
         node.attach(&lan, &Interface::new(name).address(address.parse().unwrap())).unwrap();
     }
     Some((node, lan))
+}
+
+/// For a run that remembers nothing.
+pub(super) fn settings(declared: Declared) -> Settings {
+    let (interfaces, rules) = (BTreeSet::from(["eth0".to_owned()]), Rules::default());
+    Settings { declared, interfaces, rules, state_directory: "/proc/nowhere".into() }
+}
+
+/// All that a snapshot says of what is declared.
+pub(super) fn shown(snapshot: &Snapshot) -> status::Network {
+    snapshot.assess().part(&Selection::default(), 0, usize::MAX).unwrap()
 }
 
 fn master_only() -> Condition {
@@ -265,25 +286,22 @@ pub(super) fn declared() -> Declared {
 }
 
 fn all_installed(status: &status::Network) -> bool {
-    let objects = status.links.iter().chain(&status.addresses).chain(&status.rules);
-    objects
-        .map(|object| &object.state)
-        .chain(status.routes.iter().map(|route| &route.state))
-        .all(|state| state == "installed")
+    let Counts { pending, conflicting, failed, .. } = status.counts;
+    pending + conflicting + failed == 0
 }
 
 fn states(status: &status::Network) -> Vec<&str> {
-    status.routes.iter().map(|route| route.state.as_str()).collect()
+    status.routes.iter().map(|route| route.standing.state.as_str()).collect()
 }
 
 #[test]
 fn what_is_wanted_in_every_state_comes_at_once_and_the_rest_with_the_steps() {
     let Some((node, lan)) = node() else { return };
     let mut router = Router::start(&declared(), node, lan);
-    router.until("always", |status| status.rules[0].state == "installed");
+    router.until("always", |status| status.rules[0].standing.state == "installed");
     let before = router.status();
     assert_eq!(states(&before), ["installed", "installed", "pending"], "eth2 is left up for now");
-    assert_eq!(before.addresses[0].state, "pending");
+    assert_eq!(before.addresses[0].standing.state, "pending");
 
     let [addresses, routes, links] = router.become_backup();
     assert_eq!(addresses, Outcome::Done("0 addresses changed".to_owned()));
@@ -291,8 +309,8 @@ fn what_is_wanted_in_every_state_comes_at_once_and_the_rest_with_the_steps() {
     assert_eq!(links, Outcome::Done("1 link changed".to_owned()));
     let status = router.status();
     assert_eq!(states(&status), ["installed", "pending", "pending"]);
-    assert_eq!(status.routes[1].reason.as_deref(), Some("link eth2 is down"));
-    assert_eq!(status.routes[2].reason.as_deref(), Some("group gateway is backup"));
+    assert_eq!(status.routes[1].standing.reason.as_deref(), Some("link eth2 is down"));
+    assert_eq!(status.routes[2].standing.reason.as_deref(), Some("group gateway is backup"));
     assert_eq!(status.routes[1].table, "static_route");
     assert_eq!(status.links[0].object, "eth2 down");
 
@@ -360,14 +378,14 @@ fn addresses_lost_with_their_link_are_told_when_they_are_back() {
 fn restless_askers_do_not_keep_a_route_from_coming_back() {
     let Some((node, lan)) = node() else { return };
     let router = Router::start(&declared(), node, lan);
-    router.until("always", |status| status.routes[0].state == "installed");
+    router.until("always", |status| status.routes[0].standing.state == "installed");
     let enough = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| {
             let mut waiting = Vec::new();
             while !enough.load(Ordering::Relaxed) {
                 let (asker, answer) = oneshot::channel();
-                router.requests.blocking_send(NetworkRequest::Status(asker)).unwrap();
+                router.requests.blocking_send(NetworkRequest::Look(asker)).unwrap();
                 waiting.push(answer);
             }
         });
@@ -396,7 +414,7 @@ fn after_fifty_flaps_of_a_link_its_routes_are_there_again() {
     }
     router.node.set_link("eth2", false).unwrap();
     router.until("the reason", |status| {
-        status.routes[2].reason.as_deref() == Some("link eth2 is down")
+        status.routes[2].standing.reason.as_deref() == Some("link eth2 is down")
     });
 }
 
@@ -432,7 +450,7 @@ fn a_step_whose_interface_is_missing_is_pending_and_done_when_it_comes() {
     let pending = "0 addresses, 1 pending: eth7 does not exist".to_owned();
     assert_eq!(addresses, Outcome::Pending(pending));
     router.node.attach(&router.lan, &Interface::new("eth7")).unwrap();
-    router.until("the address", |status| status.addresses[0].state == "installed");
+    router.until("the address", |status| status.addresses[0].standing.state == "installed");
 }
 
 #[test]
@@ -495,6 +513,6 @@ fn what_the_kernel_refuses_is_shown_in_its_words_and_does_not_stop_the_rest() {
     assert!(matches!(routes, Outcome::Done(_)), "{routes:?}");
     assert!(router.has("eth0", "10.1.1.1/32"));
     let status = router.status();
-    assert_eq!(status.addresses[1].state, "failed");
-    assert!(status.addresses[1].reason.is_some());
+    assert_eq!(status.addresses[1].standing.state, "failed");
+    assert!(status.addresses[1].standing.reason.is_some());
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::status::{Network, Object};
+use crate::status::{Address, Network, Standing};
 
 fn status() -> Status {
     let router = |name: &str, group: &str| VirtualRouter {
@@ -46,10 +46,14 @@ fn status() -> Status {
         replication: None,
         routes: Vec::new(),
         network: Network {
-            addresses: vec![Object {
+            addresses: vec![Address {
                 object: "10.1.1.1/32 dev eth0".to_owned(),
-                state: "pending".to_owned(),
-                reason: Some("group gateway is backup".to_owned()),
+                standing: Standing {
+                    state: "pending".to_owned(),
+                    reason: Some("group gateway is backup".to_owned()),
+                    next_try_ms: None,
+                },
+                ..Address::default()
             }],
             ..Network::default()
         },

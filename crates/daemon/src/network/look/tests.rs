@@ -1,17 +1,14 @@
 //! What a long dump must not hold up, on the real kernel.
 
 use lockstep_failover::{Step, StepId};
-use lockstep_kernel::own_table::Rules;
 use lockstep_lab::Node;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
-use super::super::own_table::Table;
 use super::super::requests::Order;
-use super::super::tests::{declared, node};
+use super::super::tests::{declared, node, settings, shown};
 use super::*;
 use crate::messages::{CoreEvent, GroupStep, NetworkRequest, QUEUE};
-use crate::status;
 
 const LIMIT: Duration = Duration::from_secs(10);
 /// Longer than any test.
@@ -23,21 +20,18 @@ fn with_actor(node: &Node, test: impl AsyncFnOnce(Actor, mpsc::Receiver<CoreEven
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async move {
             let (core, events) = mpsc::channel(QUEUE);
-            let interfaces = BTreeSet::from(["eth0".to_owned()]);
-            let mut actor = Actor::start(declared(), interfaces, Table::of(Rules::default()), core)
-                .await
-                .unwrap();
+            let mut actor = Actor::start(settings(declared()), core).await.unwrap();
             actor.tell_interfaces().await;
-            actor.settle().await;
+            actor.settle(None).await;
             test(actor, events).await;
         });
     })
     .unwrap();
 }
 
-fn ask(requests: &mpsc::Sender<NetworkRequest>) -> oneshot::Receiver<status::Network> {
+fn ask(requests: &mpsc::Sender<NetworkRequest>) -> oneshot::Receiver<Snapshot> {
     let (asker, answer) = oneshot::channel();
-    requests.try_send(NetworkRequest::Status(asker)).unwrap();
+    requests.try_send(NetworkRequest::Look(asker)).unwrap();
     answer
 }
 
@@ -68,12 +62,12 @@ fn a_step_ends_a_dump_and_the_next_dump_answers_all_who_waited() {
         sender.try_send(NetworkRequest::Steps(steps.clone())).unwrap();
         actor.look(&mut requests).await;
         for answer in &mut answers {
-            assert_eq!(answer.try_recv().unwrap_err(), oneshot::error::TryRecvError::Empty);
+            assert_eq!(answer.try_recv().err(), Some(oneshot::error::TryRecvError::Empty));
         }
         assert_eq!(requests.next_order(), Some(Order::Steps(steps)));
         actor.look(&mut requests).await;
         for mut answer in answers {
-            assert_eq!(answer.try_recv().unwrap().rules[0].state, "installed");
+            assert_eq!(shown(&answer.try_recv().unwrap()).rules[0].standing.state, "installed");
         }
     });
 }
@@ -82,8 +76,9 @@ fn a_step_ends_a_dump_and_the_next_dump_answers_all_who_waited() {
 fn a_dump_made_for_an_asker_is_acted_upon() {
     let Some((node, _lan)) = node() else { return };
     with_actor(&node, async |mut actor, _events| {
-        actor.actual.rules.clear();
-        actor.actual.routes.clear();
+        let actual = Arc::make_mut(&mut actor.actual);
+        actual.rules.clear();
+        actual.routes.clear();
         let (sender, inbox) = mpsc::channel(QUEUE);
         let mut requests = Requests::new(inbox);
         let mut answer = ask(&sender);
@@ -106,7 +101,7 @@ fn a_lost_cable_is_told_while_routes_are_read() {
             lost_carrier(&mut events).await;
             release.send("read").unwrap();
         };
-        let both = async { tokio::join!(actor.read(reading, None), told) };
+        let both = async { tokio::join!(actor.read(reading, Turn::Nobody), told) };
         let (read, ()) = timeout(LIMIT, both).await.expect("told in time");
         assert_eq!(read.unwrap(), Some("read"));
     });

@@ -61,7 +61,7 @@ fn a_virtual_link_is_there_before_any_election_and_gone_at_the_end() {
     assert!(is_ready(first.link.as_ref()), "the core never hears that it is missing: {first:?}");
     router.until("it is shown", |status| {
         status.links.iter().any(|link| {
-            link.object == "vrrp.51 00:00:5e:00:01:33 on eth0" && link.state == "installed"
+            link.object == "vrrp.51 00:00:5e:00:01:33 on eth0" && link.standing.state == "installed"
         })
     });
     assert_eq!(setting(&router, "arp_announce"), "2");
@@ -110,8 +110,7 @@ fn a_killed_runs_virtual_link_is_used_again_and_what_is_not_declared_removed() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let (core, _events) = mpsc::channel(QUEUE);
-            let table = Table::of(Rules::default());
-            let mut killed = Actor::start(more, BTreeSet::new(), table, core).await.unwrap();
+            let mut killed = Actor::start(settings(more), core).await.unwrap();
             killed.raise_virtual_links().await;
             assert!(killed.actual.link("vrrp.7").unwrap().up);
         });
