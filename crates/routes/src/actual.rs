@@ -1,11 +1,11 @@
 //! What the kernel has, as dumped.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 
-use crate::{Change, NextHop, NextHops, RouteKey, RouteKind, Rule, RuleKey, Scope, TableId};
+use crate::{NextHop, NextHops, RouteKey, RouteKind, Rule, RuleKey, Scope, TableId};
 
 /// `RT_SCOPE_LINK`: on this link.
 const SCOPE_LINK: u8 = 253;
@@ -141,183 +141,6 @@ impl Actual {
     pub fn link_name(&self, index: u32) -> String {
         self.links.get(&index).map_or_else(|| format!("#{index}"), |link| link.name.clone())
     }
-
-    /// Notes changes the kernel has acknowledged, in their order, with what it silently brings
-    /// along: the connected routes that come with a link or an address, and what is lost with them.
-    /// A dump stays the truth; this only spares one between two changes.
-    pub fn record_all<'a>(&mut self, changes: impl IntoIterator<Item = &'a Change>) {
-        // Thousands of addresses come and go together: each run of them is one pass.
-        let mut added = Vec::new();
-        let mut removed = BTreeSet::new();
-        for change in changes {
-            if !matches!(change, Change::AddAddress { .. }) {
-                self.record_added(&mut added);
-            }
-            if !matches!(change, Change::RemoveAddress { .. }) {
-                self.record_removed(&mut removed);
-            }
-            match change {
-                Change::AddAddress { index, address, metric } => {
-                    added.push((*index, address.address, *metric));
-                }
-                Change::RemoveAddress { index, address, .. } => {
-                    removed.insert((*index, *address));
-                }
-                other => self.record_one(other),
-            }
-        }
-        self.record_added(&mut added);
-        self.record_removed(&mut removed);
-    }
-
-    /// [`Actual::record_all`] for one change.
-    pub fn record(&mut self, change: &Change) {
-        self.record_all([change]);
-    }
-
-    fn record_one(&mut self, change: &Change) {
-        match change {
-            // Which number the kernel has given it, only a dump tells.
-            Change::AddVirtualLink { .. } => {}
-            Change::RemoveLink { index, .. } => {
-                self.links.remove(index);
-                self.addresses.retain(|there| there.index != *index);
-                self.routes.retain(|route| !route.goes_out_by(*index));
-            }
-            Change::SetLink { index, up, .. } => self.record_link(*index, *up),
-            Change::AddAddress { .. } | Change::RemoveAddress { .. } => {}
-            Change::AddRoute { route, devs } | Change::ReplaceRoute { route, devs } => {
-                let key = route.key();
-                self.routes.retain(|present| present.key() != key);
-                self.routes.push(self.as_installed(route, devs));
-            }
-            Change::RemoveRoute { route } => self.routes.retain(|present| present != route),
-            Change::AddRule { rule } => self.rules.push(ActualRule {
-                key: rule.key(),
-                protocol: rule.protocol,
-                special: false,
-            }),
-            Change::RemoveRule { rule } => self.rules.retain(|present| present != rule),
-        }
-    }
-
-    fn record_link(&mut self, index: u32, up: bool) {
-        if let Some(link) = self.links.get_mut(&index) {
-            link.up = up;
-            link.carrier &= up;
-        }
-        if up {
-            let there: Vec<_> = self
-                .addresses
-                .iter()
-                .filter(|address| address.index == index)
-                .map(|address| (index, address.address, None))
-                .collect();
-            self.connect(there);
-        } else {
-            self.addresses.retain(|there| there.index != index || there.address.addr().is_ipv4());
-            self.routes.retain(|route| !route.goes_out_by(index));
-        }
-    }
-
-    fn record_added(&mut self, added: &mut Vec<(u32, IpNet, Option<u32>)>) {
-        let added = std::mem::take(added);
-        self.addresses.extend(added.iter().map(|&(index, address, _)| ActualAddress {
-            index,
-            address,
-            protocol: crate::PROTOCOL_LOCKSTEP,
-            broadcast: None,
-            label: None,
-            scope: 0,
-            secondary: false,
-            tentative: false,
-            duplicate: false,
-        }));
-        self.connect(added);
-    }
-
-    /// The networks of which no address is left go, and what is beyond them.
-    fn record_removed(&mut self, removed: &mut BTreeSet<(u32, IpNet)>) {
-        if removed.is_empty() {
-            return;
-        }
-        self.addresses.retain(|there| !removed.contains(&(there.index, there.address)));
-        let mut lost: BTreeSet<_> =
-            removed.iter().map(|(index, address)| (*index, address.trunc())).collect();
-        for kept in &self.addresses {
-            lost.remove(&(kept.index, kept.address.trunc()));
-        }
-        self.routes.retain(|route| {
-            !route.next_hops.iter().any(|hop| {
-                let Some(dev) = hop.dev else { return false };
-                let connected = route.is_connected() && lost.contains(&(dev, route.to));
-                let beyond = hop.via.is_some_and(|via| {
-                    lost.iter().any(|(index, network)| *index == dev && network.contains(&via))
-                });
-                connected || beyond
-            })
-        });
-        removed.clear();
-    }
-
-    /// The connected routes of addresses: link, address and the metric of its route.
-    fn connect(&mut self, addresses: Vec<(u32, IpNet, Option<u32>)>) {
-        if addresses.is_empty() {
-            return;
-        }
-        let mut connected: BTreeSet<_> = self
-            .routes
-            .iter()
-            .filter(|route| route.is_connected())
-            .filter_map(|route| Some((route.only_dev()?, route.to)))
-            .collect();
-        for (index, address, metric) in addresses {
-            let to = address.trunc();
-            let ipv6 = to.addr().is_ipv6();
-            let host_only = to.prefix_len() == to.max_prefix_len() && !ipv6;
-            if host_only || !self.is_up(index) || !connected.insert((index, to)) {
-                continue;
-            }
-            self.routes.push(ActualRoute {
-                table: TableId::MAIN,
-                kind: Some(RouteKind::Unicast),
-                to,
-                next_hops: NextHops::one(ActualNextHop {
-                    via: None,
-                    dev: Some(index),
-                    weight: 1,
-                    onlink: false,
-                }),
-                source: None,
-                mtu: None,
-                metric: metric.unwrap_or(if ipv6 { 256 } else { 0 }),
-                scope: if ipv6 { 0 } else { SCOPE_LINK },
-                protocol: 2,
-                special: false,
-            });
-        }
-    }
-
-    fn as_installed(&self, route: &crate::Route, devs: &[Option<u32>]) -> ActualRoute {
-        let next_hops = route.next_hops.iter().zip(devs).map(|(hop, dev)| ActualNextHop {
-            via: hop.via,
-            dev: dev.or_else(|| crate::reach::egress(route, hop, self)),
-            weight: if route.next_hops.len() > 1 { hop.weight } else { 1 },
-            onlink: hop.onlink,
-        });
-        ActualRoute {
-            table: route.table,
-            kind: Some(route.kind),
-            to: route.to.trunc(),
-            next_hops: next_hops.collect(),
-            source: route.source,
-            metric: route.key().metric,
-            mtu: route.mtu,
-            scope: route.scope_number(),
-            protocol: route.protocol,
-            special: false,
-        }
-    }
 }
 
 impl ActualRoute {
@@ -355,27 +178,31 @@ impl ActualRoute {
         if self.special || self.key() != route.key() || self.kind != Some(route.kind) {
             return false;
         }
-        let alone = route.next_hops.len() == 1;
-        let same_hop = |there: &ActualNextHop, (hop, dev): (&NextHop, &Option<u32>)| {
-            there.via == hop.via
-                && (hop.dev.is_none() || there.dev == *dev)
-                && (alone || there.weight == hop.weight)
-        };
         let leads = matches!(route.kind, RouteKind::Unicast | RouteKind::Local);
-        let same_hops = !leads
-            || route.next_hops.is_empty()
-            || (self.next_hops.len() == route.next_hops.len()
-                && self
-                    .next_hops
-                    .iter()
-                    .zip(route.next_hops.iter().zip(devs))
-                    .all(|(there, wanted)| same_hop(there, wanted)));
-        same_hops
+        (!leads || self.leads_as(route, devs))
             && self.mtu == route.mtu
             && (route.source.is_none() || self.source == route.source)
             && (route.scope.is_none()
                 || self.to.addr().is_ipv6()
                 || self.scope == route.scope_number())
+    }
+
+    /// Whether it has the same next hops, in whatever order: the kernel gives those of IPv6 in its
+    /// own.
+    fn leads_as(&self, route: &crate::Route, devs: &[Option<u32>]) -> bool {
+        let alone = route.next_hops.len() == 1;
+        let same = |there: &ActualNextHop, (hop, dev): (&NextHop, &Option<u32>)| {
+            there.via == hop.via
+                && (hop.dev.is_none() || (dev.is_some() && there.dev == *dev))
+                && (alone || there.weight == hop.weight)
+        };
+        let wanted = || route.next_hops.iter().zip(devs);
+        route.next_hops.is_empty()
+            || (self.next_hops.len() == route.next_hops.len()
+                && (self.next_hops.iter().zip(wanted()).all(|(there, hop)| same(there, hop))
+                    || (self.next_hops.iter().all(|there| wanted().any(|hop| same(there, hop)))
+                        && wanted()
+                            .all(|hop| self.next_hops.iter().any(|there| same(there, hop))))))
     }
 }
 
@@ -390,13 +217,21 @@ impl crate::Route {
         RouteKey { table: self.table, to: self.to.trunc(), metric }
     }
 
+    /// Whether it says that its destination is on a link, so that the next hops of other routes may
+    /// be looked for there; see [`ActualRoute::is_connected`].
+    pub(crate) fn is_on_link(&self) -> bool {
+        self.kind == RouteKind::Unicast
+            && self.next_hops.len() == 1
+            && self.next_hops.iter().all(|hop| hop.via.is_none())
+            && (self.to.addr().is_ipv6() || self.scope_number() >= SCOPE_LINK)
+    }
+
     /// The scope's number: the declared one, or what follows from type and next hop.
     pub fn scope_number(&self) -> u8 {
         match (self.scope, self.to) {
-            (_, IpNet::V6(_)) | (Some(Scope::Global), _) => 0,
-            (Some(Scope::Link), _) => SCOPE_LINK,
-            (Some(Scope::Host), _) => 254,
-            (None, _) if self.kind == RouteKind::Local => 254,
+            (_, IpNet::V6(_)) => 0,
+            (Some(scope), _) => scope.number(),
+            (None, _) if self.kind == RouteKind::Local => Scope::Host.number(),
             (None, _)
                 if self.kind == RouteKind::Unicast
                     && self.next_hops.iter().all(|hop| hop.via.is_none()) =>

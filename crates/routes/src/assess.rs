@@ -1,147 +1,14 @@
 //! How each declared object stands in the kernel, and why.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
-use std::net::IpAddr;
-use std::sync::Arc;
-use std::time::Instant;
-
-use ipnet::IpNet;
 
 use crate::index::Index;
+use crate::places::{Place, Places};
 use crate::{
-    Actual, ActualRoute, Address, Condition, Desired, Kind, Link, Object, Refusals, Route,
-    RouteKey, Rule, RuleKey, Side, protocol_name, reach, virtual_link,
+    Actual, ActualNextHop, ActualRoute, ActualRule, Address, Condition, Desired, Kind, Link,
+    Object, PROTOCOL_LOCKSTEP, Reason, Refusals, Route, RouteKind, Rule, RuleKey, Side, State,
+    address, plan, reach, virtual_link,
 };
-
-/// How one object stands.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum State {
-    /// The kernel has it as it is wanted.
-    Installed,
-    /// It is wanted only while its group is on another side than now, and not there.
-    Unwanted {
-        /// When it is wanted.
-        condition: Condition,
-        /// Where its group stands.
-        side: Side,
-    },
-    /// It cannot be put in place yet.
-    Pending(Reason),
-    /// Somebody else's is in its place, and stays.
-    Conflicting {
-        /// The other one, as `ip` writes it.
-        with: String,
-        /// Its routing protocol number.
-        protocol: u8,
-    },
-    /// The kernel has refused it; it is tried again.
-    Failed {
-        /// The kernel's words.
-        words: String,
-        /// How often in a row.
-        attempts: u32,
-        /// When it is tried again.
-        next_try: Instant,
-    },
-}
-
-/// What an object waits for.
-#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub enum Reason {
-    /// The interface is not there.
-    LinkMissing(String),
-    /// An interface of that name is there, and not ours.
-    NameTaken(String),
-    /// The interface is administratively down.
-    LinkDown(String),
-    /// The interface is up, its cable or peer is not.
-    NoCarrier(String),
-    /// The next hop is on no connected network.
-    NextHopUnreachable(IpAddr),
-    /// The next hop is on a connected network, but not on the declared interface's.
-    NextHopElsewhere {
-        /// The next hop.
-        via: IpAddr,
-        /// The declared interface.
-        dev: String,
-    },
-    /// The next hop is this router itself.
-    NextHopOwn(IpAddr),
-    /// The router does not have the source address.
-    SourceMissing(IpAddr),
-    /// Another declared route that is wanted now has its place in the table.
-    Outranked,
-    /// Nothing: it is about to be put in place.
-    Due,
-    /// It is not wanted any more and about to be removed.
-    Leaving,
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::LinkMissing(name) => write!(f, "{name} does not exist"),
-            Self::NameTaken(name) => {
-                write!(f, "there is an interface {name} that lockstep has not made")
-            }
-            Self::LinkDown(name) => write!(f, "link {name} is down"),
-            Self::NoCarrier(name) => write!(f, "no carrier on {name}"),
-            Self::NextHopUnreachable(via) => {
-                write!(f, "next hop {via} is on no connected network")
-            }
-            Self::NextHopElsewhere { via, dev } => {
-                write!(f, "next hop {via} is on no network of {dev}")
-            }
-            Self::NextHopOwn(via) => write!(f, "next hop {via} is this router itself"),
-            Self::SourceMissing(source) => write!(f, "source address {source} is missing"),
-            Self::Outranked => f.write_str("another declared route has its place"),
-            Self::Due => f.write_str("about to be installed"),
-            Self::Leaving => f.write_str("about to be removed"),
-        }
-    }
-}
-
-impl State {
-    /// `installed`, `pending`, `conflicting`, `failed`.
-    pub fn as_str(&self) -> &'static str {
-        match self {
-            Self::Installed => "installed",
-            Self::Pending(_) | Self::Unwanted { .. } => "pending",
-            Self::Conflicting { .. } => "conflicting",
-            Self::Failed { .. } => "failed",
-        }
-    }
-
-    /// Whether something is missing: it is wanted now, and not installed.
-    pub fn is_missing(&self) -> bool {
-        !matches!(self, Self::Installed | Self::Unwanted { .. })
-    }
-
-    /// Why, when it is not installed.
-    pub fn reason(&self) -> Option<String> {
-        match self {
-            Self::Installed => None,
-            Self::Unwanted { condition, side } => Some(unwanted(condition, *side)),
-            Self::Pending(reason) => Some(reason.to_string()),
-            Self::Conflicting { with, protocol } => {
-                Some(format!("in its place is {with}, of protocol {}", protocol_name(*protocol)))
-            }
-            Self::Failed { words, attempts: 1, .. } => Some(words.clone()),
-            Self::Failed { words, attempts, .. } => Some(format!("{words} ({attempts} times)")),
-        }
-    }
-}
-
-/// Why what follows a group is not wanted now.
-fn unwanted(condition: &Condition, side: Side) -> String {
-    let group = condition.group.as_deref().unwrap_or_default();
-    match side {
-        Side::Unsettled => format!("group {group} has not been decided yet"),
-        Side::Backup => format!("group {group} is backup"),
-        Side::Master => format!("group {group} is master"),
-    }
-}
 
 /// The state of every declared object, in the order of their declaration.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -161,8 +28,8 @@ pub struct Assessment {
 /// How everything declared stands.
 pub fn assess(desired: Desired<'_>, actual: &Actual, refusals: &Refusals) -> Assessment {
     let declared = desired.declared;
-    let places = Places::of(desired, actual);
     let index = Index::of(desired, actual);
+    let rules = Rules::of(desired, actual);
     Assessment {
         links: declared.links.iter().map(|link| of_link(desired, link, &index, refusals)).collect(),
         addresses: declared
@@ -170,12 +37,8 @@ pub fn assess(desired: Desired<'_>, actual: &Actual, refusals: &Refusals) -> Ass
             .iter()
             .map(|address| of_address(desired, address, &index, refusals))
             .collect(),
-        routes: declared
-            .routes
-            .iter()
-            .map(|route| of_route(desired, route, &places, refusals))
-            .collect(),
-        rules: declared.rules.iter().map(|rule| of_rule(desired, rule, actual, refusals)).collect(),
+        routes: of_routes(desired, &index, refusals, |_| true).into_values().collect(),
+        rules: declared.rules.iter().map(|rule| rules.state(rule, refusals)).collect(),
         virtual_links: declared
             .virtual_links
             .iter()
@@ -214,38 +77,22 @@ pub fn assess_groups<'a>(
             }
         }
         Kind::Routes => {
-            let places = Places::of(desired, actual);
-            for route in &declared.routes {
-                let Some(group) = of(&route.condition) else { continue };
-                add(group, of_route(desired, route, &places, refusals));
+            let index = Index::of(desired, actual);
+            let asked = |route: &Route| {
+                route.condition.followed().is_some_and(|group| groups.contains(group))
+            };
+            for (number, state) in of_routes(desired, &index, refusals, asked) {
+                let Some(group) = of(&declared.routes[number].condition) else { continue };
+                add(group, state);
             }
+            let rules = Rules::of(desired, actual);
             for rule in &declared.rules {
                 let Some(group) = of(&rule.condition) else { continue };
-                add(group, of_rule(desired, rule, actual, refusals));
+                add(group, rules.state(rule, refusals));
             }
         }
     }
     states
-}
-
-/// The places in the tables: which routes are declared for each, and which are in it.
-struct Places<'a> {
-    actual: &'a Actual,
-    declared: BTreeMap<RouteKey, Vec<&'a Arc<Route>>>,
-    in_place: BTreeMap<RouteKey, Vec<&'a ActualRoute>>,
-}
-
-impl<'a> Places<'a> {
-    fn of(desired: Desired<'a>, actual: &'a Actual) -> Self {
-        let mut places = Self { actual, declared: BTreeMap::new(), in_place: BTreeMap::new() };
-        for route in &desired.declared.routes {
-            places.declared.entry(route.key()).or_default().push(route);
-        }
-        for route in &actual.routes {
-            places.in_place.entry(route.key()).or_default().push(route);
-        }
-        places
-    }
 }
 
 fn of_link(desired: Desired<'_>, link: &Link, index: &Index<'_>, refusals: &Refusals) -> State {
@@ -275,71 +122,130 @@ fn of_address(
             not_wanted(desired, &address.condition, Kind::Addresses)
         };
     };
-    let there = index.has_address(link.index, address.address);
+    let there = index.address(link.index, address.address);
     let elsewise = index.in_place_of(link.index, address.address);
     let object = Object::Address(address.interface.clone(), address.address);
     match (wanted, there, elsewise) {
-        (true, true, _) => State::Installed,
-        (true, false, Some(other)) => {
-            State::Conflicting { with: other.address.to_string(), protocol: other.protocol }
+        (true, Some(there), _) if !address::has_drifted(there, address) => State::Installed,
+        (true, Some(there), _) if address::can_be_made_anew(there, address, index) => {
+            due(&object, refusals)
         }
-        (true, false, None) if address_obstacle(address.address, link.up) => {
+        (true, Some(_), _) => State::Pending(Reason::Drifted),
+        (true, None, Some(other)) if other.protocol != PROTOCOL_LOCKSTEP => State::Conflicting {
+            with: format!("{} dev {}", other.address, address.interface),
+            protocol: other.protocol,
+        },
+        (true, None, _) if address::is_impossible(address.address, link.up) => {
             State::Pending(Reason::LinkDown(address.interface.clone()))
         }
-        (true, false, None) => due(&object, refusals),
-        (false, true, _) if !index.is_wanted(&address.interface, address.address) => {
+        (true, None, _) => due(&object, refusals),
+        (false, Some(_), _) if !index.is_wanted(&address.interface, address.address) => {
             leaving(&object, refusals)
         }
         (false, _, _) => not_wanted(desired, &address.condition, Kind::Addresses),
     }
 }
 
+/// How the declared routes that are `asked` for stand, by their number.
+fn of_routes(
+    desired: Desired<'_>,
+    index: &Index<'_>,
+    refusals: &Refusals,
+    asked: impl Fn(&Route) -> bool,
+) -> BTreeMap<usize, State> {
+    let mut states = Vec::new();
+    for place in Places::of(desired, &index.actual.routes).iter() {
+        for (_, number, route) in place.candidates.iter().filter(|(_, _, route)| asked(route)) {
+            states.push((*number, of_route(desired, route, &place, index, refusals)));
+        }
+    }
+    // Collected at once, which is much faster than one by one.
+    states.into_iter().collect()
+}
+
 fn of_route(
     desired: Desired<'_>,
     route: &Route,
-    places: &Places<'_>,
+    place: &Place<'_, '_>,
+    index: &Index<'_>,
     refusals: &Refusals,
 ) -> State {
-    let actual = places.actual;
-    let wanted = desired.phases.wants(&route.condition, Kind::Routes);
-    let key = route.key();
-    let candidates = places.declared.get(&key).map_or(&[][..], Vec::as_slice);
-    let in_place = places.in_place.get(&key).map_or(&[][..], Vec::as_slice);
-    let devs = declared_devs(route, actual);
-    let ours = |there: &ActualRoute| is_ours(desired, there);
-    let mut same = in_place.iter().filter(|there| there.matches(route, &devs));
-    let same = if wanted { same.next().is_some() } else { same.any(|there| ours(there)) };
-    match (wanted, same) {
-        (true, true) => State::Installed,
-        (true, false) => match in_place.iter().find(|there| !ours(there)) {
-            Some(there) => State::Conflicting { with: there.to_string(), protocol: there.protocol },
-            None => match reach::obstacle(route, actual) {
-                Some(reason) => State::Pending(reason),
-                None if place_in_use(desired, candidates, in_place, actual) => {
-                    State::Pending(Reason::Outranked)
-                }
-                None => due(&Object::Route(key), refusals),
-            },
-        },
-        (false, true) if !place_in_use(desired, candidates, in_place, actual) => {
-            leaving(&Object::Route(key), refusals)
-        }
-        (false, _) => not_wanted(desired, &route.condition, Kind::Routes),
+    let object = || Object::Route(route.key());
+    if !desired.phases.wants(&route.condition, Kind::Routes) {
+        let goes = |there: &&ActualRoute| place.is_superfluous(there, None, index);
+        let leaves = place.installed(route, index).as_ref().is_some_and(goes);
+        return if leaves && !place.is_in_use(index) {
+            leaving(&object(), refusals)
+        } else {
+            not_wanted(desired, &route.condition, Kind::Routes)
+        };
+    }
+    if let Some(there) = place.installed(route, index) {
+        return of_installed(route, there, index);
+    }
+    if let Some(there) = place.there().find(|there| !place.is_ours(there)) {
+        let with = there.describe(index.actual, desired.declared);
+        return State::Conflicting { with, protocol: there.protocol };
+    }
+    match reach::obstacle(route, index) {
+        Some(reason) => State::Pending(reason),
+        None if place.is_in_use(index) => State::Pending(Reason::Outranked),
+        None => due(&object(), refusals),
     }
 }
 
-fn of_rule(desired: Desired<'_>, rule: &Rule, actual: &Actual, refusals: &Refusals) -> State {
-    let wanted = desired.phases.wants(&rule.condition, Kind::Routes);
-    let key = rule.key();
-    let mut in_place = actual.rules.iter().filter(|there| there.key == key && !there.special);
-    let ours = in_place.clone().any(|there| desired.owned.owns_rule(there));
-    match (wanted, in_place.next().is_some()) {
-        (true, true) => State::Installed,
-        (true, false) => due(&Object::Rule(key), refusals),
-        (false, true) if ours && !rule_wanted(desired, &key) => {
-            leaving(&Object::Rule(key), refusals)
+/// Of a route that the kernel holds: it keeps one of several next hops whose link is down, and does
+/// not use it.
+fn of_installed(route: &Route, there: &ActualRoute, index: &Index<'_>) -> State {
+    if route.kind != RouteKind::Unicast {
+        return State::Installed;
+    }
+    let link = |hop: &ActualNextHop| hop.dev.and_then(|dev| index.actual.links.get(&dev));
+    for hop in &there.next_hops {
+        if let Some(link) = link(hop)
+            && !link.up
+        {
+            let reason = Reason::LinkDown(link.name.clone());
+            return State::Pending(match hop.via {
+                Some(via) => Reason::OfNextHop { via, reason: Box::new(reason) },
+                None => reason,
+            });
         }
-        (false, _) => not_wanted(desired, &rule.condition, Kind::Routes),
+    }
+    let idle = there.next_hops.iter().filter_map(link).find(|link| !link.carrier);
+    idle.map_or(State::Installed, |link| State::WithoutCarrier(link.name.clone()))
+}
+
+/// The rules by place: those that are there, and the places where one is wanted.
+struct Rules<'a> {
+    desired: Desired<'a>,
+    in_place: BTreeMap<&'a RuleKey, Vec<&'a ActualRule>>,
+    wanted: BTreeSet<RuleKey>,
+}
+
+impl<'a> Rules<'a> {
+    fn of(desired: Desired<'a>, actual: &'a Actual) -> Self {
+        let mut in_place: BTreeMap<&RuleKey, Vec<&ActualRule>> = BTreeMap::new();
+        for there in actual.rules.iter().filter(|there| !there.special) {
+            in_place.entry(&there.key).or_default().push(there);
+        }
+        let wanted = desired.declared.rules.iter();
+        let wanted = wanted.filter(|rule| desired.phases.wants(&rule.condition, Kind::Routes));
+        Self { desired, in_place, wanted: wanted.map(Rule::key).collect() }
+    }
+
+    fn state(&self, rule: &Rule, refusals: &Refusals) -> State {
+        let Desired { phases, owned, .. } = self.desired;
+        let key = rule.key();
+        let there = self.in_place.get(&key).map_or(&[][..], Vec::as_slice);
+        let ours = there.iter().any(|there| owned.owns_rule(there));
+        let serves = there.iter().any(|there| plan::serves(there, rule.protocol, owned));
+        match phases.wants(&rule.condition, Kind::Routes) {
+            true if serves => State::Installed,
+            true => due(&Object::Rule(key), refusals),
+            false if ours && !self.wanted.contains(&key) => leaving(&Object::Rule(key), refusals),
+            false => not_wanted(self.desired, &rule.condition, Kind::Routes),
+        }
     }
 }
 
@@ -366,42 +272,4 @@ fn refused(object: &Object, refusals: &Refusals) -> Option<State> {
         attempts: refusal.attempts,
         next_try: refusal.next_try,
     })
-}
-
-/// Whether the rule is wanted now, by any of its declarations.
-fn rule_wanted(desired: Desired<'_>, key: &RuleKey) -> bool {
-    desired
-        .declared
-        .rules
-        .iter()
-        .any(|other| other.key() == *key && desired.phases.wants(&other.condition, Kind::Routes))
-}
-
-/// Whether what is in the place is what a route that is wanted now says.
-fn place_in_use(
-    desired: Desired<'_>,
-    candidates: &[&Arc<Route>],
-    in_place: &[&ActualRoute],
-    actual: &Actual,
-) -> bool {
-    candidates.iter().any(|other| {
-        desired.phases.wants(&other.condition, Kind::Routes)
-            && in_place.iter().any(|there| there.matches(other, &declared_devs(other, actual)))
-    })
-}
-
-/// Whether a route was made by us, in this run or an earlier one.
-pub(crate) fn is_ours(desired: Desired<'_>, there: &ActualRoute) -> bool {
-    desired.owned.owns_route(there)
-}
-
-/// The indices of the links that a route's next hops declare, where those are there.
-pub(crate) fn declared_devs(route: &Route, actual: &Actual) -> Vec<Option<u32>> {
-    let index = |name: &str| actual.link(name).map(|link| link.index);
-    route.next_hops.iter().map(|hop| hop.dev.as_deref().and_then(index)).collect()
-}
-
-/// IPv6 has no addresses on a link that is down: the kernel removes them there.
-pub(crate) fn address_obstacle(address: IpNet, up: bool) -> bool {
-    address.addr().is_ipv6() && !up
 }

@@ -7,24 +7,29 @@
 //! or flows and does no IO.
 
 mod actual;
+mod address;
 mod assess;
 mod change;
 mod desired;
 mod index;
 mod interest;
 mod model;
+mod networks;
 mod next_hops;
 mod owned;
+mod places;
 mod plan;
 mod reach;
+mod record;
 mod refusal;
+mod state;
 mod text;
 mod virtual_link;
 
 pub use actual::{
     Actual, ActualAddress, ActualLink, ActualNextHop, ActualRoute, ActualRule, Macvlan,
 };
-pub use assess::{Assessment, Reason, State, assess, assess_groups};
+pub use assess::{Assessment, assess, assess_groups};
 pub use change::{Change, Object};
 pub use desired::{Desired, Kind, Phase, Phases, Side};
 pub use interest::Interest;
@@ -33,5 +38,6 @@ pub use next_hops::NextHops;
 pub use owned::{Owned, OwnedRoute};
 pub use plan::{plan, plan_kind};
 pub use refusal::{Refusal, Refusals};
+pub use state::{Reason, State};
 pub use text::protocol_name;
 pub use virtual_link::{VIRTUAL_LINK_MARK, VIRTUAL_LINK_METRIC};

@@ -1,43 +1,51 @@
 //! The way from what is there to what is wanted.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
-use ipnet::IpNet;
-
-use crate::assess::{address_obstacle, declared_devs, is_ours};
 use crate::index::Index;
-use crate::{
-    Actual, ActualRoute, Change, Desired, Kind, PROTOCOL_LOCKSTEP, Route, RouteKey, RuleKey,
-    VIRTUAL_LINK_METRIC, reach, virtual_link,
-};
+use crate::places::{Places, Verdict};
+use crate::{Actual, ActualRule, Change, Desired, Kind, RuleKey, address, virtual_link};
 
 /// The changes that are possible now and bring the kernel closer to what is wanted; none when it
 /// is there, or when all that is missing waits for something ([`crate::assess`] says for what).
 ///
-/// In order: virtual links that go and come, rules that go, links up, addresses, routes, rules, then routes, addresses and links
-/// that go. So a rule leads into a table only while the table's routes are in, and what takes the
-/// place of something is there before the old one goes. A route whose link comes up in the same
-/// plan is in the next one: run it again after carrying it out.
+/// In order: virtual links that go and come, links up, addresses that come, routes, rules that
+/// come and go, then routes, addresses and links that go. So a rule leads into a table only while
+/// the table's routes are in, and what takes the place of something is there before the old one
+/// goes. Among routes those on a link come first, because others' next hops are found by them, and
+/// then the longest prefix, because it says what is excepted from a shorter one; they go the other
+/// way round. What a link or an address makes possible is in the same plan.
 ///
-/// Touched is only what is ours: what bears our protocol number, and what was declared.
+/// Where the kernel drops something together with an address or a link that goes, the next plan
+/// puts it back: run it again after carrying it out.
+///
+/// Touched is only what is ours: what bears our protocol number or is known to be ours by
+/// [`crate::Owned`], and the addresses that are declared.
 pub fn plan(desired: Desired<'_>, actual: &Actual) -> Vec<Change> {
-    let index = Index::of(desired, actual);
+    let mut index = Index::of(desired, actual);
     let (virtual_to_remove, virtual_to_add) = virtual_link::changes(desired, actual, &index);
-    let (rules_to_add, rules_to_remove) = rules(desired, actual);
     let (up, down) = links(desired, &index);
-    let (addresses_to_add, addresses_to_remove) = addresses(desired, actual, &index);
-    let (routes_to_add, routes_to_remove) = routes(desired, actual);
+    for change in [&virtual_to_remove, &virtual_to_add, &up, &down].into_iter().flatten() {
+        index.expect(change);
+    }
+    let addresses = address::changes(desired, actual, &index);
+    index.expect_without(&addresses.gone);
+    for change in &addresses.first {
+        index.expect(change);
+    }
+    let (routes_to_put, routes_to_remove) = routes(desired, actual, &mut index);
+    let (rules_to_add, rules_to_remove) = rules(desired, actual);
     [
         virtual_to_remove,
         virtual_to_add,
-        rules_to_remove,
         up,
-        addresses_to_add,
-        routes_to_add,
+        addresses.first,
+        routes_to_put,
         rules_to_add,
+        rules_to_remove,
         routes_to_remove,
-        addresses_to_remove,
+        addresses.last,
         down,
     ]
     .concat()
@@ -45,22 +53,21 @@ pub fn plan(desired: Desired<'_>, actual: &Actual) -> Vec<Change> {
 
 /// The changes of one kind only, as one step of a transition wants them; in the order of [`plan`].
 pub fn plan_kind(desired: Desired<'_>, actual: &Actual, kind: Kind) -> Vec<Change> {
+    let mut index = Index::of(desired, actual);
     match kind {
         Kind::Links => {
-            let index = Index::of(desired, actual);
             let (to_remove, to_add) = virtual_link::changes(desired, actual, &index);
             let (up, down) = links(desired, &index);
             [to_remove, to_add, up, down].concat()
         }
         Kind::Addresses => {
-            let index = Index::of(desired, actual);
-            let (to_add, to_remove) = addresses(desired, actual, &index);
-            [to_add, to_remove].concat()
+            let addresses = address::changes(desired, actual, &index);
+            [addresses.first, addresses.last].concat()
         }
         Kind::Routes => {
+            let (routes_to_put, routes_to_remove) = routes(desired, actual, &mut index);
             let (rules_to_add, rules_to_remove) = rules(desired, actual);
-            let (routes_to_add, routes_to_remove) = routes(desired, actual);
-            [rules_to_remove, routes_to_add, rules_to_add, routes_to_remove].concat()
+            [routes_to_put, rules_to_add, rules_to_remove, routes_to_remove].concat()
         }
     }
 }
@@ -80,122 +87,111 @@ fn links(desired: Desired<'_>, index: &Index<'_>) -> (Vec<Change>, Vec<Change>) 
         .partition(|change| matches!(change, Change::SetLink { up: true, .. }))
 }
 
-fn addresses(
+fn routes(
     desired: Desired<'_>,
     actual: &Actual,
-    index: &Index<'_>,
+    index: &mut Index<'_>,
 ) -> (Vec<Change>, Vec<Change>) {
-    let mut wanted = BTreeSet::new();
-    let mut declared = BTreeSet::new();
-    let mut to_add = Vec::new();
-    for address in &desired.declared.addresses {
-        let Some(link) = index.link(&address.interface) else { continue };
-        declared.insert((link.index, address.address));
-        if !desired.phases.wants(&address.condition, Kind::Addresses)
-            || !wanted.insert((link.index, address.address))
-        {
+    let places = Places::of(desired, &actual.routes);
+    expect_networks(&places, index);
+    let mut to_put = Vec::new();
+    let mut to_remove = Vec::new();
+    for place in places.iter() {
+        let kept = match place.verdict(index) {
+            Verdict::Put(route) => {
+                let (devs, route) = (index.devs(route), route.clone());
+                if place.there().next().is_none() {
+                    to_put.push(Change::AddRoute { route, devs });
+                } else {
+                    // The kernel replaces the first one.
+                    to_put.push(Change::ReplaceRoute { route, devs });
+                    to_remove.extend(place.there().skip(1));
+                }
+                continue;
+            }
+            Verdict::Keep(there) => Some(there),
+            Verdict::Clear => None,
+        };
+        let superfluous = |there: &_| place.is_superfluous(there, kept, index);
+        to_remove.extend(place.there().filter(|there| superfluous(there)));
+    }
+    to_put.sort_by_cached_key(|change| match change {
+        Change::AddRoute { route, .. } | Change::ReplaceRoute { route, .. } => {
+            (!route.is_on_link(), Reverse(route.to.prefix_len()))
+        }
+        _ => (false, Reverse(0)),
+    });
+    to_remove.sort_by_key(|there| (there.is_connected(), there.to.prefix_len()));
+    let to_remove =
+        to_remove.into_iter().map(|there| Change::RemoveRoute { route: there.clone() }).collect();
+    (to_put, to_remove)
+}
+
+/// The networks that routes of ours on a link bring or take along: next hops of others are found
+/// by those that will be there.
+fn expect_networks(places: &Places<'_>, index: &mut Index<'_>) {
+    for place in places.iter() {
+        let comes = place.wanted().any(|route| route.is_on_link());
+        let goes = place.there().any(|there| there.is_connected() && place.is_ours(there));
+        if !comes && !goes {
             continue;
         }
-        let possible = !address_obstacle(address.address, link.up)
-            && index.in_place_of(link.index, address.address).is_none();
-        if possible && !index.has_address(link.index, address.address) {
-            to_add.push(Change::AddAddress {
-                index: link.index,
-                address: address.clone(),
-                metric: index.is_virtual_link(&address.interface).then_some(VIRTUAL_LINK_METRIC),
-            });
-        }
-    }
-    let to_remove = actual
-        .addresses
-        .iter()
-        .filter(|there| {
-            let place: (u32, IpNet) = (there.index, there.address);
-            let ours = there.protocol == PROTOCOL_LOCKSTEP || declared.contains(&place);
-            ours && !wanted.contains(&place)
-        })
-        .map(|there| Change::RemoveAddress {
-            index: there.index,
-            name: actual.link_name(there.index),
-            address: there.address,
-        })
-        .collect();
-    (to_add, to_remove)
-}
-
-fn routes(desired: Desired<'_>, actual: &Actual) -> (Vec<Change>, Vec<Change>) {
-    let mut declared: BTreeMap<RouteKey, Vec<&Arc<Route>>> = BTreeMap::new();
-    for route in &desired.declared.routes {
-        declared.entry(route.key()).or_default().push(route);
-    }
-    let mut in_place: BTreeMap<RouteKey, Vec<&ActualRoute>> = BTreeMap::new();
-    for route in &actual.routes {
-        in_place.entry(route.key()).or_default().push(route);
-    }
-    let mut to_add = Vec::new();
-    let mut to_remove = Vec::new();
-    for (key, candidates) in &declared {
-        let there = in_place.remove(key).unwrap_or_default();
-        routes_in_one_place(desired, actual, candidates, &there, &mut to_add, &mut to_remove);
-    }
-    let left_over =
-        in_place.into_values().flatten().filter(|there| desired.owned.owns_route(there));
-    to_remove.extend(left_over.map(|there| Change::RemoveRoute { route: there.clone() }));
-    (to_add, to_remove)
-}
-
-/// What to do about one place in a table, which several declared routes may want at different
-/// moments.
-fn routes_in_one_place(
-    desired: Desired<'_>,
-    actual: &Actual,
-    candidates: &[&Arc<Route>],
-    there: &[&ActualRoute],
-    to_add: &mut Vec<Change>,
-    to_remove: &mut Vec<Change>,
-) {
-    let ours: Vec<_> = there.iter().filter(|there| is_ours(desired, there)).collect();
-    let installed = |route: &Route| {
-        there.iter().any(|there| there.matches(route, &declared_devs(route, actual)))
-    };
-    // A wanted route that the kernel holds is left alone, also where it could not be added now.
-    let best = candidates
-        .iter()
-        .filter(|route| desired.phases.wants(&route.condition, Kind::Routes))
-        .find(|route| installed(route) || reach::obstacle(route, actual).is_none());
-    match best {
-        Some(route) if installed(route) => {}
-        Some(&route) => {
-            let devs = declared_devs(route, actual);
-            let route = Arc::clone(route);
-            if there.is_empty() {
-                to_add.push(Change::AddRoute { route, devs });
-            } else if ours.len() == there.len() {
-                to_add.push(Change::ReplaceRoute { route, devs });
+        let verdict = place.verdict(index);
+        let kept = if let Verdict::Keep(there) = verdict { Some(there) } else { None };
+        for there in place.there().filter(|there| there.is_connected()) {
+            if let Some(dev) = there.only_dev()
+                && (matches!(verdict, Verdict::Put(_)) || place.is_superfluous(there, kept, index))
+            {
+                index.expect_network(there.table, there.to, dev, false);
             }
         }
-        None => to_remove
-            .extend(ours.iter().map(|there| Change::RemoveRoute { route: (**there).clone() })),
+        if let Verdict::Put(route) = verdict
+            && route.is_on_link()
+            && let [Some(dev)] = index.devs(route)[..]
+        {
+            index.expect_network(route.table, route.to.trunc(), dev, true);
+        }
     }
 }
 
+/// Rules that come, the first asked first, and rules that go, the last asked first: an exception
+/// is there as long as what it is an exception from.
 fn rules(desired: Desired<'_>, actual: &Actual) -> (Vec<Change>, Vec<Change>) {
-    let mut wanted: BTreeSet<RuleKey> = BTreeSet::new();
+    let mut in_place: BTreeMap<&RuleKey, Vec<&ActualRule>> = BTreeMap::new();
+    for there in actual.rules.iter().filter(|there| !there.special) {
+        in_place.entry(&there.key).or_default().push(there);
+    }
+    let owned = desired.owned;
+    let mut wanted: BTreeMap<RuleKey, u8> = BTreeMap::new();
     let mut to_add = Vec::new();
     for rule in &desired.declared.rules {
         let key = rule.key();
-        if !desired.phases.wants(&rule.condition, Kind::Routes) || !wanted.insert(key.clone()) {
+        if !desired.phases.wants(&rule.condition, Kind::Routes) || wanted.contains_key(&key) {
             continue;
         }
-        if !actual.rules.iter().any(|there| !there.special && there.key == key) {
-            to_add.push(Change::AddRule { rule: rule.clone() });
+        let there = in_place.get(&key).into_iter().flatten();
+        if !there.clone().any(|there| serves(there, rule.protocol, owned)) {
+            to_add.push(rule);
         }
+        wanted.insert(key, rule.protocol);
     }
-    let to_remove = actual
+    let mut to_remove: Vec<_> = actual
         .rules
         .iter()
-        .filter(|there| desired.owned.owns_rule(there) && !wanted.contains(&there.key))
-        .map(|there| Change::RemoveRule { rule: there.clone() })
+        .filter(|there| {
+            let protocol = wanted.get(&there.key);
+            owned.owns_rule(there) && protocol.is_none_or(|protocol| *protocol != there.protocol)
+        })
         .collect();
-    (to_add, to_remove)
+    to_add.sort_by_key(|rule| rule.key.priority);
+    to_remove.sort_by_key(|there| Reverse(there.key.priority));
+    let to_add = to_add.into_iter().map(|rule| Change::AddRule { rule: rule.clone() });
+    let to_remove = to_remove.into_iter().map(|rule| Change::RemoveRule { rule: rule.clone() });
+    (to_add.collect(), to_remove.collect())
+}
+
+/// Whether a rule of the right place is what is wanted: ours with the declared protocol number, or
+/// somebody else's.
+pub(crate) fn serves(there: &ActualRule, protocol: u8, owned: &crate::Owned) -> bool {
+    there.protocol == protocol || !owned.owns_rule(there)
 }

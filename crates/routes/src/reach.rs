@@ -2,89 +2,75 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use crate::{Actual, ActualRoute, NextHop, Reason, Route, RouteKind, TableId};
+use crate::index::Index;
+use crate::{NextHop, Reason, Route, RouteKind};
 
 /// What stands in the way of a route, if anything.
 ///
 /// The kernel looks a next hop up among the connected networks of the route's own table and then
-/// of the main one; it refuses a route through a link that is down, and a source address that the
-/// router does not have. A route of ours that is itself such a network and leaves in the same plan
-/// still counts; the refusal that follows is tried again.
-pub(crate) fn obstacle(route: &Route, actual: &Actual) -> Option<Reason> {
-    if route.kind != RouteKind::Unicast {
+/// by its rules, of which the main table counts here; it refuses a route through a link that is
+/// down, and a source address that the router does not have. Of several next hops each must be
+/// possible: the kernel takes all or none.
+pub(crate) fn obstacle(route: &Route, index: &Index<'_>) -> Option<Reason> {
+    if !matches!(route.kind, RouteKind::Unicast | RouteKind::Local) {
         return None;
     }
-    for dev in route.next_hops.iter().filter_map(|hop| hop.dev.as_ref()) {
-        match actual.link(dev) {
-            None => return Some(Reason::LinkMissing(dev.clone())),
-            Some(link) if !link.up => return Some(Reason::LinkDown(dev.clone())),
-            Some(_) => {}
+    if let Some(reason) = route.next_hops.iter().find_map(|hop| hop_obstacle(route, hop, index)) {
+        return Some(reason);
+    }
+    route.source.filter(|source| !index.is_source(*source)).map(Reason::SourceMissing)
+}
+
+/// What stands in the way of one next hop; among several it is named.
+pub(crate) fn hop_obstacle(route: &Route, hop: &NextHop, index: &Index<'_>) -> Option<Reason> {
+    let reason = match link_obstacle(route, hop, index) {
+        Some(reason) => reason,
+        None => next_hop_obstacle(route, hop, hop.via?, index)?,
+    };
+    let named = matches!(
+        reason,
+        Reason::NextHopOwn(_) | Reason::NextHopElsewhere { .. } | Reason::NextHopUnreachable(_)
+    );
+    Some(match hop.via {
+        Some(via) if route.next_hops.len() > 1 && !named => {
+            Reason::OfNextHop { via, reason: Box::new(reason) }
         }
-    }
-    if let Some(source) = route.source
-        && !has_address(actual, source)
-    {
-        return Some(Reason::SourceMissing(source));
-    }
-    route
-        .next_hops
-        .iter()
-        .find_map(|hop| hop.via.and_then(|via| next_hop_obstacle(route, hop, via, actual)))
+        _ => reason,
+    })
 }
 
-/// The link that a next hop without a declared one is on.
-pub(crate) fn egress(route: &Route, hop: &NextHop, actual: &Actual) -> Option<u32> {
-    networks_of(route, hop.via?, actual)
-        .map(|network| (network.to.prefix_len(), network.only_dev()))
-        .max()?
-        .1
+fn link_obstacle(route: &Route, hop: &NextHop, index: &Index<'_>) -> Option<Reason> {
+    let dev = hop.dev.as_ref()?;
+    let Some(link) = index.link(dev) else { return Some(Reason::LinkMissing(dev.clone())) };
+    // Local addresses of IPv4 do not care whether their link is up.
+    let needs_up = route.kind == RouteKind::Unicast || route.to.addr().is_ipv6();
+    (needs_up && !index.is_up(link.index)).then(|| Reason::LinkDown(dev.clone()))
 }
 
-fn next_hop_obstacle(route: &Route, hop: &NextHop, via: IpAddr, actual: &Actual) -> Option<Reason> {
-    if has_address(actual, via) {
+fn next_hop_obstacle(
+    route: &Route,
+    hop: &NextHop,
+    via: IpAddr,
+    index: &Index<'_>,
+) -> Option<Reason> {
+    if index.is_own(via) {
         return Some(Reason::NextHopOwn(via));
     }
     if hop.dev.is_some() && (hop.onlink || is_link_local(via)) {
         return None;
     }
-    let dev = hop.dev.as_deref().and_then(|name| actual.link(name)).map(|link| link.index);
-    let mut elsewhere = None;
-    for network in networks_of(route, via, actual) {
-        if dev.is_none() || network.only_dev() == dev {
-            return None;
-        }
-        elsewhere = elsewhere.or(hop.dev.clone());
-    }
-    if let Some(dev) = elsewhere {
-        return Some(Reason::NextHopElsewhere { via, dev });
+    let mut links = index.links_to(route.table, via).peekable();
+    if links.peek().is_some() {
+        let Some(dev) = &hop.dev else { return None };
+        let declared = index.link(dev).map(|link| link.index);
+        return (!links.any(|link| Some(link) == declared))
+            .then(|| Reason::NextHopElsewhere { via, dev: dev.clone() });
     }
     // An address whose network holds the next hop names the link it is waiting for.
-    let waiting = actual
-        .addresses
-        .iter()
-        .find(|there| there.address.contains(&via) && !actual.is_up(there.index));
-    Some(match waiting {
-        Some(there) => Reason::LinkDown(actual.link_name(there.index)),
+    Some(match index.link_asleep(via) {
+        Some(link) => Reason::LinkDown(index.actual.link_name(link)),
         None => Reason::NextHopUnreachable(via),
     })
-}
-
-/// Connected networks of up links that hold `via`.
-fn networks_of<'a>(
-    route: &'a Route,
-    via: IpAddr,
-    actual: &'a Actual,
-) -> impl Iterator<Item = &'a ActualRoute> {
-    actual.routes.iter().filter(move |network| {
-        network.is_connected()
-            && (network.table == route.table || network.table == TableId::MAIN)
-            && network.to.contains(&via)
-            && network.only_dev().is_some_and(|dev| actual.is_up(dev))
-    })
-}
-
-fn has_address(actual: &Actual, address: IpAddr) -> bool {
-    actual.addresses.iter().any(|there| there.address.addr() == address)
 }
 
 fn is_link_local(address: IpAddr) -> bool {

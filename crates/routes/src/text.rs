@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::{
-    ActualRoute, Address, Declared, Link, PortRange, Route, RouteKind, RuleAction, RuleKey, Scope,
-    TableId,
+    Actual, ActualRoute, Address, Declared, Link, PortRange, Route, RouteKind, RuleAction, RuleKey,
+    Scope, TableId,
 };
 
 /// The name of a routing protocol number as iproute2 ships it, or the number.
@@ -175,18 +175,48 @@ fn write_next_hop(
     Ok(())
 }
 
-impl fmt::Display for ActualRoute {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl ActualRoute {
+    /// As it is shown, with the names of links from `actual` and of tables from `declared`.
+    pub fn describe(&self, actual: &Actual, declared: &Declared) -> String {
+        let mut text = String::new();
+        // A string takes everything.
+        let _ = self.write_with(
+            &mut text,
+            |index| actual.links.get(&index).map(|link| link.name.clone()),
+            |table| declared.table_name(table),
+        );
+        text
+    }
+
+    fn write_with(
+        &self,
+        f: &mut impl fmt::Write,
+        link_name: impl Fn(u32) -> Option<String>,
+        table_name: impl Fn(TableId) -> String,
+    ) -> fmt::Result {
         if let Some(kind) = self.kind.filter(|kind| *kind != RouteKind::Unicast) {
             write!(f, "{} ", kind.as_str())?;
         }
         f.write_str(&destination(self.to))?;
         let several = self.next_hops.len() > 1;
         for hop in &self.next_hops {
-            let dev = hop.dev.filter(|_| hop.via.is_none()).map(|index| format!("#{index}"));
+            let known = hop.dev.and_then(&link_name);
+            // A number says little beside the next router.
+            let number = || hop.dev.filter(|_| hop.via.is_none()).map(|dev| format!("#{dev}"));
+            let dev = known.or_else(number);
             write_next_hop(f, several.then_some(hop.weight), self.to, hop.via, dev.as_deref())?;
         }
-        write!(f, " table {} metric {}", self.table, self.metric)
+        write!(f, " table {}", table_name(self.table))?;
+        if self.metric != 0 {
+            write!(f, " metric {}", self.metric)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for ActualRoute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write_with(f, |_| None, |table| table.to_string())
     }
 }
 

@@ -223,7 +223,7 @@ fn a_rule_goes_in_after_its_tables_routes_and_out_before_them() {
         words,
         [
             "remove rule from all fwmark 0x2 lookup 2 priority 32000",
-            "remove route default via 10.147.48.1 table 2 metric 0",
+            "remove route default via 10.147.48.1 table 2",
         ]
     );
 }
@@ -270,7 +270,7 @@ fn a_route_in_somebody_elses_place_is_theirs() {
     let reason = reason_of(wanted.clone(), &actual);
     assert_eq!(
         reason.as_deref(),
-        Some("in its place is default via 10.147.48.7 table 2 metric 0, of protocol bgp")
+        Some("in its place is default via 10.147.48.7 dev eth2 table 2, of protocol bgp")
     );
     let declared = routes(vec![wanted]);
     assert_eq!(plan(desired(&declared, &Phases::default()), &actual), []);

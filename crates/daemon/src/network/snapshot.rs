@@ -201,7 +201,7 @@ impl Part {
             return false;
         }
         let count = match state {
-            State::Installed => &mut self.counts.installed,
+            State::Installed | State::WithoutCarrier(_) => &mut self.counts.installed,
             State::Unwanted { .. } | State::Pending(_) => &mut self.counts.pending,
             State::Conflicting { .. } => &mut self.counts.conflicting,
             State::Failed { .. } => &mut self.counts.failed,

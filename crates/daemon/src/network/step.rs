@@ -215,7 +215,7 @@ fn outcome(states: &[State], kind: Kind, side: Side, done: usize) -> Outcome {
     reasons.dedup();
     reasons.truncate(REASONS);
     let count = |word| missing.clone().filter(|state| state.as_str() == word).count();
-    let installed = states.iter().filter(|state| **state == State::Installed).count();
+    let installed = states.iter().filter(|state| state.as_str() == "installed").count();
     let failed = count("failed");
     let waiting = [("pending", count("pending")), ("conflicting", count("conflicting"))];
     let mut counts = vec![match side {

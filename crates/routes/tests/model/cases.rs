@@ -460,7 +460,7 @@ impl Generator {
                 let mut route = known.map_or_else(|| self.route(), |route| (**route).clone());
                 if route.protocol != PROTOCOL_LOCKSTEP || self.once_in(4) {
                     route.protocol = self.pick(&[STATIC, FOREIGN]);
-                    self.lead_over_eth0(&mut route);
+                    lead_over_eth0(&mut route);
                 } else if self.once_in(3) {
                     // Declared otherwise than it was made.
                     let ipv6 = route.to.addr().is_ipv6();
@@ -474,18 +474,6 @@ impl Generator {
             .collect()
     }
 
-    fn lead_over_eth0(&mut self, route: &mut Route) {
-        if route.kind != RouteKind::Unicast {
-            return;
-        }
-        let ipv6 = route.to.addr().is_ipv6();
-        let via = if ipv6 { "2001:db8::77" } else { "10.0.0.77" };
-        let via = Some(via.parse().unwrap()).filter(|_| route.next_hops[0].via.is_some());
-        let dev = Some("eth0".to_owned());
-        route.next_hops = vec![NextHop { via, dev, weight: 1, onlink: false }];
-        route.source = None;
-    }
-
     fn left_rules(&mut self, declared: &Declared) -> Vec<Rule> {
         (0..self.0.usize(..4))
             .map(|_| {
@@ -497,4 +485,16 @@ impl Generator {
             })
             .collect()
     }
+}
+
+fn lead_over_eth0(route: &mut Route) {
+    if route.kind != RouteKind::Unicast {
+        return;
+    }
+    let ipv6 = route.to.addr().is_ipv6();
+    let via = if ipv6 { "2001:db8::77" } else { "10.0.0.77" };
+    let via = Some(via.parse().unwrap()).filter(|_| route.next_hops[0].via.is_some());
+    let dev = Some("eth0".to_owned());
+    route.next_hops = vec![NextHop { via, dev, weight: 1, onlink: false }];
+    route.source = None;
 }

@@ -337,7 +337,7 @@ fn made(index: u32, address: &Address) -> ActualAddress {
         address: address.address,
         protocol: PROTOCOL_LOCKSTEP,
         broadcast: address.broadcast.filter(|_| ipv4),
-        label: address.label.clone().filter(|_| ipv4),
+        label: ipv4.then(|| address.label.as_ref().unwrap_or(&address.interface).clone()),
         scope: match address.scope {
             Scope::Global => 0,
             Scope::Link => 253,
