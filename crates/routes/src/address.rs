@@ -122,21 +122,28 @@ pub(crate) fn has_drifted(there: &ActualAddress, address: &Address) -> bool {
 ///   no network itself stays as it is where no other address keeps the link.
 /// - somebody else's secondary address would become the first of its network, and with it the
 ///   source of what the router begins itself.
+///
+/// All addresses of one network on a link have one scope: one of another scope is not taken.
 pub(crate) fn can_be_made_anew(
     there: &ActualAddress,
     address: &Address,
     index: &Index<'_>,
 ) -> bool {
-    let mut others = index
-        .on_link(there.index)
-        .filter(|other| other.address != there.address && other.address.addr().is_ipv4());
-    let outranks_others = !there.secondary
-        && others.clone().any(|other| {
-            other.address.trunc() == there.address.trunc() && other.protocol != PROTOCOL_LOCKSTEP
-        });
-    has_drifted(there, address)
-        && !outranks_others
-        && (there.address.prefix_len() < there.address.max_prefix_len() || others.next().is_some())
+    if !has_drifted(there, address) {
+        return false;
+    }
+    let others = || {
+        index
+            .on_link(there.index)
+            .filter(|other| other.address != there.address && other.address.addr().is_ipv4())
+    };
+    let network = || others().filter(|other| other.address.trunc() == there.address.trunc());
+    let outranks_others =
+        !there.secondary && network().any(|other| other.protocol != PROTOCOL_LOCKSTEP);
+    let keeps_link = there.address.prefix_len() < there.address.max_prefix_len();
+    !outranks_others
+        && network().all(|other| other.scope == address.scope.number())
+        && (keeps_link || others().next().is_some())
 }
 
 /// An address is removed and added with all it is declared with. Meanwhile the router keeps it,

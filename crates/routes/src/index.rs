@@ -218,7 +218,7 @@ impl<'a> Index<'a> {
     }
 
     /// Every address on the link.
-    pub(crate) fn on_link(&self, index: u32) -> impl Iterator<Item = &'a ActualAddress> + Clone {
+    pub(crate) fn on_link(&self, index: u32) -> impl Iterator<Item = &'a ActualAddress> {
         const LOWEST: IpAddr = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
         self.addresses
             .range((index, LOWEST)..)

@@ -10,6 +10,7 @@ mod actual;
 mod address;
 mod assess;
 mod change;
+mod command;
 mod desired;
 mod index;
 mod interest;

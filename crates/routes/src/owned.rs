@@ -42,11 +42,21 @@ impl OwnedRoute {
         Self { protocol: route.protocol, next_hops: next_hops.collect() }
     }
 
-    /// Whether both lead to the same routers. Interfaces have another number when they are made
-    /// anew, and take their routes with them when they go.
+    fn is_same(&self, other: &Self) -> bool {
+        self.leads_as(other.protocol, &other.next_hops)
+            && other.leads_as(self.protocol, &self.next_hops)
+    }
+
+    /// Whether both lead to the same routers, or the other one to some of them: of several next
+    /// hops the kernel drops those whose interface goes, and gives those of IPv6 in its own order.
+    /// Interfaces have another number when they are made anew, and take their routes with them
+    /// when they go.
     fn leads_as(&self, protocol: u8, next_hops: &[ActualNextHop]) -> bool {
-        let vias = |hops: &[ActualNextHop]| hops.iter().map(|hop| hop.via).collect::<Vec<_>>();
-        self.protocol == protocol && vias(&self.next_hops) == vias(next_hops)
+        let is_known =
+            |there: &ActualNextHop| self.next_hops.iter().any(|hop| hop.via == there.via);
+        self.protocol == protocol
+            && self.next_hops.is_empty() == next_hops.is_empty()
+            && next_hops.iter().all(is_known)
     }
 }
 
@@ -75,7 +85,7 @@ impl Owned {
             {
                 let new = OwnedRoute::of(route, devs);
                 let made = self.routes.entry(route.key()).or_default();
-                if made.iter().any(|made| made.leads_as(new.protocol, &new.next_hops)) {
+                if made.iter().any(|made| made.is_same(&new)) {
                     return false;
                 }
                 if made.len() == ROUTES_IN_A_PLACE {
@@ -105,7 +115,7 @@ impl Owned {
         match self.routes.insert(route.key(), vec![new.clone()]) {
             None => true,
             Some(before) => match before.as_slice() {
-                [before] => !before.leads_as(new.protocol, &new.next_hops),
+                [before] => !before.is_same(&new),
                 _ => true,
             },
         }
@@ -216,6 +226,31 @@ mod tests {
         owned.note(&add(&ours));
         assert!(owned.not_made(&add(&ours)), "somebody else was first");
         assert_eq!(owned, Owned::default());
+    }
+
+    #[test]
+    fn what_the_kernel_leaves_of_a_multipath_route_is_still_ours() {
+        let mut both = Route::clone(&route("10.0.0.1", STATIC));
+        both.next_hops.extend(route("10.0.0.2", STATIC).next_hops.clone());
+        let hop = |via: &str| ActualNextHop {
+            via: Some(via.parse().unwrap()),
+            dev: Some(2),
+            weight: 1,
+            onlink: false,
+        };
+        let lead = |hops: &[ActualNextHop]| ActualRoute {
+            next_hops: hops.iter().cloned().collect(),
+            ..there(&route("10.0.0.1", STATIC), 2)
+        };
+        let mut owned = Owned::default();
+        let change = Change::AddRoute { route: Arc::new(both), devs: vec![None, None] };
+        assert!(owned.note(&change));
+        let (one, two) = (hop("10.0.0.1"), hop("10.0.0.2"));
+        assert!(owned.owns_route(&lead(&[two.clone(), one.clone()])), "in another order");
+        assert!(owned.owns_route(&lead(&[two.clone()])), "without one of them");
+        assert!(!owned.owns_route(&lead(&[two, hop("10.0.0.3")])), "with another one");
+        assert!(!owned.owns_route(&lead(&[])), "somebody's that leads nowhere");
+        assert!(owned.note(&replace(&route("10.0.0.1", STATIC))), "less is something else");
     }
 
     #[test]

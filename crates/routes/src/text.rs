@@ -151,7 +151,7 @@ impl fmt::Display for Route {
 }
 
 /// A next hop among several when it has a weight.
-fn write_next_hop(
+pub(crate) fn write_next_hop(
     f: &mut impl fmt::Write,
     weight: Option<u16>,
     to: IpNet,

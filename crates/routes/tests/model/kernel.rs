@@ -46,7 +46,11 @@ impl Kernel {
         if ipv6 && !link.up {
             return Err("permission denied");
         }
-        address.secondary = !ipv6 && self.first_of(index, address.address).is_some();
+        let first = self.first_of(index, address.address).filter(|_| !ipv6);
+        if first.is_some_and(|first| self.actual.addresses[first].scope != address.scope) {
+            return Err("invalid argument");
+        }
+        address.secondary = first.is_some();
         self.actual.addresses.push(address);
         self.connect(index);
         if !ipv6 {
