@@ -173,6 +173,30 @@ mod tests {
     }
 
     #[test]
+    fn a_state_that_does_not_exist_is_a_usage_error_that_names_those_that_do() {
+        let error = Arguments::try_parse_from(["lockstep", "routes", "--state", "absent"])
+            .expect_err("no such state");
+        assert_eq!(error.exit_code(), 2);
+        let text = error.to_string();
+        for state in ["installed", "pending", "conflicting", "failed"] {
+            assert!(text.contains(state), "{text}");
+        }
+    }
+
+    #[test]
+    fn routes_are_filtered_by_several_words_and_diff_takes_none() {
+        for call in [
+            "lockstep routes",
+            "lockstep routes --state pending --state failed --table 2 --interface eth2 --json",
+            "lockstep routes diff --json --socket /tmp/s",
+        ] {
+            assert!(Arguments::try_parse_from(call.split(' ')).is_ok(), "{call}");
+        }
+        let call = "lockstep routes --state failed diff";
+        assert!(Arguments::try_parse_from(call.split(' ')).is_err(), "{call}");
+    }
+
+    #[test]
     fn the_reference_names_every_command_and_option() {
         let reference = include_str!("../../../docs/reference/commands.md");
         let mut missing = Vec::new();

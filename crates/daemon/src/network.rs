@@ -165,8 +165,17 @@ impl Actor {
         };
         let mut leaving = plan_kind(actor.desired(), &actor.actual, Kind::Addresses);
         let elsewhere = actor.added_elsewhere(&leaving);
+        // What is only made anew stays until then.
+        let comes_back: BTreeSet<Object> = leaving
+            .iter()
+            .filter(|change| matches!(change, Change::AddAddress { .. }))
+            .map(Change::object)
+            .collect();
         leaving.retain(|change| {
-            matches!(change, Change::RemoveAddress { .. }) && !elsewhere.contains(&change.object())
+            let object = change.object();
+            matches!(change, Change::RemoveAddress { .. })
+                && !elsewhere.contains(&object)
+                && !comes_back.contains(&object)
         });
         for change in &leaving {
             info!(%change, "left by an earlier run");

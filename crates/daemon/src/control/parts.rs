@@ -26,12 +26,11 @@ impl Parts {
         sources: &Sources,
     ) -> anyhow::Result<Network> {
         let begun = self.assessed.take().filter(|_| after.is_some());
-        let assessed = match begun {
-            Some(assessed) => assessed,
-            None => {
-                let snapshot = sources.look().await.context(NO_ANSWER)?;
-                spawn_blocking(move || snapshot.assess()).await?
-            }
+        let assessed = if let Some(assessed) = begun {
+            assessed
+        } else {
+            let snapshot = sources.look().await.context(NO_ANSWER)?;
+            spawn_blocking(move || snapshot.assess()).await?
         };
         let limit = limit.clamp(1, PART_LIMIT) as usize;
         let part = move || {
@@ -52,12 +51,11 @@ impl Parts {
         sources: &Sources,
     ) -> anyhow::Result<Difference> {
         let begun = self.planned.take().filter(|_| after.is_some());
-        let planned = match begun {
-            Some(planned) => planned,
-            None => {
-                let snapshot = sources.look().await.context(NO_ANSWER)?;
-                spawn_blocking(move || snapshot.plan()).await?
-            }
+        let planned = if let Some(planned) = begun {
+            planned
+        } else {
+            let snapshot = sources.look().await.context(NO_ANSWER)?;
+            spawn_blocking(move || snapshot.plan()).await?
         };
         let from = usize::try_from(after.unwrap_or(0)).unwrap_or(usize::MAX).min(planned.len());
         let end = (from + limit.clamp(1, PART_LIMIT) as usize).min(planned.len());

@@ -120,9 +120,6 @@ pub(super) async fn until(moment: Option<Instant>) {
 
 /// Who has a turn before the end of a long reading.
 pub(super) enum Turn<'a, 'b> {
-    /// Nobody.
-    #[cfg(test)]
-    Nobody,
     /// Whoever orders something ends it.
     Orders(&'a mut Requests),
     /// Steps of links and addresses are carried out meanwhile, but for those of the groups whose
@@ -133,8 +130,6 @@ pub(super) enum Turn<'a, 'b> {
 impl Turn<'_, '_> {
     async fn wanted(&mut self) {
         match self {
-            #[cfg(test)]
-            Self::Nobody => std::future::pending().await,
             Self::Orders(requests) => requests.ordered().await,
             Self::Urgent(requests, busy) => requests.urgent(busy).await,
         }
@@ -286,7 +281,7 @@ impl Actor {
                     Turn::Urgent(requests, busy) => {
                         self.carry_out_urgent(requests, busy).await;
                     }
-                    _ => return Ok(None),
+                    Turn::Orders(_) => return Ok(None),
                 },
                 () = until(self.schedule.links_at()) => self.look_at_links().await,
                 hints = self.listener.changed() => self.note(hints?),

@@ -141,15 +141,37 @@ impl Actor {
         done: &[Object],
     ) -> BTreeMap<&'a str, Outcome> {
         let changed = self.changed(groups, kind, done);
+        let refused = self.refused(groups, kind);
         let states = assess_groups(self.desired(), &self.actual, &self.refusals, groups, kind);
         groups
             .iter()
             .map(|group| {
                 let changed = changed.get(group).copied().unwrap_or(0);
                 let states = states.get(group).map_or(&[][..], Vec::as_slice);
-                (*group, outcome(states, kind, side, changed))
+                let refused = refused.get(group).map_or(&[][..], Vec::as_slice);
+                (*group, outcome(states, kind, side, changed, refused))
             })
             .collect()
+    }
+
+    /// What the kernel has refused of each group's objects, and its words.
+    fn refused<'a>(
+        &self,
+        groups: &BTreeSet<&'a str>,
+        kind: Kind,
+    ) -> BTreeMap<&'a str, Vec<String>> {
+        let mut refused: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        if self.refusals.is_empty() {
+            return refused;
+        }
+        for (object, condition, name) in self.declared_objects(kind) {
+            if let Some(group) = condition.group.as_deref().and_then(|name| groups.get(name))
+                && let Some(refusal) = self.refusals.of(&object)
+            {
+                refused.entry(*group).or_default().push(format!("{}: {}", name(), refusal.words));
+            }
+        }
+        refused
     }
 
     /// How many of the objects that were changed follow each group. One group alone is told of
@@ -165,7 +187,7 @@ impl Actor {
         }
         let changed: BTreeSet<&Object> = done.iter().collect();
         let mut counts = BTreeMap::new();
-        for (object, condition) in self.declared_objects(kind) {
+        for (object, condition, _) in self.declared_objects(kind) {
             if let Some(group) = condition.group.as_deref().and_then(|name| groups.get(name))
                 && changed.contains(&object)
             {
@@ -181,39 +203,55 @@ impl Actor {
         self.carry_out(&changes).await.into_iter().map(Change::object).collect()
     }
 
-    fn declared_objects(&self, kind: Kind) -> Vec<(Object, &Condition)> {
+    fn declared_objects(&self, kind: Kind) -> Vec<Declaration<'_>> {
+        fn one<'a>(
+            object: Object,
+            condition: &'a Condition,
+            name: impl Fn() -> String + 'a,
+        ) -> Declaration<'a> {
+            (object, condition, Box::new(name))
+        }
         let declared = &self.declared;
         match kind {
             Kind::Links => declared
                 .links
                 .iter()
-                .map(|link| (Object::Link(link.interface.clone()), &link.up))
+                .map(|link| {
+                    one(Object::Link(link.interface.clone()), &link.up, || link.to_string())
+                })
                 .collect(),
             Kind::Addresses => declared
                 .addresses
                 .iter()
-                .map(|one| (Object::Address(one.interface.clone(), one.address), &one.condition))
+                .map(|address| {
+                    let object = Object::Address(address.interface.clone(), address.address);
+                    one(object, &address.condition, || address.to_string())
+                })
                 .collect(),
             Kind::Routes => {
-                let routes = declared
-                    .routes
-                    .iter()
-                    .map(|route| (Object::Route(route.key()), &route.condition));
-                let rules =
-                    declared.rules.iter().map(|rule| (Object::Rule(rule.key()), &rule.condition));
+                let routes = declared.routes.iter().map(|route| {
+                    one(Object::Route(route.key()), &route.condition, || route.to_string())
+                });
+                let rules = declared.rules.iter().map(|rule| {
+                    one(Object::Rule(rule.key()), &rule.condition, || rule.key().describe(declared))
+                });
                 routes.chain(rules).collect()
             }
         }
     }
 }
 
-/// How a group's objects stand, in words; `done` of them have changed.
-fn outcome(states: &[State], kind: Kind, side: Side, done: usize) -> Outcome {
+/// A declared object, when it is wanted, and its name for people.
+type Declaration<'a> = (Object, &'a Condition, Box<dyn Fn() -> String + 'a>);
+
+/// How a group's objects stand, in words; `done` of them have changed. What has failed is named
+/// before what only waits.
+fn outcome(states: &[State], kind: Kind, side: Side, done: usize, refused: &[String]) -> Outcome {
     let missing = states.iter().filter(|state| state.is_missing());
-    let mut reasons: Vec<String> = missing.clone().filter_map(State::reason).collect();
-    reasons.sort();
-    reasons.dedup();
-    reasons.truncate(REASONS);
+    let waits = missing.clone().filter(|state| !matches!(state, State::Failed { .. }));
+    let waiting_for: BTreeSet<String> = waits.filter_map(State::reason).collect();
+    let reasons: Vec<&str> =
+        refused.iter().chain(&waiting_for).take(REASONS).map(String::as_str).collect();
     let count = |word| missing.clone().filter(|state| state.as_str() == word).count();
     let installed = states.iter().filter(|state| state.as_str() == "installed").count();
     let failed = count("failed");

@@ -356,6 +356,34 @@ fn a_virtual_address_that_somebody_removes_comes_back_while_master() {
 }
 
 #[test]
+fn an_ipv6_virtual_address_that_somebody_removes_comes_back_while_master() {
+    let Some((node, lan)) = node() else { return };
+    let mut declared = declared();
+    let address = "2001:db8::1/128".parse().unwrap();
+    declared.addresses[0] = Address { address, broadcast: None, ..declared.addresses[0].clone() };
+    let mut router = Router::start(&declared, node, lan);
+    router.become_master();
+    for times in 1..=5 {
+        router.node.remove_address("eth0", address).unwrap();
+        router.until_restored(times);
+        assert!(router.has("eth0", "2001:db8::1/128"));
+    }
+    router
+        .node
+        .run(|| std::fs::write("/proc/sys/net/ipv6/conf/eth0/disable_ipv6", "1"))
+        .unwrap()
+        .unwrap();
+    router.until("all are gone", |status| status.addresses[0].standing.state != "installed");
+    router
+        .node
+        .run(|| std::fs::write("/proc/sys/net/ipv6/conf/eth0/disable_ipv6", "0"))
+        .unwrap()
+        .unwrap();
+    router.until_restored(6);
+    assert!(router.has("eth0", "2001:db8::1/128"));
+}
+
+#[test]
 fn addresses_lost_with_their_link_are_told_when_they_are_back() {
     let Some((node, lan)) = node() else { return };
     let mut declared = declared();
@@ -498,6 +526,28 @@ fn a_step_for_which_nothing_is_declared_is_done_and_says_so() {
 }
 
 #[test]
+fn a_refused_route_is_named_with_the_kernels_words() {
+    let Some((node, lan)) = node() else { return };
+    let mut declared = declared();
+    let far = Route {
+        next_hops: by("10.147.48.1", Some("eth2")),
+        scope: Some(Scope::Host),
+        condition: master_only(),
+        ..route("10.99.0.0/16")
+    };
+    declared.routes.push(Arc::new(far));
+    let mut router = Router::start(&declared, node, lan);
+    let [.., routes] = router.become_master();
+    let Outcome::Failed(text) = routes else { panic!("{routes:?}") };
+    assert!(text.starts_with("1 route or rule, 1 failed: 10.99.0.0/16 via 10.147.48.1 "), "{text}");
+    assert!(text.contains(": Invalid argument: Route with host scope"), "{text}");
+    let status = router.status();
+    let far = status.routes.last().unwrap();
+    assert_eq!(far.standing.state, "failed");
+    assert!(far.standing.next_try_ms.is_some_and(|millis| millis <= 30_000), "{far:?}");
+}
+
+#[test]
 fn what_the_kernel_refuses_is_shown_in_its_words_and_does_not_stop_the_rest() {
     let Some((node, lan)) = node() else { return };
     let mut declared = declared();
@@ -509,7 +559,9 @@ fn what_the_kernel_refuses_is_shown_in_its_words_and_does_not_stop_the_rest() {
     let mut router = Router::start(&declared, node, lan);
     let [_, addresses, routes] = router.become_master();
     let Outcome::Failed(text) = addresses else { panic!("{addresses:?}") };
-    assert!(text.starts_with("1 address, 1 failed: "), "{text}");
+    let failed =
+        "1 address, 1 failed: 10.1.1.9/32 brd 10.1.1.255 dev eth0 label not-a-label-of-eth0: ";
+    assert!(text.starts_with(failed), "{text}");
     assert!(matches!(routes, Outcome::Done(_)), "{routes:?}");
     assert!(router.has("eth0", "10.1.1.1/32"));
     let status = router.status();

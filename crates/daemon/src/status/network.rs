@@ -94,6 +94,7 @@ pub(crate) struct Link {
 /// An address.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
+#[expect(clippy::struct_field_names, reason = "the field's name is what scripts read")]
 pub(crate) struct Address {
     /// In iproute2's words.
     pub object: String,
@@ -257,4 +258,81 @@ pub(crate) struct Difference {
     pub changes: Vec<PlannedChange>,
     /// To be asked with for the rest; `None` when there is none.
     pub next: Option<u64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys(value: impl Serialize) -> Vec<String> {
+        let value = serde_json::to_value(value).unwrap();
+        value.as_object().unwrap().keys().cloned().collect()
+    }
+
+    fn sorted<const N: usize>(mut keys: [&str; N]) -> Vec<String> {
+        keys.sort_unstable();
+        keys.map(str::to_owned).into()
+    }
+
+    #[test]
+    fn scripts_find_the_fields_they_know() {
+        let standing = ["state", "reason", "next-try-ms", "when", "group"];
+        let with = |more: &[&str]| {
+            let mut all: Vec<String> =
+                standing.iter().chain(more).map(|key| (*key).to_owned()).collect();
+            all.sort_unstable();
+            all
+        };
+        assert_eq!(keys(Link::default()), with(&["object", "interface", "up", "mac", "parent"]));
+        assert_eq!(
+            keys(Address::default()),
+            with(&["object", "address", "interface", "broadcast", "label", "scope"])
+        );
+        let route = [
+            "table",
+            "type",
+            "destination",
+            "via",
+            "interface",
+            "next-hops",
+            "source",
+            "metric",
+            "mtu",
+            "scope",
+            "protocol",
+        ];
+        assert_eq!(keys(Route::default()), with(&route));
+        let rule = [
+            "object",
+            "family",
+            "priority",
+            "from",
+            "to",
+            "fwmark",
+            "fwmark-mask",
+            "iif",
+            "oif",
+            "tos",
+            "ipproto",
+            "sport",
+            "dport",
+            "suppress-prefixlength",
+            "action",
+            "table",
+            "protocol",
+        ];
+        assert_eq!(keys(Rule::default()), with(&rule));
+        let network = ["links", "addresses", "routes", "rules", "counts", "not-kept", "next"];
+        assert_eq!(keys(Network::default()), sorted(network));
+    }
+
+    #[test]
+    fn an_older_daemons_answer_is_understood() {
+        let link = r#"{"object":"eth2 up","state":"installed","reason":null}"#;
+        let link: Link = serde_json::from_str(link).unwrap();
+        assert_eq!((link.standing.state.as_str(), link.up), ("installed", None));
+        let network = r#"{"links":[],"addresses":[],"routes":[],"rules":[]}"#;
+        let network: Network = serde_json::from_str(network).unwrap();
+        assert_eq!((network.counts, network.next), (Counts::default(), None));
+    }
 }

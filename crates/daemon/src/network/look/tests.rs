@@ -94,6 +94,8 @@ fn a_lost_cable_is_told_while_routes_are_read() {
     let Some((node, _lan)) = node() else { return };
     let host = &node;
     with_actor(host, async |mut actor, mut events| {
+        let (_sender, inbox) = mpsc::channel(QUEUE);
+        let mut requests = Requests::new(inbox);
         let (release, released) = oneshot::channel();
         let reading = async { released.await.map_err(io::Error::other) };
         host.unplug("eth0").unwrap();
@@ -101,7 +103,7 @@ fn a_lost_cable_is_told_while_routes_are_read() {
             lost_carrier(&mut events).await;
             release.send("read").unwrap();
         };
-        let both = async { tokio::join!(actor.read(reading, Turn::Nobody), told) };
+        let both = async { tokio::join!(actor.read(reading, Turn::Orders(&mut requests)), told) };
         let (read, ()) = timeout(LIMIT, both).await.expect("told in time");
         assert_eq!(read.unwrap(), Some("read"));
     });

@@ -151,7 +151,9 @@ fn somebody_who_is_faster_with_an_equal_static_route_keeps_it() {
         let theirs = ["throw", "10.147.46.0/24", "table", "100", "proto", "static"];
         ip(host, &[&["route", "add"], &theirs[..]].concat());
         actor.carry_out(&changes).await;
-        assert!(actor.take_stock(look::Turn::Nobody).await.unwrap());
+        let (_sender, inbox) = mpsc::channel(QUEUE);
+        let mut requests = Requests::new(inbox);
+        assert!(actor.take_stock(look::Turn::Orders(&mut requests)).await.unwrap());
         actor.settle(None).await;
         let status = shown(&actor.snapshot());
         assert!(all_installed(&status), "{status:#?}");
@@ -179,4 +181,40 @@ fn a_router_that_cannot_write_has_its_routes_and_says_what_it_does_not_keep() {
     })
     .unwrap();
     assert_eq!(picture(&node).len(), 5);
+}
+
+#[test]
+fn an_address_that_a_killed_run_has_put_there_otherwise_is_made_as_it_is_declared_now() {
+    let Some((node, _lan)) = node() else { return };
+    let state = TempDir::new().unwrap();
+    let first = Address {
+        address: "10.1.1.9/32".parse().unwrap(),
+        condition: Condition::ALWAYS,
+        ..declared().addresses[0].clone()
+    };
+    let host = &node;
+    let line = || {
+        let all = ip(host, &["-4", "-o", "addr", "show", "dev", "eth0"]);
+        all.lines().find(|line| line.contains("10.1.1.9/32")).unwrap_or_default().to_owned()
+    };
+    let mut is_first = true;
+    for (address, words) in [
+        (first.clone(), "brd 10.1.1.255 scope global "),
+        (
+            Address { broadcast: "10.1.1.127".parse().ok(), ..first.clone() },
+            "brd 10.1.1.127 scope global ",
+        ),
+        (Address { scope: Scope::Link, ..first.clone() }, "brd 10.1.1.255 scope link "),
+        (Address { label: Some("eth0:9".to_owned()), ..first }, "scope global eth0:9"),
+    ] {
+        let declared = Declared { addresses: vec![address], ..Declared::default() };
+        live_and_die(host, declared, &state, async |actor| {
+            let before = line();
+            assert!(before.is_empty() == is_first, "it stays until it is made anew: {before}");
+            actor.settle(None).await;
+            assert!(line().contains(words), "{words}: {before}, then {}", line());
+            assert_eq!(lockstep_routes::plan(actor.desired(), &actor.actual), []);
+        });
+        is_first = false;
+    }
 }

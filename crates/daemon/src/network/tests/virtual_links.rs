@@ -101,6 +101,22 @@ fn a_virtual_link_that_is_deleted_comes_back_with_its_addresses() {
 }
 
 #[test]
+fn a_virtual_links_address_that_somebody_removes_comes_back_while_master() {
+    let Some((node, lan)) = node() else { return };
+    let mut router = Router::start(&declared(), node, lan);
+    router.until_told(NAME, is_ready);
+    router.become_master();
+    for times in 1..=5 {
+        router.ip(&["addr", "del", "10.1.1.1/24", "dev", NAME]);
+        router.until_restored(times);
+        assert!(router.has(NAME, "10.1.1.1/24"));
+    }
+    router.become_backup();
+    assert!(!router.has(NAME, "10.1.1.1/24"));
+    assert_eq!(router.restored, 5);
+}
+
+#[test]
 fn a_killed_runs_virtual_link_is_used_again_and_what_is_not_declared_removed() {
     let Some((node, lan)) = node() else { return };
     let other = VirtualLink { name: "vrrp.7".to_owned(), mac: [0, 0, 0x5e, 0, 1, 7], ..link() };
