@@ -99,7 +99,7 @@ impl Snapshot {
                 let refusal = self.refusals.of(&object);
                 if refusal.is_none() || refused.insert(object) {
                     planned.push(PlannedChange {
-                        command: change.to_string(),
+                        command: change.command(&actual),
                         refused: refusal.map(|refusal| refusal.words.clone()),
                         next_try_ms: refusal.map(|refusal| self.millis_to(refusal.next_try)),
                     });
