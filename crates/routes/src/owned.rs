@@ -247,7 +247,7 @@ mod tests {
         assert!(owned.note(&change));
         let (one, two) = (hop("10.0.0.1"), hop("10.0.0.2"));
         assert!(owned.owns_route(&lead(&[two.clone(), one.clone()])), "in another order");
-        assert!(owned.owns_route(&lead(&[two.clone()])), "without one of them");
+        assert!(owned.owns_route(&lead(std::slice::from_ref(&two))), "without one of them");
         assert!(!owned.owns_route(&lead(&[two, hop("10.0.0.3")])), "with another one");
         assert!(!owned.owns_route(&lead(&[])), "somebody's that leads nowhere");
         assert!(owned.note(&replace(&route("10.0.0.1", STATIC))), "less is something else");

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use lockstep_routes::{
     Actual, ActualAddress, ActualLink, ActualNextHop, ActualRoute, Address, Change, Condition,
     Declared, Desired, Fwmark, Interest, Kind, NextHop, NextHops, Object, Owned, PROTOCOL_LOCKSTEP,
-    Phases, Refusals, Route, RouteKind, Rule, RuleAction, RuleKey, Scope, Side, TableId, When,
-    assess, assess_groups, plan,
+    Phases, Refusals, Route, RouteKind, Rule, RuleAction, RuleKey, Scope, Side, State, TableId,
+    When, assess, assess_groups, plan,
 };
 
 const TABLE_ETH2: TableId = TableId(2);
@@ -412,4 +412,114 @@ fn objects_read_as_in_iproute2() {
         marked.key().describe(&declared),
         "from 10.0.0.0/8 fwmark 0x2/0xff iif eth1 lookup Table_eth2 priority 7"
     );
+}
+
+#[test]
+fn a_route_over_a_link_without_carrier_is_installed_and_says_so() {
+    let declared = routes(vec![route("0.0.0.0/0", Some("10.147.48.1"), Some("eth2"))]);
+    let mut actual = router(true);
+    let phases = Phases::default();
+    let desired = desired(&declared, &phases);
+    actual.record_all(&plan(desired, &actual.clone()));
+    actual.links.get_mut(&2).unwrap().carrier = false;
+    let state = assess(desired, &actual, &Refusals::default()).routes.remove(0);
+    assert_eq!(state, State::WithoutCarrier("eth2".to_owned()));
+    assert_eq!((state.as_str(), state.is_missing()), ("installed", false));
+    assert_eq!(state.reason().as_deref(), Some("no carrier on eth2"));
+    assert_eq!(plan(desired, &actual), []);
+}
+
+#[test]
+fn of_several_next_hops_the_one_that_cannot_be_is_named() {
+    let several = |second: &NextHop| {
+        let mut route = route("0.0.0.0/0", Some("10.1.1.254"), None);
+        route.next_hops.push(second.clone());
+        route
+    };
+    let second = |via: &str, dev| route("0.0.0.0/0", Some(via), dev).next_hops.remove(0);
+    let cases = [
+        (second("10.147.48.1", Some("eth2")), "next hop 10.147.48.1: link eth2 is down"),
+        (second("10.147.48.1", None), "next hop 10.147.48.1: link eth2 is down"),
+        (second("10.9.9.9", Some("eth9")), "next hop 10.9.9.9: eth9 does not exist"),
+        (second("10.9.9.9", None), "next hop 10.9.9.9 is on no connected network"),
+        (second("10.1.1.9", Some("eth2")), "next hop 10.1.1.9: link eth2 is down"),
+        (second("10.1.1.2", None), "next hop 10.1.1.2 is this router itself"),
+    ];
+    for (hop, reason) in cases {
+        assert_eq!(reason_of(several(&hop), &router(false)).as_deref(), Some(reason));
+    }
+}
+
+#[test]
+fn what_is_in_the_way_is_shown_with_names() {
+    let mut declared = routes(vec![route("0.0.0.0/0", Some("10.147.48.1"), None)]);
+    declared.tables = vec![("Table_eth2".to_owned(), TABLE_ETH2)];
+    let vip: Address = Address {
+        interface: "eth0".to_owned(),
+        address: "2001:db8::1/64".parse().unwrap(),
+        broadcast: None,
+        label: None,
+        scope: Scope::Global,
+        condition: Condition::ALWAYS,
+    };
+    declared.addresses = vec![vip];
+    let mut actual = router(true);
+    actual.addresses.push(address(1, "2001:db8::1/128"));
+    let two = [hop(Some("10.1.1.7"), Some(1)), hop(Some("10.147.48.7"), Some(2))];
+    actual.routes.push(ActualRoute {
+        next_hops: two.into_iter().collect(),
+        table: TABLE_ETH2,
+        scope: 0,
+        protocol: 18,
+        ..connected(2, "0.0.0.0/0")
+    });
+    let phases = Phases::default();
+    let states = assess(desired(&declared, &phases), &actual, &Refusals::default());
+    assert_eq!(
+        states.routes[0].reason().as_deref(),
+        Some(
+            "in its place is default nexthop via 10.1.1.7 dev eth0 weight 1 nexthop via \
+             10.147.48.7 dev eth2 weight 1 table Table_eth2, of protocol keepalived"
+        )
+    );
+    assert_eq!(
+        states.addresses[0].reason().as_deref(),
+        Some("in its place is 2001:db8::1/128 dev eth0, of protocol unspec")
+    );
+}
+
+#[test]
+fn what_follows_a_group_says_on_which_side_the_group_is() {
+    let follows = |when| Condition { when, group: Some("gateway".to_owned()) };
+    let with =
+        |when| Route { condition: follows(when), ..route("10.2.0.0/16", Some("10.1.1.254"), None) };
+    let mut phases = Phases::default();
+    let reason = |phases: &Phases, when| {
+        let declared = routes(vec![with(when)]);
+        let states = assess(desired(&declared, phases), &router(true), &Refusals::default());
+        states.routes[0].reason().unwrap()
+    };
+    assert_eq!(reason(&phases, When::Master), "group gateway has not been decided yet");
+    phases.settle("gateway", Kind::Routes, Side::Backup);
+    assert_eq!(reason(&phases, When::Master), "group gateway is backup");
+    phases.settle("gateway", Kind::Routes, Side::Master);
+    assert_eq!(reason(&phases, When::Backup), "group gateway is master");
+}
+
+#[test]
+fn a_refusal_tells_when_it_is_tried_again() {
+    let wanted = route("10.2.0.0/16", Some("10.1.1.254"), None);
+    let start = Instant::now();
+    let mut refusals = Refusals::default();
+    for _ in 0..4 {
+        refusals.refused(Object::Route(wanted.key()), "No buffer space".to_owned(), start);
+    }
+    let declared = routes(vec![wanted]);
+    let phases = Phases::default();
+    let state = assess(desired(&declared, &phases), &router(true), &refusals).routes.remove(0);
+    let text = |after| state.reason_at(start + Duration::from_millis(after)).unwrap();
+    assert_eq!(text(0), "No buffer space (4 times), tried again in 0.8 s");
+    assert_eq!(text(800), "No buffer space (4 times), tried again now");
+    assert_eq!(state.next_try_in(start), Some(Duration::from_millis(800)));
+    assert_eq!(State::Installed.reason_at(start), None);
 }
