@@ -7,6 +7,7 @@ use annotate_snippets::renderer::DecorStyle;
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
 use crate::mask::mask_secrets;
+use crate::problem::{line_around, newlines};
 
 /// How much a [`Diagnostic`] matters.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -62,16 +63,38 @@ impl fmt::Display for Diagnostic {
 /// `source` is the text that was read; secrets in it are masked. `color` adds ANSI colours. Any
 /// span is drawn, also one that does not fit `source` (when the file has changed since).
 pub fn render(diagnostic: &Diagnostic, source: &str, color: bool) -> String {
-    let masked = mask_secrets(source);
-    let annotate = |kind: AnnotationKind, span: &Range<usize>| kind.span(clamp(span, &masked));
+    draw(diagnostic, &mask_secrets(source), color)
+}
 
-    let primary =
-        annotate(AnnotationKind::Primary, &diagnostic.span).label(diagnostic.label.clone());
-    let context = diagnostic
+/// As [`render`], for all that is said of one text: an empty line is between each and the next.
+pub fn render_all(diagnostics: &[Diagnostic], source: &str, color: bool) -> String {
+    let masked = mask_secrets(source);
+    let drawn: Vec<String> =
+        diagnostics.iter().map(|diagnostic| draw(diagnostic, &masked, color)).collect();
+    drawn.join("\n\n")
+}
+
+fn draw(diagnostic: &Diagnostic, masked: &str, color: bool) -> String {
+    let primary = clamp(&diagnostic.span, masked);
+    let context: Vec<_> = diagnostic
         .context
         .iter()
-        .map(|(span, label)| annotate(AnnotationKind::Context, span).label(label.clone()));
-    let snippet = Snippet::source(masked.as_str())
+        .map(|(span, label)| (clamp(span, masked), label.as_str()))
+        .collect();
+
+    // Only the lines that are shown: to look through all of a long text takes its time.
+    let spans = || context.iter().map(|(span, _)| span).chain([&primary]);
+    let first = spans().map(|span| span.start).min().unwrap_or_default();
+    let last = spans().map(|span| span.end).max().unwrap_or_default();
+    let start = line_around(masked, first).start;
+    let end = line_around(masked, last).end.min(masked.len());
+    let here = |span: &Range<usize>| span.start - start..span.end - start;
+
+    let primary = AnnotationKind::Primary.span(here(&primary)).label(diagnostic.label.clone());
+    let context =
+        context.iter().map(|(span, label)| AnnotationKind::Context.span(here(span)).label(*label));
+    let snippet = Snippet::source(&masked[start..end])
+        .line_start(newlines(&masked[..start]) + 1)
         .path(diagnostic.file.as_str())
         .annotation(primary)
         .annotations(context);

@@ -52,7 +52,7 @@ use lockstep_vrrp as vrrp;
 
 pub use changes::Changes;
 pub use defaults::STATE_DIRECTORY as DEFAULT_STATE_DIRECTORY;
-pub use diagnostic::{Diagnostic, Severity, render};
+pub use diagnostic::{Diagnostic, Severity, render, render_all};
 pub use parse::{Checked, parse};
 pub use rt_tables::routing_tables;
 pub use surroundings::{Secret, Surroundings, referenced_files};

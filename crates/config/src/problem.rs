@@ -101,17 +101,29 @@ impl Report {
     pub(crate) fn into_diagnostics(self, file: &str, text: &str) -> Vec<Diagnostic> {
         let mut problems = self.problems.into_inner();
         problems.sort_by_key(|problem| (problem.span.start, problem.severity));
-        problems.into_iter().map(|problem| diagnostic(problem, file, text)).collect()
+        // A long text is counted once and not for each of them.
+        let (mut counted, mut line) = (0, 1);
+        let place = |problem: Problem| {
+            let start = text.floor_char_boundary(problem.span.start.min(text.len()));
+            line += newlines(&text[counted..start]);
+            counted = start;
+            diagnostic(problem, file, text, start, line)
+        };
+        problems.into_iter().map(place).collect()
     }
 }
 
-fn diagnostic(problem: Problem, file: &str, text: &str) -> Diagnostic {
-    let start = text.floor_char_boundary(problem.span.start.min(text.len()));
+/// How many lines end in `text`.
+pub(crate) fn newlines(text: &str) -> usize {
+    text.bytes().filter(|byte| *byte == b'\n').count()
+}
+
+fn diagnostic(problem: Problem, file: &str, text: &str, start: usize, line: usize) -> Diagnostic {
     let line_start = line_around(text, start).start;
     Diagnostic {
         severity: problem.severity,
         file: file.to_owned(),
-        line: text[..start].matches('\n').count() + 1,
+        line,
         column: text[line_start..start].chars().count() + 1,
         span: problem.span,
         message: printable(&problem.message),
@@ -126,7 +138,7 @@ fn diagnostic(problem: Problem, file: &str, text: &str) -> Diagnostic {
 }
 
 /// The line in which `at` lies, its newline included.
-fn line_around(text: &str, at: usize) -> Range<usize> {
+pub(crate) fn line_around(text: &str, at: usize) -> Range<usize> {
     let at = text.floor_char_boundary(at.min(text.len()));
     let start = text[..at].rfind('\n').map_or(0, |newline| newline + 1);
     let end = text[at..].find('\n').map_or(text.len() + 1, |length| at + length + 1);

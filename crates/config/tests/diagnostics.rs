@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use lockstep_config::{Secret, Surroundings, parse, referenced_files, render};
+use lockstep_config::{Secret, Surroundings, parse, referenced_files, render, render_all};
 use lockstep_routes::TableId;
 use snapbox::data::DataFormat;
 use snapbox::{Data, assert_data_eq};
@@ -30,12 +30,14 @@ fn said(text: &str) -> String {
         Ok(checked) => checked.warnings,
         Err(problems) => problems,
     };
-    let said: Vec<String> = problems.iter().map(|problem| render(problem, text, false)).collect();
+    let one_by_one: Vec<String> =
+        problems.iter().map(|problem| render(problem, text, false)).collect();
     for problem in &problems {
         let shown = format!("{problem:?} {problem}");
         assert!(!shown.contains("hunter2"), "a secret is shown: {shown}");
     }
-    let said = said.join("\n\n");
+    let said = render_all(&problems, text, false);
+    assert_eq!(said, one_by_one.join("\n\n"));
     assert!(!said.contains("hunter2"), "a secret is shown: {said}");
     said
 }
