@@ -1,5 +1,6 @@
 //! Reads the configuration with what it refers to; `lockstep check`.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
 use std::fs::{self, File};
@@ -14,14 +15,12 @@ use tracing::{debug, error, warn};
 
 use super::output::print;
 
-/// Where iproute2 keeps the names of routing tables; a later file wins.
-const ROUTING_TABLES: [&str; 4] = [
-    "/usr/lib/iproute2/rt_tables",
-    "/usr/share/iproute2/rt_tables",
-    "/etc/iproute2/rt_tables",
-    "/etc/iproute2/rt_tables.d",
-];
-/// Most bytes of a configuration, of a list of tables, or of a secret.
+/// Where iproute2 keeps the names of routing tables: what the administrator has comes first, then
+/// what newer and older versions ship.
+const ROUTING_TABLES: [&str; 3] = ["/etc/iproute2", "/usr/share/iproute2", "/usr/lib/iproute2"];
+/// Most bytes of a configuration; one of 100 000 routes has ten million.
+const CONFIGURATION_LIMIT: u64 = 64 * 1024 * 1024;
+/// Most bytes of a list of tables, or of a secret.
 const FILE_LIMIT: u64 = 1024 * 1024;
 
 /// Every problem of a configuration, drawn for a person.
@@ -102,7 +101,8 @@ fn read(path: &Path) -> anyhow::Result<(Checked, String)> {
 /// What the file means, or what is wrong with it, and its text.
 fn parse(path: &Path) -> anyhow::Result<(Result<Checked, Vec<Diagnostic>>, String)> {
     let name = path.display().to_string();
-    let text = read_file(path).with_context(|| format!("cannot read {name}"))?;
+    let text =
+        read_file(path, CONFIGURATION_LIMIT).with_context(|| format!("cannot read {name}"))?;
     Ok((lockstep_config::parse(&name, &text, &surroundings(&text)), text))
 }
 
@@ -111,14 +111,17 @@ fn surroundings(text: &str) -> Surroundings {
     Surroundings {
         hostname: hostname(),
         state_directory: state_directory(std::env::var_os("STATE_DIRECTORY")),
-        table_names: routing_table_files().iter().flat_map(|path| routing_tables(path)).collect(),
+        table_names: routing_table_files(&ROUTING_TABLES)
+            .iter()
+            .flat_map(|path| routing_tables(path))
+            .collect(),
         files: files.map(|path| (path.clone(), read_secret(&path))).collect(),
     }
 }
 
 /// The names in one file. It is others' business, so what is odd in it is no problem of ours.
 fn routing_tables(path: &Path) -> Vec<(String, TableId)> {
-    let Ok(text) = read_file(path) else { return Vec::new() };
+    let Ok(text) = read_file(path, FILE_LIMIT) else { return Vec::new() };
     let (tables, warnings) = lockstep_config::routing_tables(&path.display().to_string(), &text);
     for warning in warnings {
         debug!("{warning}");
@@ -138,19 +141,21 @@ fn state_directory(listed: Option<OsString>) -> Option<PathBuf> {
     first.is_absolute().then_some(first)
 }
 
-fn routing_table_files() -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    for path in ROUTING_TABLES.map(PathBuf::from) {
-        match fs::read_dir(&path) {
-            Ok(entries) => {
-                let mut inside: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
-                inside.retain(|file| file.extension().is_some_and(|extension| extension == "conf"));
-                inside.sort();
-                files.append(&mut inside);
+/// The files that iproute2 reads of `folders`, of which the first overrides the others: one
+/// `rt_tables`, then those in `rt_tables.d` by their names. Of a name twice the later one holds.
+fn routing_table_files(folders: &[impl AsRef<Path>]) -> Vec<PathBuf> {
+    let places = |name: &'static str| folders.iter().map(move |folder| folder.as_ref().join(name));
+    let mut files: Vec<PathBuf> =
+        places("rt_tables").find(|file| file.is_file()).into_iter().collect();
+    let mut inside = BTreeMap::new();
+    for entries in places("rt_tables.d").filter_map(|folder| fs::read_dir(folder).ok()) {
+        for file in entries.flatten().map(|entry| entry.path()) {
+            if file.extension().is_some_and(|extension| extension == "conf") {
+                inside.entry(file.file_name().map(OsString::from)).or_insert(file);
             }
-            Err(_) => files.push(path),
         }
     }
+    files.extend(inside.into_values());
     files
 }
 
@@ -160,16 +165,16 @@ fn read_secret(path: &Path) -> Result<Secret, String> {
     if mode & 0o007 != 0 {
         return Err(format!("others may use it (mode {:04o}); chmod 0600 it", mode & 0o7777));
     }
-    read_file(path).map(Secret::new).map_err(in_words)
+    read_file(path, FILE_LIMIT).map(Secret::new).map_err(in_words)
 }
 
-fn read_file(path: &Path) -> io::Result<String> {
+fn read_file(path: &Path, limit: u64) -> io::Result<String> {
     let mut text = String::new();
-    File::open(path)?.take(FILE_LIMIT + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > FILE_LIMIT {
+    File::open(path)?.take(limit + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > limit {
         return Err(io::Error::new(
             io::ErrorKind::FileTooLarge,
-            format!("larger than {FILE_LIMIT} bytes"),
+            format!("larger than {limit} bytes"),
         ));
     }
     Ok(text)
@@ -180,11 +185,7 @@ fn has_colour() -> bool {
 }
 
 fn drawn(diagnostics: &[Diagnostic], text: &str, colour: bool) -> String {
-    let drawn: Vec<String> = diagnostics
-        .iter()
-        .map(|diagnostic| lockstep_config::render(diagnostic, text, colour))
-        .collect();
-    drawn.join("\n\n")
+    lockstep_config::render_all(diagnostics, text, colour)
 }
 
 fn in_short(config: &Config) -> String {
@@ -228,7 +229,38 @@ mod tests {
     #[test]
     fn a_huge_file_is_refused() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        fs::write(file.path(), vec![b'#'; FILE_LIMIT as usize + 1]).unwrap();
-        assert_eq!(read_file(file.path()).unwrap_err().to_string(), "larger than 1048576 bytes");
+        fs::write(file.path(), "#".repeat(11)).unwrap();
+        let error = read_file(file.path(), 10).unwrap_err();
+        assert_eq!(error.to_string(), "larger than 10 bytes");
+        assert_eq!(read_file(file.path(), 11).unwrap().len(), 11);
+    }
+
+    #[test]
+    fn the_administrators_names_of_tables_override_what_is_shipped() {
+        let (etc, usr) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let write = |folder: &Path, name: &str, text: &str| {
+            fs::create_dir_all(folder.join("rt_tables.d")).unwrap();
+            fs::write(folder.join(name), text).unwrap();
+        };
+        let read = || -> Vec<(String, u32)> {
+            let files = routing_table_files(&[etc.path(), usr.path()]);
+            let tables = files.iter().flat_map(|file| routing_tables(file));
+            tables.map(|(name, id)| (name, id.0)).collect()
+        };
+        assert_eq!(read(), []);
+        let named = |names: &[(&str, u32)]| -> Vec<(String, u32)> {
+            names.iter().map(|(name, id)| ((*name).to_owned(), *id)).collect()
+        };
+        write(usr.path(), "rt_tables", "254 main\n9 shipped\n");
+        write(usr.path(), "rt_tables.d/b.conf", "20 overridden\n");
+        write(usr.path(), "rt_tables.d/c.conf", "30 vendor\n");
+        assert_eq!(
+            read(),
+            named(&[("main", 254), ("shipped", 9), ("overridden", 20), ("vendor", 30)])
+        );
+        write(etc.path(), "rt_tables", "10 own\n");
+        write(etc.path(), "rt_tables.d/b.conf", "21 isp\n");
+        write(etc.path(), "rt_tables.d/notes", "22 ignored\n");
+        assert_eq!(read(), named(&[("own", 10), ("isp", 21), ("vendor", 30)]));
     }
 }
