@@ -53,8 +53,8 @@ fn refused(text: &str) -> String {
     }
 }
 
-fn address(text: &str) -> Option<IpAddr> {
-    Some(text.parse().unwrap())
+fn address(text: &str) -> IpAddr {
+    text.parse().unwrap()
 }
 
 /// A route to 10.2.0.0/16 of which nothing more is said.
@@ -74,7 +74,7 @@ fn plain() -> Route {
 }
 
 fn hop(via: Option<&str>, dev: Option<&str>, weight: u16, onlink: bool) -> NextHop {
-    let via = via.map(|via| via.parse().unwrap());
+    let via = via.map(address);
     NextHop { via, dev: dev.map(str::to_owned), weight, onlink }
 }
 
@@ -105,7 +105,7 @@ fn every_setting_of_a_route_reaches_the_model() {
     );
     let expected = Route {
         next_hops: vec![hop(Some("192.0.2.1"), Some("eth2"), 1, true)],
-        source: address("192.0.2.7"),
+        source: Some(address("192.0.2.7")),
         table: TableId(100),
         metric: Some(50),
         mtu: Some(1400),
@@ -196,7 +196,7 @@ fn routes_of_every_type_are_read() {
     let expected = Route {
         kind: RouteKind::Local,
         next_hops: vec![hop(None, Some("lo"), 1, false)],
-        source: address("10.2.0.1"),
+        source: Some(address("10.2.0.1")),
         scope: Some(Scope::Host),
         ..plain()
     };
