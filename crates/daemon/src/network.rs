@@ -15,6 +15,7 @@ mod own_table;
 mod ownership;
 mod report;
 mod requests;
+mod schedule;
 mod snapshot;
 mod step;
 #[cfg(test)]
@@ -43,10 +44,10 @@ use tracing::{debug, error, info, warn};
 
 use crate::messages::{CoreEvent, InterfaceState, NetworkRequest};
 use listener::Listener;
-use look::Schedule;
 use own_table::Table;
 use ownership::Ownership;
 use requests::{Order, Requests};
+use schedule::Schedule;
 
 pub(crate) use own_table::rules_of;
 pub(crate) use snapshot::{Assessed, Snapshot};

@@ -15,100 +15,13 @@ use tokio::sync::oneshot;
 use tracing::{debug, info, warn};
 
 use super::requests::Requests;
+use super::schedule::{FAILED_LOOK, INTERVAL, REST};
 use super::{Actor, PIECE, Snapshot};
 use crate::messages::CoreEvent;
 
-/// Announcements within this time are looked after together.
-const COALESCE: Duration = Duration::from_millis(3);
-/// Longest time between two looks at links, addresses and rules; and at routes, if that is cheap.
-const INTERVAL: Duration = Duration::from_secs(10);
-/// Where nothing is announced, a look at everything follows after this many times what the last one
-/// took: a quarter of a percent of a processor.
-const IDLE: u32 = 400;
-/// Longest time between two looks at everything.
-const LONGEST_INTERVAL: Duration = Duration::from_mins(10);
-/// A dump that takes longer is not made for those who are content with what is known.
-const DEAR: Duration = Duration::from_millis(50);
-/// Wait after a look that failed.
-const FAILED_LOOK: Duration = Duration::from_secs(1);
-/// A look that took long is followed by this many times its duration without another, so that
-/// somebody else's restless table does not take the whole processor.
-const REST: u32 = 4;
 /// Most plans carried out after one look. A link that comes up makes addresses possible, and they
 /// make routes possible; what is left then waits for the next look.
 const ROUNDS: usize = 4;
-
-/// When to look. Links and addresses have a rest of their own: a long dump of routes puts off
-/// only the next one.
-pub(super) struct Schedule {
-    /// When to look again although nothing was announced.
-    latest: Instant,
-    /// When something has changed that the last look may not have seen.
-    changed: Option<Instant>,
-    /// No look before that, unless somebody asks.
-    rest_until: Instant,
-    /// The same for the look at links and addresses alone.
-    links_changed: Option<Instant>,
-    links_rest_until: Instant,
-    /// When to have a glance although nothing was announced.
-    glance: Instant,
-    /// What the last look at everything took.
-    cost: Duration,
-}
-
-impl Schedule {
-    pub(super) fn new(now: Instant) -> Self {
-        Self {
-            latest: now,
-            changed: None,
-            rest_until: now,
-            links_changed: None,
-            links_rest_until: now,
-            glance: now + INTERVAL,
-            cost: Duration::ZERO,
-        }
-    }
-
-    /// A look at everything has ended, and took so long; when the next one is due in any case.
-    fn looked(&mut self, now: Instant, retry: Option<Instant>) {
-        let idle = (self.cost * IDLE).clamp(INTERVAL, LONGEST_INTERVAL);
-        let retry = retry.map(|retry| retry.max(now + self.cost * REST));
-        self.latest = retry.map_or(now + idle, |retry| retry.min(now + idle));
-        self.glance = now + INTERVAL;
-    }
-
-    /// When to have a glance.
-    pub(super) fn glance_at(&self) -> Option<Instant> {
-        (self.glance < self.latest).then_some(self.glance)
-    }
-
-    /// Whether nothing was announced since the last look at everything, and another would be dear.
-    fn is_known(&self) -> bool {
-        self.cost > DEAR && self.changed.is_none() && self.links_changed.is_none()
-    }
-
-    /// When to look at everything.
-    pub(super) fn look_at(&self) -> Instant {
-        self.changed
-            .map_or(self.latest, |since| self.latest.min((since + COALESCE).max(self.rest_until)))
-    }
-
-    /// When to look at links and addresses.
-    pub(super) fn links_at(&self) -> Option<Instant> {
-        self.links_changed.map(|since| (since + COALESCE).max(self.links_rest_until))
-    }
-
-    /// Routes or rules may have changed.
-    pub(super) fn routes_changed(&mut self, now: Instant) {
-        self.changed.get_or_insert(now);
-    }
-
-    /// Links or addresses may have changed, and by that routes.
-    fn links_changed(&mut self, now: Instant) {
-        self.links_changed.get_or_insert(now);
-        self.routes_changed(now);
-    }
-}
 
 /// Waits until then; for ever, when there is no such moment.
 pub(super) async fn until(moment: Option<Instant>) {
@@ -145,6 +58,8 @@ impl Actor {
         if hints.links || hints.addresses || hints.overrun {
             self.schedule.links_changed(now);
         }
+        // Announcements are lost by somebody's restless table too.
+        self.schedule.is_urgent |= hints.links || hints.addresses;
         if hints.any() {
             self.schedule.routes_changed(now);
         }
@@ -176,8 +91,7 @@ impl Actor {
         let now = Instant::now();
         match stock {
             Ok(true) => {
-                self.schedule.rest_until = now + (now - began) * REST;
-                self.schedule.cost = now - began;
+                self.schedule.rests(now, now - began);
                 self.answer(askers);
                 self.settle(Some(requests)).await;
                 self.tell_interfaces().await;
@@ -188,8 +102,7 @@ impl Actor {
             }
             Err(error) => {
                 warn!(%error, "cannot read links, addresses, routes and rules");
-                self.schedule.rest_until = now + FAILED_LOOK;
-                self.schedule.latest = now + FAILED_LOOK;
+                self.schedule.fails(now);
             }
         }
     }
@@ -246,7 +159,7 @@ impl Actor {
         // table is read.
         self.tell_interfaces().await;
         self.settle_links().await;
-        self.schedule.changed = None;
+        self.schedule.looks();
         let reading = Network::routes_and_rules(Arc::clone(&self.interest));
         let Some((routes, rules)) = self.read(reading, turn).await? else {
             return Ok(false);
@@ -298,10 +211,9 @@ impl Actor {
         while rounds < ROUNDS {
             let began = Instant::now();
             let changes = plan(self.desired(), &self.actual);
-            let missing: BTreeSet<Object> = changes.iter().map(Change::object).collect();
-            let is_missing = |object: &Object| missing.contains(object);
             if !self.refusals.is_empty() {
-                Arc::make_mut(&mut self.refusals).retain(is_missing);
+                let missing: BTreeSet<Object> = changes.iter().map(Change::object).collect();
+                Arc::make_mut(&mut self.refusals).retain(|object| missing.contains(object));
             }
             self.schedule.cost += if rounds == 0 { began.elapsed() } else { Duration::ZERO };
             match self.reconcile(changes, requests.as_deref_mut()).await {
