@@ -4,10 +4,13 @@ use std::fmt;
 use std::ops::Range;
 
 use annotate_snippets::renderer::DecorStyle;
-use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Renderer, Snippet};
 
 use crate::mask::mask_secrets;
 use crate::problem::{line_around, newlines};
+
+/// How many bytes apart two places may be to be drawn in one picture.
+const NEAR: usize = 16 * 1024;
 
 /// How much a [`Diagnostic`] matters.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -82,34 +85,49 @@ fn draw(diagnostic: &Diagnostic, masked: &str, color: bool) -> String {
         .map(|(span, label)| (clamp(span, masked), label.as_str()))
         .collect();
 
-    // Only the lines that are shown: to look through all of a long text takes its time.
-    let spans = || context.iter().map(|(span, _)| span).chain([&primary]);
-    let first = spans().map(|span| span.start).min().unwrap_or_default();
-    let last = spans().map(|span| span.end).max().unwrap_or_default();
-    let start = line_around(masked, first).start;
-    let end = line_around(masked, last).end.min(masked.len());
-    let here = |span: &Range<usize>| span.start - start..span.end - start;
-
-    let primary = AnnotationKind::Primary.span(here(&primary)).label(diagnostic.label.clone());
-    let context =
-        context.iter().map(|(span, label)| AnnotationKind::Context.span(here(span)).label(*label));
-    let snippet = Snippet::source(&masked[start..end])
-        .line_start(newlines(&masked[..start]) + 1)
-        .path(diagnostic.file.as_str())
-        .annotation(primary)
-        .annotations(context);
+    let is_near = |span: &Range<usize>| {
+        span.start.abs_diff(primary.start).max(span.end.abs_diff(primary.end)) <= NEAR
+    };
+    let (near, far): (Vec<_>, Vec<_>) = context.into_iter().partition(|(span, _)| is_near(span));
+    let shown = snippet(diagnostic, masked, Some(&primary), &near);
+    let elsewhere = far.chunks(1).map(|one| snippet(diagnostic, masked, None, one));
 
     let level = match diagnostic.severity {
         Severity::Error => Level::ERROR,
         Severity::Warning => Level::WARNING,
     };
-    let mut groups = vec![level.primary_title(diagnostic.message.as_str()).element(snippet)];
+    let group = level.primary_title(diagnostic.message.as_str()).element(shown);
+    let mut groups = vec![group.elements(elsewhere)];
     if let Some(help) = &diagnostic.help {
         groups.push(Group::with_title(Level::HELP.secondary_title(help.as_str())));
     }
 
     let renderer = if color { Renderer::styled() } else { Renderer::plain() };
     renderer.decor_style(DecorStyle::Ascii).render(&groups)
+}
+
+/// The lines of some places and all between them.
+fn snippet<'t>(
+    diagnostic: &'t Diagnostic,
+    masked: &'t str,
+    primary: Option<&Range<usize>>,
+    context: &[(Range<usize>, &'t str)],
+) -> Snippet<'t, Annotation<'t>> {
+    // Only the lines that are shown: to look through all of a long text takes its time.
+    let spans = || context.iter().map(|(span, _)| span).chain(primary);
+    let first = spans().map(|span| span.start).min().unwrap_or_default();
+    let last = spans().map(|span| span.end).max().unwrap_or_default();
+    let start = line_around(masked, first).start;
+    let end = line_around(masked, last).end.min(masked.len());
+    let here = |span: &Range<usize>| span.start - start..span.end - start;
+    let primary = primary
+        .map(|span| AnnotationKind::Primary.span(here(span)).label(diagnostic.label.as_deref()));
+    let context =
+        context.iter().map(|(span, label)| AnnotationKind::Context.span(here(span)).label(*label));
+    Snippet::source(&masked[start..end])
+        .line_start(newlines(&masked[..start]) + 1)
+        .path(diagnostic.file.as_str())
+        .annotations(primary.into_iter().chain(context))
 }
 
 /// The part of `span` inside `text`, widened to whole characters.
