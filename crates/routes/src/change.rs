@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use crate::{ActualRoute, ActualRule, Address, Route, RouteKey, Rule, RuleKey, VirtualLink};
+use crate::{
+    ActualRoute, ActualRule, Address, PROTOCOL_LOCKSTEP, Route, RouteKey, Rule, RuleKey,
+    VirtualLink, protocol_name,
+};
 
 /// One change; carrying it out when it has been done already must do no harm.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -131,11 +134,33 @@ impl fmt::Display for Change {
             Self::RemoveAddress { name, address, .. } => {
                 write!(f, "remove address {address} dev {name}")
             }
-            Self::AddRoute { route, .. } => write!(f, "add route {route}"),
-            Self::ReplaceRoute { route, .. } => write!(f, "replace route {route}"),
-            Self::RemoveRoute { route } => write!(f, "remove route {route}"),
-            Self::AddRule { rule } => write!(f, "add rule {}", rule.key()),
-            Self::RemoveRule { rule } => write!(f, "remove rule {}", rule.key),
+            Self::AddRoute { route, .. } => {
+                write!(f, "add route {route}{}", Protocol(route.protocol))
+            }
+            Self::ReplaceRoute { route, .. } => {
+                write!(f, "replace route {route}{}", Protocol(route.protocol))
+            }
+            Self::RemoveRoute { route } => {
+                write!(f, "remove route {route}{}", Protocol(route.protocol))
+            }
+            Self::AddRule { rule } => {
+                write!(f, "add rule {}{}", rule.key(), Protocol(rule.protocol))
+            }
+            Self::RemoveRule { rule } => {
+                write!(f, "remove rule {}{}", rule.key, Protocol(rule.protocol))
+            }
         }
+    }
+}
+
+/// A protocol number, where it is not ours.
+struct Protocol(u8);
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 == PROTOCOL_LOCKSTEP {
+            return Ok(());
+        }
+        write!(f, " proto {}", protocol_name(self.0))
     }
 }

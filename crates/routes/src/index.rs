@@ -151,18 +151,30 @@ impl<'a> Index<'a> {
         route.next_hops.iter().map(|hop| hop.dev.as_deref().and_then(index)).collect()
     }
 
-    /// Whether a dumped route is what a declared one says. One whose interface was found by its
-    /// next hop is not, when the next hop has moved to another interface.
+    /// Whether a dumped route is what a declared one says.
     pub(crate) fn is_as_declared(&self, there: &ActualRoute, route: &Route) -> bool {
         there.matches(route, &self.devs(route))
-            && route.next_hops.iter().filter(|hop| hop.dev.is_none()).all(|hop| {
-                let Some(via) = hop.via else { return true };
-                let of_hop = |dev| {
-                    there.next_hops.iter().any(|hop| (hop.via, hop.dev) == (Some(via), Some(dev)))
-                };
-                let mut links = self.networks.links_to(route.table, via).peekable();
-                links.peek().is_none() || links.any(of_hop)
+            && !route.next_hops.iter().any(|hop| match (&hop.dev, hop.via) {
+                (None, Some(via)) => self.has_moved(there, via),
+                _ => false,
             })
+    }
+
+    /// Whether a next hop whose link the kernel has found is on another link now. In doubt it has
+    /// not: rules of others can lead the kernel to it through tables that are not known here.
+    fn has_moved(&self, there: &ActualRoute, via: IpAddr) -> bool {
+        let of_hop = |dev: u32| {
+            there.next_hops.iter().any(|hop| (hop.via, hop.dev) == (Some(via), Some(dev)))
+        };
+        let mut links = self.networks.links_to(there.table, via).peekable();
+        links.peek().is_some()
+            && !links.any(of_hop)
+            && !there
+                .next_hops
+                .iter()
+                .filter(|hop| hop.via == Some(via))
+                .filter_map(|hop| hop.dev)
+                .any(|dev| self.networks.any_holds(via, dev))
     }
 
     /// The links that a next hop of a route in the table is on.

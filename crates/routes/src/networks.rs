@@ -72,4 +72,15 @@ impl Networks {
             })
         })
     }
+
+    /// Whether some table has a network on the link that holds the address.
+    pub(crate) fn any_holds(&self, address: IpAddr, dev: u32) -> bool {
+        let tables = self.lengths.iter().filter(|((_, ipv6), _)| *ipv6 == address.is_ipv6());
+        tables
+            .flat_map(|((table, _), lengths)| lengths.keys().map(move |length| (table, length)))
+            .any(|(table, length)| {
+                IpNet::new(address, *length)
+                    .is_ok_and(|network| self.on_link.contains(&(*table, network.trunc(), dev)))
+            })
+    }
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use lockstep_routes::{
     ActualRoute, Address, Change, PROTOCOL_LOCKSTEP, PortRange, Route, RouteKind, RuleKey, Scope,
-    TableId, When,
+    TableId,
 };
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::address::{
@@ -144,7 +144,7 @@ fn new_address(index: u32, address: &Address, metric: Option<u32>) -> AddressMes
     if address.address.addr().is_ipv6() {
         // The election has decided who has it; duplicate detection would only delay it.
         attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
-        if is_visitor(address) {
+        if address.is_visitor() {
             attributes.push(AddressAttribute::CacheInfo(never_preferred()));
         }
     } else {
@@ -153,14 +153,6 @@ fn new_address(index: u32, address: &Address, metric: Option<u32>) -> AddressMes
     }
     attributes.extend(metric.map(AddressAttribute::RoutePriority));
     message
-}
-
-/// Whether an IPv6 address is here only while this router is master, beside another of its network:
-/// then what the router begins itself had better not come from it (RFC 6724 §5, rule 3). Where the
-/// virtual address brings the network along, it may be the only one.
-fn is_visitor(address: &Address) -> bool {
-    address.condition.when == When::Master
-        && address.address.prefix_len() == address.address.max_prefix_len()
 }
 
 fn route_message(table: TableId, to: IpNet) -> RouteMessage {

@@ -11,7 +11,7 @@
 pub(crate) mod cases;
 pub(crate) mod kernel;
 
-use lockstep_routes::{Actual, ActualRoute};
+use lockstep_routes::{Actual, ActualRoute, PROTOCOL_LOCKSTEP};
 
 /// What of two states has to be the same when one is the model's and the other the kernel's: all
 /// but link numbers, MAC addresses, and what no case is about.
@@ -27,8 +27,10 @@ pub(crate) fn essence(actual: &Actual) -> Vec<String> {
     for there in actual.addresses.iter().filter(|there| ours(&there.index)) {
         let address = there.address;
         let (dev, protocol) = (name(there.index), there.protocol);
-        let label = there.label.as_ref().filter(|label| **label != dev);
-        let broadcast = there.broadcast;
+        // How the others of the beginning were made is no matter.
+        let ours = protocol == PROTOCOL_LOCKSTEP;
+        let label = there.label.as_ref().filter(|label| ours && **label != dev);
+        let broadcast = there.broadcast.filter(|_| ours);
         lines.push(format!(
             "address {address} dev {dev} protocol {protocol} label {label:?} broadcast {broadcast:?}"
         ));
