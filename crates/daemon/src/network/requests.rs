@@ -110,12 +110,20 @@ impl Requests {
         together.into()
     }
 
-    /// Waits until there may be such a step. May be given up half way.
+    fn has_urgent(&self, busy: &BTreeSet<&str>) -> bool {
+        let mut passed_over = busy.clone();
+        self.steps.iter().any(|one| {
+            let now = is_urgent(one.step) && !passed_over.contains(&*one.group);
+            passed_over.insert(&one.group);
+            now
+        })
+    }
+
+    /// Waits until there is such a step. May be given up half way.
     pub(super) async fn urgent(&mut self, busy: &BTreeSet<&str>) {
         loop {
             self.sort();
-            let is_one = |one: &GroupStep| is_urgent(one.step) && !busy.contains(&*one.group);
-            if self.steps.iter().any(is_one) {
+            if self.has_urgent(busy) {
                 return;
             }
             if self.is_full() {
@@ -357,6 +365,7 @@ mod tests {
             || -> Vec<u64> { requests.next_urgent(&busy).iter().map(|step| step.id.0).collect() };
         assert_eq!([urgent(), urgent(), urgent()], [vec![4, 6], vec![5], vec![]]);
         assert!(requests.is_waited_for());
+        assert!(!is_ready(requests.urgent(&busy)), "those that are left have to wait");
         assert_eq!(orders(&mut requests), [vec![1], vec![2], vec![3]]);
         assert!(!requests.is_waited_for() && !is_ready(requests.urgent(&busy)));
     }
