@@ -10,6 +10,8 @@ mod conversation;
 mod decode;
 mod encode;
 mod monitor;
+#[cfg(test)]
+mod tests;
 mod virtual_link;
 
 use std::collections::BTreeMap;
@@ -20,7 +22,7 @@ use lockstep_routes::{
     Actual, ActualAddress, ActualLink, ActualRoute, ActualRule, Change, Interest,
     PROTOCOL_LOCKSTEP, TableId, VirtualLink,
 };
-use netlink_packet_route::AddressFamily;
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use thiserror::Error;
 
 use conversation::{BATCH, Conversation, Refusal};
@@ -96,12 +98,14 @@ impl Network {
     /// The routes that bear our protocol number in every table, for finding what an earlier run
     /// has left in tables that are not declared any more.
     pub async fn own_routes(&self) -> io::Result<Vec<ActualRoute>> {
+        let mut conversation = Conversation::open()?;
         let mut own = Vec::new();
         let everywhere = Interest::of(&lockstep_routes::Declared::default());
         for family in FAMILIES {
-            let routes = whole_dump(encode::own_routes_of(family), |kind, payload| {
+            let request = encode::own_routes_of(family);
+            let routes = whole_dump(&mut conversation, &request, |kind, payload| {
                 decode::route(kind, payload, &everywhere)
-                    .filter(|route| route.protocol == lockstep_routes::PROTOCOL_LOCKSTEP)
+                    .filter(|route| route.protocol == PROTOCOL_LOCKSTEP)
             });
             own.extend(routes.await?);
         }
@@ -110,13 +114,13 @@ impl Network {
 
     /// Every link by index.
     pub async fn links(&self) -> io::Result<BTreeMap<u32, ActualLink>> {
-        let links = whole_dump(encode::links(), decode::link).await?;
+        let links = single_dump(&encode::links(), decode::link).await?;
         Ok(links.into_iter().map(|link| (link.index, link)).collect())
     }
 
     /// Every address.
     pub async fn addresses(&self) -> io::Result<Vec<ActualAddress>> {
-        whole_dump(encode::addresses(), decode::address).await
+        single_dump(&encode::addresses(), decode::address).await
     }
 
     /// Carries the changes out in order, many in one system call, and answers for each. One that
@@ -165,11 +169,10 @@ impl Network {
         parent: u32,
     ) -> Result<(), ChangeError> {
         let alias = self.below.prepare(link, parent);
-        let messages =
-            vec![virtual_link::creation(link, parent), virtual_link::marking(link, alias)];
+        let messages = [virtual_link::creation(link, parent), virtual_link::marking(link, alias)];
         let results = self.changes.request(messages).await.map_err(|error| lost(change, &error))?;
         for result in results {
-            judge(change, result)?;
+            judge(change, result.unwrap_or_else(|| Err(Refusal::lost())))?;
         }
         virtual_link::set_up(link);
         Ok(())
@@ -178,7 +181,7 @@ impl Network {
     /// Removes links together: one by one the kernel waits some 20 ms after each. Those that are
     /// left over are removed one by one all the same.
     async fn remove_together(&mut self, removals: &[Change]) {
-        let taken = whole_dump(encode::links(), decode::link_group).await.unwrap_or_default();
+        let taken = single_dump(&encode::links(), decode::link_group).await.unwrap_or_default();
         let free = (1..=u32::MAX).rev().find(|group| !taken.contains(group));
         let Some(group) = free.filter(|_| !taken.is_empty()) else { return };
         for batch in removals.chunks(BATCH) {
@@ -186,11 +189,11 @@ impl Network {
                 Change::RemoveLink { index, .. } => Some(encode::into_group(*index, group)),
                 _ => None,
             });
-            if let Err(error) = self.changes.request(messages.collect()).await {
+            if let Err(error) = self.changes.request(messages).await {
                 return tracing::debug!(%error, "links are removed one by one");
             }
         }
-        match self.changes.request(vec![encode::group_removal(group)]).await {
+        match self.changes.request([encode::group_removal(group)]).await {
             Ok(_) => {}
             Err(error) => tracing::debug!(%error, "links are removed one by one"),
         }
@@ -205,15 +208,35 @@ impl Network {
             for change in batch {
                 keep_other_addresses(change);
             }
-            let messages: Vec<_> = batch.iter().map(encode::change).collect();
-            match self.changes.request(messages).await {
-                Ok(results) => answers.extend(
-                    batch.iter().zip(results).map(|(change, result)| judge(change, result)),
-                ),
+            match self.changes.request(batch.iter().map(encode::change)).await {
+                Ok(results) => {
+                    for (change, result) in batch.iter().zip(results) {
+                        answers.push(match result {
+                            Some(result) => judge(change, result),
+                            None => self.ask_again(change).await,
+                        });
+                    }
+                }
                 Err(error) => {
                     answers.extend(batch.iter().map(|change| Err(lost(change, &error))));
                 }
             }
+        }
+    }
+
+    /// Repeats a change whose answer was lost. Done twice it does no harm; but of what bears a
+    /// number that others use too nobody can say then who has made it.
+    async fn ask_again(&mut self, change: &Change) -> Result<(), ChangeError> {
+        let request = self.changes.request([encode::change(change)]);
+        let results = request.await.map_err(|error| lost(change, &error))?;
+        match results.into_iter().next().flatten() {
+            Some(Err(refusal))
+                if refusal.errno == libc::EEXIST && !done_already(change, &refusal) =>
+            {
+                judge(change, Err(Refusal::lost()))
+            }
+            Some(result) => judge(change, result),
+            None => judge(change, Err(Refusal::lost())),
         }
     }
 }
@@ -223,40 +246,53 @@ fn is_new_link(change: &Change) -> bool {
     matches!(change, Change::AddVirtualLink { .. })
 }
 
+/// Table by table, as the kernel filters them: what is in the tables of others costs nothing.
 async fn routes_of(interest: &Interest) -> io::Result<Vec<ActualRoute>> {
+    let mut conversation = Conversation::open()?;
     let mut kept = Vec::new();
     for family in FAMILIES {
         for table in interest.tables() {
-            let routes = whole_dump(encode::routes_of(family, table), |kind, payload| {
+            let request = encode::routes_of(family, table);
+            let routes = whole_dump(&mut conversation, &request, |kind, payload| {
                 decode::route(kind, payload, interest)
                     // A kernel that does not filter sends every table each time.
                     .filter(|route| route.table == table)
             });
-            kept.extend(routes.await?);
+            kept.append(&mut routes.await?);
         }
     }
     Ok(kept)
 }
 
 async fn all_rules() -> io::Result<Vec<ActualRule>> {
+    let mut conversation = Conversation::open()?;
     let mut rules = Vec::new();
     for family in FAMILIES {
-        rules.extend(whole_dump(encode::rules_of(family), decode::rule).await?);
+        let request = encode::rules_of(family);
+        rules.append(&mut whole_dump(&mut conversation, &request, decode::rule).await?);
     }
     Ok(rules)
 }
 
-/// Dumps on a socket of its own, so that a dump given up half way leaves nothing behind.
-async fn whole_dump<T>(
-    request: netlink_packet_route::RouteNetlinkMessage,
+async fn single_dump<T>(
+    request: &RouteNetlinkMessage,
     decode: impl Fn(u16, &[u8]) -> Option<T>,
 ) -> io::Result<Vec<T>> {
-    let mut conversation = Conversation::open()?;
+    whole_dump(&mut Conversation::open()?, request, decode).await
+}
+
+/// Dumps on a socket that is used for nothing but dumps and dropped when one fails, so that a dump
+/// given up half way leaves nothing behind.
+async fn whole_dump<T>(
+    conversation: &mut Conversation,
+    request: &RouteNetlinkMessage,
+    decode: impl Fn(u16, &[u8]) -> Option<T>,
+) -> io::Result<Vec<T>> {
     let mut kept = Vec::new();
     for _ in 0..DUMP_ATTEMPTS {
         kept.clear();
         let consistent =
-            conversation.dump(&request, |kind, payload| kept.extend(decode(kind, payload))).await?;
+            conversation.dump(request, |kind, payload| kept.extend(decode(kind, payload))).await?;
         if consistent {
             break;
         }
@@ -280,7 +316,18 @@ fn keep_other_addresses(change: &Change) {
 }
 
 fn judge(change: &Change, result: Result<(), Refusal>) -> Result<(), ChangeError> {
-    let Err(refusal) = result else { return Ok(()) };
+    match result {
+        Err(refusal) if !done_already(change, &refusal) => Err(ChangeError {
+            what: change.to_string(),
+            errno: refusal.errno,
+            words: refusal.to_string(),
+        }),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Whether the refusal says that there is nothing left to do.
+fn done_already(change: &Change, refusal: &Refusal) -> bool {
     let done_already: &[i32] = match change {
         // What bears a number that others use too may be somebody else's, and stays that.
         Change::AddRoute { route, .. } if route.protocol != PROTOCOL_LOCKSTEP => &[],
@@ -297,10 +344,7 @@ fn judge(change: &Change, result: Result<(), Refusal>) -> Result<(), ChangeError
         | Change::SetLink { up: true, .. }
         | Change::ReplaceRoute { .. } => &[],
     };
-    if done_already.contains(&refusal.errno) {
-        return Ok(());
-    }
-    Err(ChangeError { what: change.to_string(), errno: refusal.errno, words: refusal.to_string() })
+    done_already.contains(&refusal.errno)
 }
 
 fn lost(change: &Change, error: &io::Error) -> ChangeError {

@@ -3,6 +3,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[path = "network/ip.rs"]
+#[expect(dead_code, reason = "shared with tests that need more")]
+mod ip;
 #[path = "network/objects.rs"]
 mod objects;
 #[path = "network/world.rs"]
@@ -11,7 +14,8 @@ mod world;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use lockstep_kernel::network::Monitor;
+use futures_util::FutureExt;
+use lockstep_kernel::network::{Hints, Monitor};
 use lockstep_routes::{
     Address, Change, Condition, Declared, Fwmark, Interest, Kind, Link, NextHop, Owned,
     PROTOCOL_LOCKSTEP, Phases, Reason, Route, RouteKind, Rule, RuleKey, Scope, Side, State,
@@ -19,6 +23,7 @@ use lockstep_routes::{
 };
 use tokio::time::timeout;
 
+use ip::ip;
 use objects::{addition, address, dev, everything, hop, route, rule, shared, via};
 use world::{World, in_namespace};
 
@@ -418,6 +423,78 @@ fn thousands_of_changes_are_each_answered_for_and_foreign_tables_are_not_copied(
     });
 }
 
+/// A link without addresses of its own, so that nothing about it happens later.
+async fn quiet_link(world: &World, name: &str, peer: &str) {
+    for (setting, value) in [("addr_gen_mode", "1"), ("accept_dad", "0")] {
+        let setting = format!("net/ipv6/conf/default/{setting}");
+        lockstep_kernel::sysctl::write(&setting, value).unwrap();
+    }
+    world.veth(name, peer).await;
+    world.set_link(name, true).await;
+    world.set_link(peer, true).await;
+}
+
+/// Hints until there are none for the moment.
+async fn all_hints(monitor: &mut Monitor) -> Hints {
+    let mut hints = timeout(SOON, monitor.changed()).await.unwrap().unwrap();
+    while let Some(more) = monitor.changed().now_or_never() {
+        hints |= more.unwrap();
+    }
+    hints
+}
+
+#[test]
+fn whatever_changes_is_hinted_at() {
+    in_namespace(async |world| {
+        quiet_link(world, "eth0", "peer0").await;
+        world.add_address("eth0", "192.0.2.1/24").await;
+        let mut declared = cloudstack();
+        declared.routes.extend(shared([Route { table: LARGE, ..route("10.1.0.0/16") }]));
+        let mut monitor = Monitor::connect(&Interest::of(&declared)).unwrap();
+        let links = Hints { links: true, ..Hints::default() };
+        let routes = Hints { routes: true, ..Hints::default() };
+        let rules = Hints { rules: true, ..Hints::default() };
+        for (words, expected) in [
+            ("link set eth0 mtu 1400", links),
+            ("route add throw 10.1.0.0/16 table 70000", routes),
+            ("route del throw 10.1.0.0/16 table 70000", routes),
+            ("rule add from 10.0.0.0/8 lookup 7", rules),
+            ("rule del from 10.0.0.0/8 lookup 7", rules),
+            ("-6 rule add from fd00::/8 lookup 7", rules),
+        ] {
+            ip(words);
+            assert_eq!(all_hints(&mut monitor).await, expected, "{words}");
+        }
+        ip("link set peer0 down");
+        assert!(all_hints(&mut monitor).await.links, "carrier");
+        ip("addr del 192.0.2.1/24 dev eth0");
+        assert!(all_hints(&mut monitor).await.addresses);
+        ip("link del eth0");
+        assert!(all_hints(&mut monitor).await.links);
+        ip("route add throw 10.1.0.0/16 table 70001");
+        ip("rule add from 10.1.0.0/16 lookup 7");
+        assert_eq!(all_hints(&mut monitor).await, rules, "another table does not concern us");
+    });
+}
+
+#[test]
+fn looking_at_the_echo_of_our_own_changes_is_the_end_of_it() {
+    in_namespace(async |world| {
+        quiet_link(world, "eth0", "inside").await;
+        quiet_link(world, "eth2", "outside").await;
+        world.add_address("eth2", "10.147.48.2/20").await;
+        let declared = cloudstack();
+        let master = phases(Side::Master);
+        let mut monitor = Monitor::connect(&Interest::of(&declared)).unwrap();
+        let changes = world.plan(&declared, &master).await;
+        assert!(changes.len() >= 3, "{changes:?}");
+        world.carry_out(&changes).await;
+        assert!(all_hints(&mut monitor).await.any());
+        assert_eq!(world.plan(&declared, &master).await, []);
+        assert_eq!(monitor.changed().now_or_never().map(Result::unwrap), None);
+    });
+}
+
 #[test]
 fn the_monitor_tells_what_kind_of_thing_has_changed_and_when_it_lost_count() {
     in_namespace(async |world| {
@@ -426,7 +503,7 @@ fn the_monitor_tells_what_kind_of_thing_has_changed_and_when_it_lost_count() {
         world.set_link("eth0", true).await;
         world.add_address("eth0", "192.0.2.1/24").await;
         world.carry_out(&[Change::AddRule { rule: rule(everything(9, LARGE)) }]).await;
-        let mut seen = lockstep_kernel::network::Hints::default();
+        let mut seen = Hints::default();
         while !(seen.links && seen.addresses && seen.rules) {
             seen |= timeout(SOON, monitor.changed()).await.unwrap().unwrap();
         }

@@ -2,17 +2,21 @@
 
 use std::fmt;
 use std::io;
+use std::os::fd::AsFd;
 
+use lockstep_sys::netlink::Receiver;
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_ACK_TLVS, NLM_F_CAPPED, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST,
     NLMSG_DONE, NLMSG_ERROR, NLMSG_NOOP, NetlinkBuffer, NetlinkHeader, NetlinkMessage,
     NetlinkPayload, NlasIterator,
 };
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_sys::{AsyncSocket, AsyncSocketExt, SocketAddr, TokioSocket, protocols::NETLINK_ROUTE};
+use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 /// Most requests in one system call. Their answers, all queued before the first is read, must fit
-/// into the smallest usual receive buffer.
+/// into the smallest usual receive buffer, and are read by one system call.
 pub(super) const BATCH: usize = 64;
 
 /// Largest datagram the kernel builds for a dump is half of this.
@@ -34,6 +38,13 @@ pub(super) struct Refusal {
     pub explanation: Option<String>,
 }
 
+impl Refusal {
+    /// Stands for an answer that was lost.
+    pub(super) fn lost() -> Self {
+        Self { errno: libc::ENOBUFS, explanation: Some("the answer was lost".to_owned()) }
+    }
+}
+
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(nix::errno::Errno::from_raw(self.errno).desc())?;
@@ -46,9 +57,14 @@ impl fmt::Display for Refusal {
 
 /// One socket, one request or batch of requests at a time.
 pub(super) struct Conversation {
-    socket: TokioSocket,
+    socket: AsyncFd<Socket>,
     sequence: u32,
+    /// What is sent.
+    requests: Vec<u8>,
+    /// One datagram of a dump.
     received: Vec<u8>,
+    /// The answers to requests; made with the first one.
+    answers: Option<Receiver>,
 }
 
 impl fmt::Debug for Conversation {
@@ -59,35 +75,56 @@ impl fmt::Debug for Conversation {
 
 impl Conversation {
     pub(super) fn open() -> io::Result<Self> {
-        let mut socket = TokioSocket::new(NETLINK_ROUTE)?;
-        socket.socket_mut().bind_auto()?;
-        let options = socket.socket_ref();
-        options.set_ext_ack(true)?;
-        options.set_cap_ack(true)?;
+        let mut socket = Socket::new(NETLINK_ROUTE)?;
+        socket.set_non_blocking(true)?;
+        socket.bind_auto()?;
+        socket.set_ext_ack(true)?;
+        socket.set_cap_ack(true)?;
         // Without it (before Linux 4.20) dumps come unfiltered, and are filtered here anyway.
-        if let Err(error) = options.set_netlink_get_strict_chk(true) {
+        if let Err(error) = socket.set_netlink_get_strict_chk(true) {
             tracing::debug!(%error, "dumps are not filtered by the kernel");
         }
-        Ok(Self { socket, sequence: 0, received: Vec::with_capacity(DATAGRAM) })
+        Ok(Self {
+            socket: watch(socket)?,
+            sequence: 0,
+            requests: Vec::new(),
+            received: Vec::new(),
+            answers: None,
+        })
     }
 
-    /// Sends the requests in one system call and waits for the kernel's answer to each.
+    /// Makes room for no more than one answer.
+    #[cfg(test)]
+    pub(super) fn shrink(&mut self) -> io::Result<()> {
+        self.socket.get_mut().set_rx_buf_sz(1)
+    }
+
+    /// Sends the requests, at most [`BATCH`], in one system call, and takes the kernel's answer to
+    /// each: `None` for one that was lost, so that nobody knows whether the request was carried
+    /// out.
     pub(super) async fn request(
         &mut self,
-        messages: Vec<(RouteNetlinkMessage, u16)>,
-    ) -> io::Result<Vec<Result<(), Refusal>>> {
-        let count = messages.len();
+        messages: impl IntoIterator<Item = (RouteNetlinkMessage, u16)>,
+    ) -> io::Result<Vec<Option<Result<(), Refusal>>>> {
         let first = self.sequence.wrapping_add(1);
-        let mut datagram = Vec::new();
+        self.requests.clear();
         for (message, flags) in messages {
-            self.append(&mut datagram, message, flags | NLM_F_ACK);
+            self.append(message, flags | NLM_F_ACK);
         }
-        self.send(&datagram).await?;
-        let mut answers = vec![None; count];
-        let mut missing = count;
+        let mut answers = vec![None; self.sequence.wrapping_sub(first).wrapping_add(1) as usize];
+        self.send().await?;
+        let mut missing = answers.len();
         while missing > 0 {
-            self.receive().await?;
-            for answer in messages_in(&self.received) {
+            let receiver = self.answers.get_or_insert_default();
+            match receiver.fill(self.socket.get_ref().as_fd()) {
+                Ok(_) => {}
+                // The kernel answers within the system call that sends: what is not there now
+                // never comes.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if is_passing(&error) => continue,
+                Err(error) => return Err(error),
+            }
+            for answer in receiver.datagrams().flat_map(messages_in) {
                 let place = answer.sequence_number().wrapping_sub(first) as usize;
                 if let (NLMSG_ERROR, Some(free @ None)) =
                     (answer.message_type(), answers.get_mut(place))
@@ -97,7 +134,9 @@ impl Conversation {
                 }
             }
         }
-        Ok(answers.into_iter().flatten().collect())
+        // Many batches are not to keep the thread from everything else.
+        tokio::task::yield_now().await;
+        Ok(answers)
     }
 
     /// Hands the type and payload of every dumped message to `each`. Returns whether nothing
@@ -107,9 +146,9 @@ impl Conversation {
         request: &RouteNetlinkMessage,
         mut each: impl FnMut(u16, &[u8]),
     ) -> io::Result<bool> {
-        let mut datagram = Vec::new();
-        self.append(&mut datagram, request.clone(), NLM_F_DUMP);
-        self.send(&datagram).await?;
+        self.requests.clear();
+        self.append(request.clone(), NLM_F_DUMP);
+        self.send().await?;
         let mut consistent = true;
         loop {
             self.receive().await?;
@@ -137,34 +176,63 @@ impl Conversation {
         }
     }
 
-    fn append(&mut self, datagram: &mut Vec<u8>, message: RouteNetlinkMessage, flags: u16) {
+    fn append(&mut self, message: RouteNetlinkMessage, flags: u16) {
         self.sequence = self.sequence.wrapping_add(1);
         let mut header = NetlinkHeader::default();
         header.flags = NLM_F_REQUEST | flags;
         header.sequence_number = self.sequence;
         let mut message = NetlinkMessage::new(header, NetlinkPayload::from(message));
         message.finalize();
-        let start = datagram.len();
-        datagram.resize(start + message.buffer_len().next_multiple_of(4), 0);
-        message.serialize(&mut datagram[start..]);
+        let start = self.requests.len();
+        self.requests.resize(start + message.buffer_len().next_multiple_of(4), 0);
+        message.serialize(&mut self.requests[start..]);
     }
 
-    async fn send(&self, datagram: &[u8]) -> io::Result<()> {
+    async fn send(&self) -> io::Result<()> {
         let kernel = SocketAddr::new(0, 0);
-        let sent = self.socket.send_to(datagram, &kernel).await?;
-        if sent == datagram.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
+        let send = |socket: &Socket| loop {
+            match socket.send_to(&self.requests, &kernel, 0) {
+                // It was interrupted before the kernel looked at it.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                sent => return sent,
+            }
+        };
+        let sent = self.socket.async_io(Interest::WRITABLE, send).await?;
+        if sent == self.requests.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
     }
 
-    /// Receives one datagram of the kernel's; others' are ignored.
+    /// Receives one datagram of a dump from the kernel; others' are ignored.
     async fn receive(&mut self) -> io::Result<()> {
+        self.received.reserve(DATAGRAM);
         loop {
             self.received.clear();
-            let sender = self.socket.recv_from(&mut self.received).await?;
-            if sender.port_number() == 0 {
-                return Ok(());
+            let received = &mut self.received;
+            let receive = |socket: &Socket| socket.recv_from(received, libc::MSG_TRUNC);
+            let (length, sender) = match self.socket.async_io(Interest::READABLE, receive).await {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                received => received?,
+            };
+            if sender.port_number() != 0 {
+                continue;
             }
+            if length > self.received.len() {
+                let words = format!("a dump's datagram of {length} bytes was cut off");
+                return Err(io::Error::new(io::ErrorKind::InvalidData, words));
+            }
+            return Ok(());
         }
     }
+}
+
+#[expect(deprecated, reason = "its successor is unsafe, and this type keeps its descriptor")]
+fn watch(socket: Socket) -> io::Result<AsyncFd<Socket>> {
+    AsyncFd::new(socket)
+}
+
+/// Whether reading can go on after it: the call was interrupted, or the kernel tells that it had to
+/// throw answers away, and the others are still waiting.
+fn is_passing(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::Interrupted || error.raw_os_error() == Some(libc::ENOBUFS)
 }
 
 /// The well-formed messages at the start of a datagram.

@@ -1,27 +1,23 @@
 //! Dumped messages as the model's objects. A message that cannot be understood is left out.
 
-use std::net::IpAddr;
+mod route;
 
 use ipnet::IpNet;
 use lockstep_routes::{
-    ActualAddress, ActualLink, ActualNextHop, ActualRoute, ActualRule, Fwmark, Interest, Macvlan,
-    NextHops, PortRange, RouteKind, RuleKey, TableId,
+    ActualAddress, ActualLink, ActualRule, Fwmark, Macvlan, PortRange, RuleKey, TableId,
 };
 use netlink_packet_core::{NlasIterator, Parseable};
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
 use netlink_packet_route::link::{LinkFlags, LinkHeader};
-use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteMetric, RouteNextHop,
-    RouteNextHopFlags, RouteType, RouteVia,
-};
 use netlink_packet_route::rule::{
     RuleAction, RuleAttribute, RuleFlags, RuleMessage, RulePortRange,
 };
 
+pub(super) use route::route;
+
 const RTM_NEWLINK: u16 = 16;
 const RTM_NEWADDR: u16 = 20;
-const RTM_NEWROUTE: u16 = 24;
 const RTM_NEWRULE: u16 = 32;
 
 /// Length of a link message's fixed part.
@@ -139,120 +135,6 @@ pub(super) fn address(kind: u16, payload: &[u8]) -> Option<ActualAddress> {
     })
 }
 
-pub(super) fn route(kind: u16, payload: &[u8], interest: &Interest) -> Option<ActualRoute> {
-    let header = RouteHeader::parse(payload).ok().filter(|_| kind == RTM_NEWROUTE)?;
-    let may_be_wanted = interest.may_want(
-        header.address_family == AddressFamily::Inet6,
-        header.destination_prefix_length,
-        u8::from(header.scope),
-        u8::from(header.protocol),
-    );
-    if header.flags.contains(RouteFlags::Cloned) || !may_be_wanted {
-        return None;
-    }
-    let message = understood(true, || RouteMessage::parse(payload))?;
-    whole_route(message).filter(|route| interest.wants(route))
-}
-
-fn whole_route(message: RouteMessage) -> Option<ActualRoute> {
-    let header = message.header;
-    let any = match header.address_family {
-        AddressFamily::Inet => IpAddr::from([0; 4]),
-        AddressFamily::Inet6 => IpAddr::from([0; 16]),
-        _ => return None,
-    };
-    let mut route = ActualRoute {
-        table: TableId(header.table.into()),
-        kind: route_kind(header.kind),
-        to: IpNet::new(any, header.destination_prefix_length).ok()?,
-        next_hops: NextHops::NONE,
-        source: None,
-        metric: 0,
-        mtu: None,
-        scope: header.scope.into(),
-        protocol: header.protocol.into(),
-        special: header.tos != 0 || header.source_prefix_length != 0,
-    };
-    let mut only = ActualNextHop {
-        via: None,
-        dev: None,
-        weight: 1,
-        onlink: header.flags.contains(RouteFlags::Onlink),
-    };
-    for attribute in message.attributes {
-        match attribute {
-            RouteAttribute::Table(table) => route.table = TableId(table),
-            RouteAttribute::Destination(to) => {
-                route.to = IpNet::new(ip(&to)?, header.destination_prefix_length).ok()?;
-            }
-            RouteAttribute::Oif(index) => only.dev = Some(index),
-            RouteAttribute::PrefSource(source) => route.source = ip(&source),
-            RouteAttribute::Priority(metric) => route.metric = metric,
-            RouteAttribute::Metrics(metrics) => {
-                route.mtu = metrics.iter().find_map(|metric| match metric {
-                    RouteMetric::Mtu(mtu) => Some(*mtu),
-                    _ => None,
-                });
-            }
-            RouteAttribute::MultiPath(hops) => {
-                route.next_hops = hops.iter().map(next_hop).collect();
-            }
-            RouteAttribute::NhId(_) | RouteAttribute::EncapType(_) | RouteAttribute::Encap(_) => {
-                route.special = true;
-            }
-            other => match gateway(&other) {
-                Some(via) => only.via = Some(via),
-                None => route.special |= matches!(other, RouteAttribute::Via(_)),
-            },
-        }
-    }
-    let leads = matches!(route.kind, Some(RouteKind::Unicast | RouteKind::Local) | None);
-    if route.next_hops.is_empty() && leads && (only.via.is_some() || only.dev.is_some()) {
-        route.next_hops = NextHops::one(only);
-    }
-    Some(route)
-}
-
-fn next_hop(hop: &RouteNextHop) -> ActualNextHop {
-    ActualNextHop {
-        via: hop.attributes.iter().find_map(gateway),
-        dev: Some(hop.interface_index).filter(|index| *index != 0),
-        // The kernel counts from 0, `ip` from 1.
-        weight: u16::from(hop.hops) + 1,
-        onlink: hop.flags.contains(RouteNextHopFlags::Onlink),
-    }
-}
-
-/// The next router that an attribute names.
-fn gateway(attribute: &RouteAttribute) -> Option<IpAddr> {
-    match attribute {
-        RouteAttribute::Gateway(via) => ip(via),
-        RouteAttribute::Via(RouteVia::Inet(via)) => Some((*via).into()),
-        RouteAttribute::Via(RouteVia::Inet6(via)) => Some((*via).into()),
-        _ => None,
-    }
-}
-
-fn route_kind(kind: RouteType) -> Option<RouteKind> {
-    match kind {
-        RouteType::Unicast => Some(RouteKind::Unicast),
-        RouteType::Local => Some(RouteKind::Local),
-        RouteType::Throw => Some(RouteKind::Throw),
-        RouteType::BlackHole => Some(RouteKind::Blackhole),
-        RouteType::Unreachable => Some(RouteKind::Unreachable),
-        RouteType::Prohibit => Some(RouteKind::Prohibit),
-        _ => None,
-    }
-}
-
-fn ip(address: &RouteAddress) -> Option<IpAddr> {
-    match address {
-        RouteAddress::Inet(address) => Some((*address).into()),
-        RouteAddress::Inet6(address) => Some((*address).into()),
-        _ => None,
-    }
-}
-
 pub(super) fn rule(kind: u16, payload: &[u8]) -> Option<ActualRule> {
     /// `FRA_PAD`: alignment, says nothing.
     const PADDING: u16 = 18;
@@ -308,9 +190,9 @@ pub(super) fn rule(kind: u16, payload: &[u8]) -> Option<ActualRule> {
                 key.ip_protocol = u8::try_from(i32::from(number)).ok();
                 special |= key.ip_protocol.is_none();
             }
-            RuleAttribute::SourcePortRange(range) => key.source_port = Some(ports(&range)),
+            RuleAttribute::SourcePortRange(range) => key.source_port = Some(ports(range)),
             RuleAttribute::DestinationPortRange(range) => {
-                key.destination_port = Some(ports(&range));
+                key.destination_port = Some(ports(range));
             }
             RuleAttribute::Other(other) if is_kind(&other, PADDING) => {}
             _ => special = true,
@@ -320,7 +202,7 @@ pub(super) fn rule(kind: u16, payload: &[u8]) -> Option<ActualRule> {
     Some(ActualRule { key, protocol, special })
 }
 
-fn ports(range: &RulePortRange) -> PortRange {
+fn ports(range: RulePortRange) -> PortRange {
     PortRange { first: range.start, last: range.end }
 }
 
@@ -340,6 +222,8 @@ fn understood<T, E: std::fmt::Display>(
 
 #[cfg(test)]
 mod tests {
+    use lockstep_routes::Interest;
+
     use super::*;
 
     #[test]
@@ -359,7 +243,7 @@ mod tests {
             let _ = link(RTM_NEWLINK, &payload);
             let _ = link_group(RTM_NEWLINK, &payload);
             let _ = address(RTM_NEWADDR, &payload);
-            let _ = route(RTM_NEWROUTE, &payload, &interest);
+            let _ = route(24, &payload, &interest);
             let _ = rule(RTM_NEWRULE, &payload);
         }
         assert_eq!(link(RTM_NEWADDR, &[0; 64]), None, "another type is no link");

@@ -5,6 +5,7 @@ use std::io;
 
 use futures_util::FutureExt;
 use lockstep_routes::{Interest, TableId};
+use netlink_packet_core::NlasIterator;
 use netlink_sys::{AsyncSocket, AsyncSocketExt, SocketAddr, TokioSocket, protocols::NETLINK_ROUTE};
 
 use super::conversation::{DATAGRAM, messages_in};
@@ -15,8 +16,6 @@ const RECEIVE_BUFFER: usize = 1 << 20;
 const DATAGRAMS: usize = 256;
 /// Multicast groups `RTNLGRP_…` of links and of both families' addresses, routes and rules.
 const GROUPS: [u32; 7] = [1, 5, 7, 8, 9, 11, 19];
-/// The table byte of a route whose table's number does not fit in it.
-const TABLE_ELSEWHERE: u8 = 252;
 
 /// What has changed since the last look.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -121,12 +120,17 @@ fn hints_in(datagram: &[u8], interest: &Interest) -> Hints {
     hints
 }
 
-/// Whether a route message is about a table of interest, as far as its fixed part tells.
+/// Whether a route message is about a table of interest.
 fn concerns(route: &[u8], interest: &Interest) -> bool {
     const TABLE: usize = 4;
-    match route.get(TABLE) {
-        Some(&TABLE_ELSEWHERE) => true,
-        Some(&table) => interest.covers(TableId(table.into())),
-        None => false,
-    }
+    const ATTRIBUTES: usize = 12;
+    const RTA_TABLE: u16 = 15;
+    let Some(&table) = route.get(TABLE) else { return false };
+    let mut attributes =
+        NlasIterator::new(route.get(ATTRIBUTES..).unwrap_or_default()).map_while(Result::ok);
+    let table = attributes
+        .find(|attribute| attribute.kind() == RTA_TABLE)
+        .and_then(|attribute| attribute.value().try_into().ok())
+        .map_or(table.into(), u32::from_ne_bytes);
+    interest.covers(TableId(table))
 }
