@@ -98,11 +98,15 @@ impl Case {
 
     /// What makes the rest of the beginning, in order; some of it is refused.
     pub(crate) fn begin(&self, actual: &Actual) -> Vec<Change> {
+        // The kernel takes an IPv6 address on a link that is down, and drops it with the next down.
         let addresses = self.left_addresses.iter().filter_map(|address| {
-            let index = actual.link(&address.interface)?.index;
+            let link = actual.link(&address.interface)?;
+            let index = Some(link.index).filter(|_| link.up || address.address.addr().is_ipv4())?;
             Some(Change::AddAddress { index, address: address.clone(), metric: None })
         });
-        let routes = self.left_routes.iter().map(|route| added(route, actual));
+        let there = |hop: &NextHop| hop.dev.as_ref().is_none_or(|dev| actual.link(dev).is_some());
+        let routes = self.left_routes.iter().filter(|route| route.next_hops.iter().all(there));
+        let routes = routes.map(|route| added(route, actual));
         let rules = self.left_rules.iter().map(|rule| Change::AddRule { rule: rule.clone() });
         addresses.chain(routes).chain(rules).collect()
     }
@@ -263,6 +267,22 @@ impl Generator {
         for _ in 0..self.0.usize(..14) {
             let route = Arc::new(self.route());
             push(&mut declared.routes, route, |one| one.key(), |one| &one.condition);
+        }
+        // Tables in which nothing is declared are not looked at.
+        for table in TABLES {
+            let to = "192.0.2.0/24".parse().unwrap();
+            let condition = Condition::ALWAYS;
+            let kind = RouteKind::Throw;
+            let in_table =
+                Route { kind, to, table, condition, next_hops: Vec::new(), ..self.route() };
+            declared.routes.push(Arc::new(Route {
+                source: None,
+                metric: None,
+                mtu: None,
+                scope: None,
+                protocol: PROTOCOL_LOCKSTEP,
+                ..in_table
+            }));
         }
         for _ in 0..self.0.usize(..5) {
             let rule = self.rule();
