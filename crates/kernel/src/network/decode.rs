@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use lockstep_routes::{
     ActualAddress, ActualLink, ActualRule, Fwmark, Macvlan, PortRange, RuleKey, TableId,
 };
-use netlink_packet_core::{NlasIterator, Parseable};
+use netlink_packet_core::{DefaultNla, Nla, NlasIterator, Parseable};
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
 use netlink_packet_route::link::{LinkFlags, LinkHeader};
@@ -136,8 +136,6 @@ pub(super) fn address(kind: u16, payload: &[u8]) -> Option<ActualAddress> {
 }
 
 pub(super) fn rule(kind: u16, payload: &[u8]) -> Option<ActualRule> {
-    /// `FRA_PAD`: alignment, says nothing.
-    const PADDING: u16 = 18;
     let message = understood(kind == RTM_NEWRULE, || RuleMessage::parse(payload))?;
     let header = message.header;
     let mut key = RuleKey {
@@ -194,7 +192,7 @@ pub(super) fn rule(kind: u16, payload: &[u8]) -> Option<ActualRule> {
             RuleAttribute::DestinationPortRange(range) => {
                 key.destination_port = Some(ports(range));
             }
-            RuleAttribute::Other(other) if is_kind(&other, PADDING) => {}
+            RuleAttribute::Other(other) if says_nothing(&other) => {}
             _ => special = true,
         }
     }
@@ -206,8 +204,20 @@ fn ports(range: RulePortRange) -> PortRange {
     PortRange { first: range.start, last: range.end }
 }
 
-fn is_kind(attribute: &netlink_packet_core::DefaultNla, kind: u16) -> bool {
-    netlink_packet_core::Nla::kind(attribute) == kind
+/// Alignment, and masks that leave a single port as it is (since Linux 6.15).
+fn says_nothing(attribute: &DefaultNla) -> bool {
+    const FRA_PAD: u16 = 18;
+    const FRA_SPORT_MASK: u16 = 28;
+    const FRA_DPORT_MASK: u16 = 29;
+    match attribute.kind() {
+        FRA_PAD => true,
+        FRA_SPORT_MASK | FRA_DPORT_MASK if attribute.value_len() == 2 => {
+            let mut mask = [0; 2];
+            attribute.emit_value(&mut mask);
+            mask == [0xff; 2]
+        }
+        _ => false,
+    }
 }
 
 fn understood<T, E: std::fmt::Display>(
