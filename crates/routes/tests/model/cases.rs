@@ -123,10 +123,12 @@ impl Step {
                 up: *up,
             }),
             Self::LoseAddress(name, ipv6) => actual.link(name).and_then(|link| {
-                let mut addresses = actual.addresses.iter();
-                let there = addresses.find(|there| {
+                let mut on_link = actual.addresses.iter().filter(|there| {
                     there.index == link.index && there.address.addr().is_ipv6() == *ipv6
-                })?;
+                });
+                // The kernel lists IPv6 addresses in an order of its own.
+                let there =
+                    if *ipv6 { on_link.min_by_key(|there| there.address) } else { on_link.next() }?;
                 let (index, name) = (link.index, link.name.clone());
                 Some(Change::RemoveAddress { index, name, address: there.address })
             }),
