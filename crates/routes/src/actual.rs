@@ -251,3 +251,42 @@ impl Rule {
         RuleKey { from: prefix(self.key.from), to: prefix(self.key.to), ..self.key.clone() }
     }
 }
+
+impl RuleKey {
+    /// How many selectors it has.
+    pub(crate) fn selectors(&self) -> usize {
+        [
+            self.from.is_some(),
+            self.to.is_some(),
+            self.fwmark.is_some(),
+            self.iif.is_some(),
+            self.oif.is_some(),
+            self.tos != 0,
+            self.ip_protocol.is_some(),
+            self.source_port.is_some(),
+            self.destination_port.is_some(),
+            self.suppress_prefix_length.is_some(),
+        ]
+        .into_iter()
+        .filter(|there| *there)
+        .count()
+    }
+
+    /// Whether it is of the same place and action, and has every selector of `other`.
+    pub(crate) fn is_within(&self, other: &Self) -> bool {
+        fn of<T: PartialEq>(this: Option<&T>, other: Option<&T>) -> bool {
+            other.is_none() || this == other
+        }
+        (self.ipv6, self.priority, self.action) == (other.ipv6, other.priority, other.action)
+            && of(self.from.as_ref(), other.from.as_ref())
+            && of(self.to.as_ref(), other.to.as_ref())
+            && of(self.fwmark.as_ref(), other.fwmark.as_ref())
+            && of(self.iif.as_ref(), other.iif.as_ref())
+            && of(self.oif.as_ref(), other.oif.as_ref())
+            && (other.tos == 0 || self.tos == other.tos)
+            && of(self.ip_protocol.as_ref(), other.ip_protocol.as_ref())
+            && of(self.source_port.as_ref(), other.source_port.as_ref())
+            && of(self.destination_port.as_ref(), other.destination_port.as_ref())
+            && of(self.suppress_prefix_length.as_ref(), other.suppress_prefix_length.as_ref())
+    }
+}

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::index::Index;
 use crate::places::{Places, Verdict};
-use crate::{Actual, ActualRule, Change, Desired, Kind, RuleKey, address, virtual_link};
+use crate::{
+    Actual, ActualRule, Change, Desired, Kind, PROTOCOL_LOCKSTEP, RuleKey, address, virtual_link,
+};
 
 /// The changes that are possible now and bring the kernel closer to what is wanted; none when it
 /// is there, or when all that is missing waits for something ([`crate::assess`] says for what).
@@ -182,12 +184,25 @@ fn rules(desired: Desired<'_>, actual: &Actual) -> (Vec<Change>, Vec<Change>) {
             let protocol = wanted.get(&there.key);
             owned.owns_rule(there) && protocol.is_none_or(|protocol| *protocol != there.protocol)
         })
+        .filter(|there| !takes_anothers(there, &actual.rules, owned))
         .collect();
     to_add.sort_by_key(|rule| rule.key.priority);
-    to_remove.sort_by_key(|there| Reverse(there.key.priority));
+    to_remove.sort_by_key(|there| Reverse((there.key.priority, there.key.selectors())));
     let to_add = to_add.into_iter().map(|rule| Change::AddRule { rule: rule.clone() });
     let to_remove = to_remove.into_iter().map(|rule| Change::RemoveRule { rule: rule.clone() });
     (to_add.collect(), to_remove.collect())
+}
+
+/// Whether removing the rule would remove somebody else's in its place. The kernel takes the first
+/// one that has all the selectors it is told, and may have more; only our own protocol number keeps
+/// it from those of others. Then it stays.
+fn takes_anothers(rule: &ActualRule, rules: &[ActualRule], owned: &crate::Owned) -> bool {
+    rule.protocol != PROTOCOL_LOCKSTEP
+        && rules.iter().take_while(|there| *there != rule).any(|there| {
+            there.protocol == rule.protocol
+                && there.key.is_within(&rule.key)
+                && !owned.owns_rule(there)
+        })
 }
 
 /// Whether a rule of the right place is what is wanted: ours with the declared protocol number, or

@@ -5,8 +5,8 @@
 use std::sync::Arc;
 
 use lockstep_routes::{
-    Actual, ActualAddress, ActualLink, Address, Change, Condition, Declared, Desired, Link,
-    NextHop, Owned, PROTOCOL_LOCKSTEP, Phases, Refusals, Route, RouteKind, Rule, RuleAction,
+    Actual, ActualAddress, ActualLink, ActualRule, Address, Change, Condition, Declared, Desired,
+    Link, NextHop, Owned, PROTOCOL_LOCKSTEP, Phases, Refusals, Route, RouteKind, Rule, RuleAction,
     RuleKey, Scope, State, TableId, assess, plan,
 };
 
@@ -357,4 +357,27 @@ fn an_ipv6_address_with_another_prefix_length_takes_the_place_of_ours() {
         ["ip -6 addr del 2001:db8::1/64 dev eth1", "ip -6 addr add 2001:db8::1/128 dev eth1 nodad"];
     assert_eq!(carried_out(&with("2001:db8::1/128"), &mut actual), swapped);
     assert_eq!(carried_out(&with("2001:db8::1/128"), &mut actual), [""; 0]);
+}
+
+#[test]
+fn no_rule_goes_in_whose_place_the_kernel_would_remove_somebody_elses() {
+    let mut actual = router(true);
+    let of = |key: RuleKey| ActualRule { key, protocol: STATIC, special: false };
+    let broad = rule(100, RuleAction::Lookup(TABLE));
+    let narrow = RuleKey { ip_protocol: Some(6), ..broad.key.clone() };
+    let mut owned = Owned::default();
+    let made = Rule { protocol: STATIC, ..broad.clone() };
+    owned.note(&Change::AddRule { rule: made });
+    let (declared, phases) = (Declared::default(), Phases::default());
+    let desired = Desired { declared: &declared, phases: &phases, owned: &owned };
+    actual.rules = vec![of(narrow.clone()), of(broad.key.clone())];
+    assert_eq!(plan(desired, &actual), []);
+    actual.rules.reverse();
+    let removed = Change::RemoveRule { rule: of(broad.key.clone()) };
+    assert_eq!(plan(desired, &actual), [removed], "the kernel removes the first one");
+    // Of ours the narrow one goes first.
+    let ours = |key| ActualRule { key, protocol: PROTOCOL_LOCKSTEP, special: false };
+    actual.rules = vec![ours(broad.key.clone()), ours(narrow.clone())];
+    let removed = [narrow, broad.key].map(|key| Change::RemoveRule { rule: ours(key) });
+    assert_eq!(plan(desired, &actual), removed);
 }
