@@ -10,6 +10,7 @@ mod conversation;
 mod decode;
 mod encode;
 mod monitor;
+mod shadowed;
 #[cfg(test)]
 mod tests;
 mod virtual_link;
@@ -129,8 +130,10 @@ impl Network {
     pub async fn apply(&mut self, changes: &[Change]) -> Vec<Result<(), ChangeError>> {
         let mut answers = Vec::with_capacity(changes.len());
         let is_removal = |change: &Change| matches!(change, Change::RemoveLink { .. });
+        let shadowed = self.shadowed_removals(changes).await;
+        let alone = |change: &Change| is_new_link(change) || is_one_of(&shadowed, change);
         for alike in changes.chunk_by(|one, next| {
-            !(is_new_link(one) || is_new_link(next)) && is_removal(one) == is_removal(next)
+            !(alone(one) || alone(next)) && is_removal(one) == is_removal(next)
         }) {
             match alike {
                 [Change::RemoveLink { .. }, _, ..] => {
@@ -140,6 +143,9 @@ impl Network {
                 }
                 [change @ Change::AddVirtualLink { link, parent }] => {
                     answers.push(self.add_virtual_link(change, link, *parent).await);
+                }
+                [change @ Change::RemoveRule { rule }] if is_one_of(&shadowed, change) => {
+                    answers.push(self.remove_shadowed(change, rule).await);
                 }
                 others => self.apply_plain(others, &mut answers).await,
             }
@@ -224,6 +230,66 @@ impl Network {
         }
     }
 
+    /// The rules to be removed in whose place the kernel may take another one.
+    async fn shadowed_removals(&self, changes: &[Change]) -> Vec<ActualRule> {
+        let removed = changes.iter().filter_map(|change| match change {
+            Change::RemoveRule { rule } => Some(rule),
+            _ => None,
+        });
+        let mut removed = removed.peekable();
+        if removed.peek().is_none() {
+            return Vec::new();
+        }
+        let mut by_place: BTreeMap<_, Vec<ActualRule>> = BTreeMap::new();
+        let place = |rule: &ActualRule| (rule.key.ipv6, rule.key.priority);
+        let added = changes.iter().filter_map(|change| match change {
+            Change::AddRule { rule } => {
+                Some(ActualRule { key: rule.key(), protocol: rule.protocol, special: false })
+            }
+            _ => None,
+        });
+        // What cannot be read now cannot be looked out for.
+        for rule in self.rules().await.unwrap_or_default().into_iter().chain(added) {
+            let others = by_place.entry(place(&rule)).or_default();
+            if !others.contains(&rule) {
+                others.push(rule);
+            }
+        }
+        let is_shadowed = |rule: &&ActualRule| {
+            let others = by_place.get(&place(rule));
+            others.is_some_and(|others| others.iter().any(|o| shadowed::is_taken_for(o, rule)))
+        };
+        removed.filter(is_shadowed).cloned().collect()
+    }
+
+    /// Removes a rule although the kernel would take others first: those are added once more,
+    /// behind it, so that the kernel can take the first ones and none is missing meanwhile.
+    async fn remove_shadowed(
+        &mut self,
+        change: &Change,
+        rule: &ActualRule,
+    ) -> Result<(), ChangeError> {
+        let rules = self.rules().await.map_err(|error| lost(change, &error))?;
+        if !rules.contains(rule) {
+            return Ok(());
+        }
+        let others = shadowed::before(&rules, rule);
+        if let Some(special) = others.iter().find(|other| other.special) {
+            let words = format!("the kernel would remove another rule, {}", special.key);
+            return Err(ChangeError { what: change.to_string(), errno: 0, words });
+        }
+        let removals = std::iter::repeat_with(|| encode::change(change)).take(others.len() + 1);
+        let requests: Vec<_> =
+            others.iter().map(|other| encode::another(other)).chain(removals).collect();
+        for batch in requests.chunks(BATCH) {
+            let results = self.changes.request(batch.iter().cloned()).await;
+            for result in results.map_err(|error| lost(change, &error))? {
+                judge(change, result.unwrap_or_else(|| Err(Refusal::lost())))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Repeats a change whose answer was lost. Done twice it does no harm; but of what bears a
     /// number that others use too nobody can say then who has made it.
     async fn ask_again(&mut self, change: &Change) -> Result<(), ChangeError> {
@@ -244,6 +310,10 @@ impl Network {
 /// Whether it takes more than one message.
 fn is_new_link(change: &Change) -> bool {
     matches!(change, Change::AddVirtualLink { .. })
+}
+
+fn is_one_of(shadowed: &[ActualRule], change: &Change) -> bool {
+    matches!(change, Change::RemoveRule { rule } if shadowed.contains(rule))
 }
 
 /// Table by table, as the kernel filters them: what is in the tables of others costs nothing.

@@ -343,6 +343,44 @@ fn other_addresses_of_a_network_survive_the_removal_of_its_first() {
 }
 
 #[test]
+fn the_removal_of_a_rule_takes_no_other_that_says_more() {
+    in_namespace(async |world| {
+        let from = |net: &str| Some(net.parse().unwrap());
+        let wide = rule(everything(9, LARGE));
+        let narrow = |net| rule(RuleKey { from: from(net), ..everything(9, LARGE) });
+        let kept = [narrow("10.0.0.0/8"), narrow("10.1.0.0/16"), narrow("10.2.0.0/16")];
+        let rules = [kept[0].clone(), kept[1].clone(), wide.clone(), kept[2].clone()];
+        let additions = rules.map(|rule| Change::AddRule { rule });
+        world.carry_out(&additions).await;
+        let removed = lockstep_routes::ActualRule {
+            key: wide.key(),
+            protocol: wide.protocol,
+            special: false,
+        };
+        world.carry_out(&[Change::RemoveRule { rule: removed }]).await;
+        let left = world.network.rules().await.unwrap();
+        let left: BTreeSet<_> = left
+            .into_iter()
+            .filter(|rule| rule.protocol == PROTOCOL_LOCKSTEP)
+            .map(|rule| rule.key)
+            .collect();
+        assert_eq!(left, kept.iter().map(Rule::key).collect());
+
+        ip("rule add priority 8 uidrange 0-10 lookup 70000 protocol 112");
+        let plain = rule(everything(8, LARGE));
+        let removed = lockstep_routes::ActualRule {
+            key: plain.key(),
+            protocol: plain.protocol,
+            special: false,
+        };
+        world.carry_out(&[Change::AddRule { rule: plain }]).await;
+        let answers = world.network.apply(&[Change::RemoveRule { rule: removed }]).await;
+        assert!(answers[0].is_err(), "what cannot be put back is not taken away: {answers:?}");
+        assert!(ip("rule show priority 8").contains("uidrange"));
+    });
+}
+
+#[test]
 fn what_is_done_already_is_no_failure() {
     in_namespace(async |world| {
         cloudstack_router(world).await;

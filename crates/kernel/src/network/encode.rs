@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use lockstep_routes::{
-    ActualRoute, Address, Change, PROTOCOL_LOCKSTEP, PortRange, Route, RouteKind, RuleKey, Scope,
-    TableId,
+    ActualRoute, ActualRule, Address, Change, PROTOCOL_LOCKSTEP, PortRange, Route, RouteKind,
+    RuleKey, Scope, TableId,
 };
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::address::{
@@ -116,6 +116,11 @@ pub(super) fn change(change: &Change) -> (RouteNetlinkMessage, u16) {
             (RouteNetlinkMessage::DelRule(rule_message(&rule.key, rule.protocol)), 0)
         }
     }
+}
+
+/// Adds a rule although an equal one is there, behind it.
+pub(super) fn another(rule: &ActualRule) -> (RouteNetlinkMessage, u16) {
+    (RouteNetlinkMessage::NewRule(rule_message(&rule.key, rule.protocol)), NLM_F_CREATE)
 }
 
 fn family_of(net: IpNet) -> AddressFamily {
