@@ -79,14 +79,12 @@ fn router() -> Node {
 }
 
 #[test]
-fn what_ip_route_refuses_while_the_link_is_down_is_pending_with_its_reason_and_goes_in_when_it_is_up()
- {
+fn what_ip_route_refuses_while_a_link_is_down_is_pending_and_goes_in_when_it_is_up() {
     let node = router();
     let mut by_hand = std::process::Command::new("ip");
     by_hand.args("route add 10.147.70.0/24 via 10.147.52.1 table 100".split(' '));
     let refused = node.output(by_hand).expect("ip runs");
     assert!(!refused.status.success(), "the kernel takes it now, and there is nothing to show");
-    assert!(String::from_utf8_lossy(&refused.stderr).contains("unreachable"), "{refused:?}");
 
     let lockstep = Lockstep::start(&node, CONFIG);
 
