@@ -204,9 +204,12 @@ pub(super) fn says_as_much(existing: &Flow, wanted: &Flow) -> bool {
 fn same_state(existing: ProtocolState, wanted: ProtocolState) -> bool {
     match (existing, wanted) {
         (_, ProtocolState::None) => true,
-        // The flags are ours to set, and the scale is not told by every peer.
+        // The scale is not told by every peer. An entry that is not liberal may be as old as its
+        // windows, which nobody can see: the next packets would be invalid to it.
         (ProtocolState::Tcp(existing), ProtocolState::Tcp(wanted)) => {
-            existing.state == wanted.state
+            let liberal = |flags: [u8; 2]| flags.iter().all(|it| it & TcpState::BE_LIBERAL != 0);
+            existing.flags.is_some_and(liberal)
+                && existing.state == wanted.state
                 && wanted.window_scale.is_none_or(|scale| existing.window_scale == Some(scale))
         }
         (existing, wanted) => existing == wanted,
@@ -240,5 +243,23 @@ pub(crate) fn be_liberal(flow: &mut Flow) {
         let agreed = if tcp.window_scale.is_some() { TcpState::WINDOW_SCALE } else { 0 };
         let flags = tcp.flags.unwrap_or([agreed; 2]);
         tcp.flags = Some(flags.map(|flags| flags | TcpState::BE_LIBERAL));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tcp(flags: Option<[u8; 2]>) -> ProtocolState {
+        ProtocolState::Tcp(TcpState { state: 3, window_scale: None, flags })
+    }
+
+    #[test]
+    fn an_entry_whose_windows_may_be_old_is_not_the_same_until_it_is_liberal() {
+        let wanted = tcp(Some([TcpState::BE_LIBERAL; 2]));
+        assert!(same_state(wanted, wanted));
+        for old in [None, Some([0; 2]), Some([TcpState::BE_LIBERAL, 0])] {
+            assert!(!same_state(tcp(old), wanted), "{old:?}");
+        }
     }
 }
