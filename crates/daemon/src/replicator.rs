@@ -104,7 +104,7 @@ fn run(
         };
         // Nobody waits any more only when the process is ending.
         drop(ready.send(Ok(())));
-        if let Err(error) = actor.run().await {
+        if let Err(error) = Box::pin(actor.run()).await {
             error!("flows are no longer replicated: {error:#}");
         }
     });

@@ -14,7 +14,7 @@ use crate::cost::Cost;
 use crate::load::{DEV, Deed, Load};
 
 /// Longest wait for anything.
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_mins(2);
 /// Tables of this measurement.
 const TABLES: usize = 16;
 
@@ -50,14 +50,15 @@ pub(crate) fn measure(counts: &[usize], idle: u64) {
         let after = Cost::of(&[process]);
         thread::sleep(Duration::from_secs(idle));
         let at_rest = Cost::of(&[process]);
-        let per_minute = (at_rest.processor - after.processor).as_secs_f64() / idle as f64 * 60e3;
+        let per_minute =
+            at_rest.processor.saturating_sub(after.processor).as_secs_f64() / idle as f64 * 60e3;
         println!(
             "{:>8} {:>14.0} {:>14.0} {:>6.2} {:>10.0} {:>14.0} {:>16.1}",
             routes,
             theirs.as_secs_f64() * 1e3,
             back.as_secs_f64() * 1e3,
             back.as_secs_f64() / theirs.as_secs_f64(),
-            (after.processor - before.processor).as_secs_f64() * 1e3,
+            after.processor.saturating_sub(before.processor).as_secs_f64() * 1e3,
             at_rest.memory.saturating_sub(none) as f64 / *routes as f64,
             per_minute,
         );
@@ -114,5 +115,5 @@ fn count(node: &Node, table: u32) -> usize {
     let mut command = Command::new("ip");
     command.args(["-4", "route", "show", "table", &table.to_string()]).stderr(Stdio::null());
     let output = node.output(command).unwrap();
-    output.stdout.iter().filter(|byte| **byte == b'\n').count()
+    output.stdout.split(|byte| *byte == b'\n').count() - 1
 }

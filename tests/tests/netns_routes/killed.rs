@@ -1,6 +1,7 @@
 //! Killed at any moment and started again: nothing is left behind, nothing is missing, nobody else's is touched, and what
 //! was in place has never been away.
 
+use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -85,10 +86,11 @@ table = 100
         );
         for number in 0..routes {
             let protocol = if number % 3 == 0 { "protocol = \"static\"\n" } else { "" };
-            text.push_str(&format!(
+            let _ = write!(
+                text,
                 "\n[[route]]\nto = \"10.70.{}.0/24\"\nvia = \"10.147.52.1\"\ntable = 100\n{protocol}when = \"master\"\ngroup = \"gateway\"\n",
                 number % 256
-            ));
+            );
         }
         text
     }

@@ -1,5 +1,6 @@
 //! Whatever links, addresses and other people do: afterwards the tables are as declared, and what others made is theirs.
 
+use std::fmt::Write as _;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::thread;
@@ -283,13 +284,13 @@ fn news_that_the_daemon_could_not_take_in_is_made_up_for() {
     let mut batch = String::new();
     for number in 0..4_000 {
         let to = format!("10.{}.{}.0/24", 200 + number / 256, number % 256);
-        batch.push_str(&format!("route add {to} via 10.147.46.254\n"));
+        let _ = writeln!(batch, "route add {to} via 10.147.46.254");
         if number == 2_000 {
             batch.push_str("route flush table 2\nrule del priority 32001\nlink set eth2 down\nlink set eth2 up\n");
         }
     }
     for number in 0..4_000 {
-        batch.push_str(&format!("route del 10.{}.{}.0/24\n", 200 + number / 256, number % 256));
+        let _ = writeln!(batch, "route del 10.{}.{}.0/24", 200 + number / 256, number % 256);
     }
     let mut command = Command::new("ip");
     command.args(["-batch", "-"]).stdin(Stdio::piped());

@@ -137,7 +137,9 @@ fn a_flow_made_anew_while_events_were_lost_is_not_purged() {
     let mut settings = config();
     settings.event_buffer = TINY;
     settings.purge_timeout = Duration::from_secs(4);
-    let _other = serving(peer, settings.clone());
+    let mut ordinary = settings.clone();
+    ordinary.event_buffer = config().event_buffer;
+    let _other = serving(peer, ordinary);
     let mut router = Router::start(node, settings);
     router.node.run(|| assert_eq!(make((0..20).map(flow)), 0)).unwrap();
     router.become_active();

@@ -109,6 +109,11 @@ impl Router {
         self.ask(Step::Hooks);
         let deadline = Instant::now() + LIMIT;
         while self.requests.capacity() < QUEUE {
+            // Something else that it tells may wait for room: who waits is served, nobody else is.
+            drop(self.room.pop());
+            while let Ok(permit) = self.core.clone().try_reserve_owned() {
+                self.room.push(permit);
+            }
             pause(deadline, || "the request is not taken".to_owned());
         }
     }

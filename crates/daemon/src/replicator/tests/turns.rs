@@ -115,7 +115,7 @@ fn every_step_is_answered_by_a_thread_that_ends() {
             actor.waiting.push_back((StepId(2), Step::CommitFlows));
             let steps = [3, 4].map(|id| (StepId(id), Step::CommitFlows)).to_vec();
             requests.send(ReplicatorRequest::Steps(steps)).await.unwrap();
-            assert_eq!(actor.run().await.unwrap_err().to_string(), "no more sockets");
+            assert_eq!(Box::pin(actor.run()).await.unwrap_err().to_string(), "no more sockets");
             let mut answers = Vec::new();
             while let Some(event) = events.recv().await {
                 if let CoreEvent::Stepped(ended) = event {
