@@ -6,7 +6,7 @@
 #[path = "network/ip.rs"]
 #[expect(dead_code, reason = "shared with tests that need more")]
 mod ip;
-#[path = "network/objects.rs"]
+#[path = "../../routes/tests/objects/mod.rs"]
 mod objects;
 #[path = "network/world.rs"]
 mod world;

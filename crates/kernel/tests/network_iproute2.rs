@@ -5,8 +5,7 @@
 
 #[path = "network/ip.rs"]
 mod ip;
-#[path = "network/objects.rs"]
-#[expect(dead_code, reason = "shared with tests that need more")]
+#[path = "../../routes/tests/objects/mod.rs"]
 mod objects;
 #[path = "network/world.rs"]
 #[expect(dead_code, reason = "shared with tests that need more")]

@@ -2,12 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod objects;
+
 use std::sync::Arc;
 
 use lockstep_routes::{
-    Actual, ActualLink, ActualNextHop, ActualRoute, ActualRule, Address, Change, Condition, Fwmark,
-    NextHop, NextHops, PROTOCOL_LOCKSTEP, PortRange, Route, RouteKind, Rule, RuleAction, RuleKey,
-    Scope, TableId, VirtualLink, When,
+    Actual, ActualNextHop, ActualRoute, ActualRule, Address, Change, Condition, Fwmark, NextHop,
+    NextHops, PROTOCOL_LOCKSTEP, PortRange, Route, RouteKind, Rule, RuleAction, RuleKey, Scope,
+    TableId, VirtualLink, When,
 };
 
 const STATIC: u8 = 4;
@@ -15,39 +17,17 @@ const STATIC: u8 = 4;
 fn actual() -> Actual {
     let mut actual = Actual::default();
     for (index, name) in [(1, "lo"), (2, "eth1"), (3, "eth2")] {
-        let link = ActualLink {
-            index,
-            name: name.to_owned(),
-            up: true,
-            carrier: true,
-            mtu: 1500,
-            mac: [0; 6],
-            macvlan: None,
-            alias: String::new(),
-        };
-        actual.links.insert(index, link);
+        actual.links.insert(index, objects::link(index, name, true));
     }
     actual
 }
 
 fn hop(via: Option<&str>, dev: Option<&str>) -> NextHop {
-    let via = via.map(|via| via.parse().unwrap());
-    NextHop { via, dev: dev.map(str::to_owned), weight: 1, onlink: false }
+    objects::hop(via.unwrap_or_default(), dev.unwrap_or_default())
 }
 
 fn route(to: &str, next_hops: Vec<NextHop>) -> Route {
-    Route {
-        kind: RouteKind::Unicast,
-        to: to.parse().unwrap(),
-        next_hops,
-        source: None,
-        table: TableId(2),
-        metric: None,
-        mtu: None,
-        scope: None,
-        protocol: PROTOCOL_LOCKSTEP,
-        condition: Condition::ALWAYS,
-    }
+    Route { next_hops, table: TableId(2), ..objects::route(to) }
 }
 
 fn there(to: &str, hops: &[(Option<&str>, u32)], table: u32, metric: u32) -> ActualRoute {
@@ -73,21 +53,7 @@ fn there(to: &str, hops: &[(Option<&str>, u32)], table: u32, metric: u32) -> Act
 }
 
 fn key(ipv6: bool, priority: u32, action: RuleAction) -> RuleKey {
-    RuleKey {
-        ipv6,
-        priority,
-        from: None,
-        to: None,
-        fwmark: None,
-        iif: None,
-        oif: None,
-        tos: 0,
-        ip_protocol: None,
-        source_port: None,
-        destination_port: None,
-        suppress_prefix_length: None,
-        action,
-    }
+    RuleKey { ipv6, action, ..objects::everything(priority, TableId::MAIN) }
 }
 
 fn commands(changes: &[Change]) -> Vec<String> {

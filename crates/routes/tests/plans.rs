@@ -2,54 +2,24 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod objects;
+
 use std::sync::Arc;
 
 use lockstep_routes::{
-    Actual, ActualAddress, ActualLink, ActualRule, Address, Change, Condition, Declared, Desired,
-    Link, NextHop, Owned, PROTOCOL_LOCKSTEP, Phases, Refusals, Route, RouteKind, Rule, RuleAction,
-    RuleKey, Scope, State, TableId, assess, plan,
+    Actual, ActualAddress, ActualRule, Address, Change, Condition, Declared, Desired, Link,
+    NextHop, Owned, PROTOCOL_LOCKSTEP, Phases, Refusals, Route, Rule, RuleAction, RuleKey, State,
+    TableId, assess, plan,
 };
+
+use objects::{address, link};
 
 const TABLE: TableId = TableId(2);
 const STATIC: u8 = 4;
 
-fn link(index: u32, name: &str, up: bool) -> ActualLink {
-    ActualLink {
-        index,
-        name: name.to_owned(),
-        up,
-        carrier: up,
-        mtu: 1500,
-        mac: [0; 6],
-        macvlan: None,
-        alias: String::new(),
-    }
-}
-
 /// An address of somebody's on a link.
 fn there(index: u32, address: &str, protocol: u8) -> ActualAddress {
-    ActualAddress {
-        index,
-        address: address.parse().unwrap(),
-        protocol,
-        broadcast: None,
-        label: None,
-        scope: 0,
-        secondary: false,
-        tentative: false,
-        duplicate: false,
-    }
-}
-
-fn address(interface: &str, address: &str) -> Address {
-    Address {
-        interface: interface.to_owned(),
-        address: address.parse().unwrap(),
-        broadcast: None,
-        label: None,
-        scope: Scope::Global,
-        condition: Condition::ALWAYS,
-    }
+    ActualAddress { protocol, ..objects::there(index, address) }
 }
 
 /// A router with `eth1` up, and `eth2` as said; with an address each, of nobody's number.
@@ -67,46 +37,20 @@ fn router(eth2_up: bool) -> Actual {
 }
 
 fn hop(via: &str, dev: Option<&str>) -> NextHop {
-    let via = Some(via.parse().unwrap());
-    NextHop { via, dev: dev.map(str::to_owned), weight: 1, onlink: false }
+    objects::hop(via, dev.unwrap_or_default())
 }
 
 fn route(to: &str, next_hops: Vec<NextHop>) -> Route {
-    Route {
-        kind: RouteKind::Unicast,
-        to: to.parse().unwrap(),
-        next_hops,
-        source: None,
-        table: TABLE,
-        metric: None,
-        mtu: None,
-        scope: None,
-        protocol: PROTOCOL_LOCKSTEP,
-        condition: Condition::ALWAYS,
-    }
+    Route { next_hops, table: TABLE, ..objects::route(to) }
 }
 
 fn on_link(to: &str, dev: &str) -> Route {
-    route(to, vec![NextHop { via: None, dev: Some(dev.to_owned()), weight: 1, onlink: false }])
+    route(to, objects::dev(dev))
 }
 
 fn rule(priority: u32, action: RuleAction) -> Rule {
-    let key = RuleKey {
-        ipv6: false,
-        priority,
-        from: Some("10.9.0.0/16".parse().unwrap()),
-        to: None,
-        fwmark: None,
-        iif: None,
-        oif: None,
-        tos: 0,
-        ip_protocol: None,
-        source_port: None,
-        destination_port: None,
-        suppress_prefix_length: None,
-        action,
-    };
-    Rule { key, protocol: PROTOCOL_LOCKSTEP, condition: Condition::ALWAYS }
+    let from = Some("10.9.0.0/16".parse().unwrap());
+    objects::rule(RuleKey { from, action, ..objects::everything(priority, TABLE) })
 }
 
 fn routes(routes: Vec<Route>) -> Declared {
@@ -223,7 +167,7 @@ fn an_exception_comes_before_the_rule_it_is_from_and_goes_after_it() {
 fn a_multipath_route_is_put_back_whole_and_its_rest_stays_until_then() {
     let mut actual = router(true);
     for (index, address) in [(1, "2001:db8:1::2/64"), (2, "2001:db8:2::2/64")] {
-        let address = Address { interface: format!("eth{index}"), ..self::address("", address) };
+        let address = Address { interface: format!("eth{index}"), ..objects::address("", address) };
         actual.record(&Change::AddAddress { index, address, metric: None });
         actual.addresses.last_mut().unwrap().protocol = 0;
     }
@@ -253,7 +197,7 @@ fn a_multipath_route_is_put_back_whole_and_its_rest_stays_until_then() {
     assert_eq!(states(&declared, &actual).0[0].reason().as_deref(), Some(reason));
 
     actual.links.insert(3, link(3, "eth2", true));
-    let address = self::address("eth2", "2001:db8:2::2/64");
+    let address = address("eth2", "2001:db8:2::2/64");
     actual.record(&Change::AddAddress { index: 3, address, metric: None });
     actual.addresses.last_mut().unwrap().protocol = 0;
     assert_eq!(

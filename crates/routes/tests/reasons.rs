@@ -3,45 +3,21 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![expect(clippy::disallowed_methods, reason = "a test has a clock")]
 
+mod objects;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lockstep_routes::{
-    Actual, ActualAddress, ActualLink, ActualNextHop, ActualRoute, Address, Change, Condition,
-    Declared, Desired, Fwmark, Interest, Kind, NextHop, NextHops, Object, Owned, PROTOCOL_LOCKSTEP,
-    Phases, Refusals, Route, RouteKind, Rule, RuleAction, RuleKey, Scope, Side, State, TableId,
-    When, assess, assess_groups, plan,
+    Actual, ActualNextHop, ActualRoute, Address, Change, Condition, Declared, Desired, Fwmark,
+    Interest, Kind, NextHop, NextHops, Object, Owned, PROTOCOL_LOCKSTEP, Phases, Refusals, Route,
+    RouteKind, Rule, RuleKey, Scope, Side, State, TableId, When, assess, assess_groups, plan,
 };
 
+use objects::{link, there};
+
 const TABLE_ETH2: TableId = TableId(2);
-
-fn link(index: u32, name: &str, up: bool) -> ActualLink {
-    ActualLink {
-        index,
-        name: name.to_owned(),
-        up,
-        carrier: up,
-        mtu: 1500,
-        mac: [0; 6],
-        macvlan: None,
-        alias: String::new(),
-    }
-}
-
-fn address(index: u32, address: &str) -> ActualAddress {
-    ActualAddress {
-        index,
-        address: address.parse().unwrap(),
-        protocol: 0,
-        broadcast: None,
-        label: None,
-        scope: 0,
-        secondary: false,
-        tentative: false,
-        duplicate: false,
-    }
-}
 
 fn hop(via: Option<&str>, dev: Option<u32>) -> ActualNextHop {
     ActualNextHop { via: via.map(|via| via.parse().unwrap()), dev, weight: 1, onlink: false }
@@ -67,7 +43,7 @@ fn router(eth2_up: bool) -> Actual {
     let mut actual = Actual::default();
     actual.links.insert(1, link(1, "eth0", true));
     actual.links.insert(2, link(2, "eth2", eth2_up));
-    actual.addresses = vec![address(1, "10.1.1.2/24"), address(2, "10.147.48.2/20")];
+    actual.addresses = vec![there(1, "10.1.1.2/24"), there(2, "10.147.48.2/20")];
     actual.routes.push(connected(1, "10.1.1.0/24"));
     if eth2_up {
         actual.routes.push(connected(2, "10.147.48.0/20"));
@@ -76,45 +52,13 @@ fn router(eth2_up: bool) -> Actual {
 }
 
 fn route(to: &str, via: Option<&str>, dev: Option<&str>) -> Route {
-    Route {
-        kind: RouteKind::Unicast,
-        to: to.parse().unwrap(),
-        next_hops: vec![NextHop {
-            via: via.map(|via| via.parse().unwrap()),
-            dev: dev.map(str::to_owned),
-            weight: 1,
-            onlink: false,
-        }],
-        source: None,
-        table: TABLE_ETH2,
-        metric: None,
-        mtu: None,
-        scope: None,
-        protocol: PROTOCOL_LOCKSTEP,
-        condition: Condition::ALWAYS,
-    }
+    let hop = objects::hop(via.unwrap_or_default(), dev.unwrap_or_default());
+    Route { next_hops: vec![hop], table: TABLE_ETH2, ..objects::route(to) }
 }
 
 fn rule(priority: u32) -> Rule {
-    Rule {
-        key: RuleKey {
-            ipv6: false,
-            priority,
-            from: None,
-            to: None,
-            fwmark: Some(Fwmark { value: 2, mask: u32::MAX }),
-            iif: None,
-            oif: None,
-            tos: 0,
-            ip_protocol: None,
-            source_port: None,
-            destination_port: None,
-            suppress_prefix_length: None,
-            action: RuleAction::Lookup(TABLE_ETH2),
-        },
-        protocol: PROTOCOL_LOCKSTEP,
-        condition: Condition::ALWAYS,
-    }
+    let fwmark = Some(Fwmark { value: 2, mask: u32::MAX });
+    objects::rule(RuleKey { fwmark, ..objects::everything(priority, TABLE_ETH2) })
 }
 
 fn routes(routes: Vec<Route>) -> Declared {
@@ -464,7 +408,7 @@ fn what_is_in_the_way_is_shown_with_names() {
     };
     declared.addresses = vec![vip];
     let mut actual = router(true);
-    actual.addresses.push(address(1, "2001:db8::1/128"));
+    actual.addresses.push(there(1, "2001:db8::1/128"));
     let two = [hop(Some("10.1.1.7"), Some(1)), hop(Some("10.147.48.7"), Some(2))];
     actual.routes.push(ActualRoute {
         next_hops: two.into_iter().collect(),

@@ -3,14 +3,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod objects;
+
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use ipnet::Ipv4Net;
 use lockstep_routes::{
-    Actual, ActualLink, Address, Change, Condition, Declared, Desired, NextHop, Owned,
-    PROTOCOL_LOCKSTEP, Phases, Reason, Refusals, Route, RouteKind, Scope, State, TableId, assess,
-    plan,
+    Actual, Change, Declared, Desired, NextHop, Owned, Phases, Reason, Refusals, Route, State,
+    TableId, assess, plan,
 };
 
 const ROUTES: u32 = 30_000 / LINKS * LINKS;
@@ -20,16 +20,7 @@ const LINKS: u32 = 8;
 fn router() -> Actual {
     let mut actual = Actual::default();
     for index in 0..LINKS {
-        let link = ActualLink {
-            index,
-            name: format!("eth{index}"),
-            up: true,
-            carrier: true,
-            mtu: 1500,
-            mac: [0; 6],
-            macvlan: None,
-            alias: String::new(),
-        };
+        let link = objects::link(index, &format!("eth{index}"), true);
         actual.links.insert(index, link);
     }
     actual
@@ -37,14 +28,7 @@ fn router() -> Actual {
 
 /// Every second one names its interface.
 fn declared() -> Declared {
-    let address = |index| Address {
-        interface: format!("eth{index}"),
-        address: format!("10.{index}.0.1/24").parse().unwrap(),
-        broadcast: None,
-        label: None,
-        scope: Scope::Global,
-        condition: Condition::ALWAYS,
-    };
+    let address = |index| objects::address(&format!("eth{index}"), &format!("10.{index}.0.1/24"));
     let route = |number: u32| {
         let link = number % LINKS;
         let hop = NextHop {
@@ -54,16 +38,9 @@ fn declared() -> Declared {
             onlink: false,
         };
         Arc::new(Route {
-            kind: RouteKind::Unicast,
-            to: Ipv4Net::new(Ipv4Addr::from(0x1400_0000 + (number << 8)), 24).unwrap().into(),
             next_hops: vec![hop],
-            source: None,
             table: TableId(1_000 + number % TABLES),
-            metric: None,
-            mtu: None,
-            scope: None,
-            protocol: PROTOCOL_LOCKSTEP,
-            condition: Condition::ALWAYS,
+            ..objects::route(&format!("{}/24", Ipv4Addr::from(0x1400_0000 + (number << 8))))
         })
     };
     Declared {

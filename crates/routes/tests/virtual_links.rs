@@ -2,45 +2,28 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod objects;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use lockstep_routes::{
-    Actual, ActualLink, Address, Change, Condition, Declared, Desired, Kind, Macvlan, Owned,
-    Phases, Reason, Refusals, Scope, State, VIRTUAL_LINK_MARK, VIRTUAL_LINK_METRIC, VirtualLink,
-    assess, plan, plan_kind,
+    Actual, ActualLink, Change, Declared, Desired, Kind, Macvlan, Owned, Phases, Reason, Refusals,
+    State, VIRTUAL_LINK_MARK, VIRTUAL_LINK_METRIC, VirtualLink, assess, plan, plan_kind,
 };
+
+use objects::link;
 
 const MAC: [u8; 6] = [0, 0, 0x5e, 0, 1, 51];
 
 fn declared() -> Declared {
     Declared {
-        addresses: vec![Address {
-            interface: "vrrp.51".to_owned(),
-            address: "10.0.0.1/24".parse().unwrap(),
-            broadcast: None,
-            label: None,
-            scope: Scope::Global,
-            condition: Condition::ALWAYS,
-        }],
+        addresses: vec![objects::address("vrrp.51", "10.0.0.1/24")],
         virtual_links: vec![VirtualLink {
             name: "vrrp.51".to_owned(),
             parent: "eth0".to_owned(),
             mac: MAC,
         }],
         ..Declared::default()
-    }
-}
-
-fn link(index: u32, name: &str, up: bool) -> ActualLink {
-    ActualLink {
-        index,
-        name: name.to_owned(),
-        up,
-        carrier: up,
-        mtu: 1500,
-        mac: [2; 6],
-        macvlan: None,
-        alias: String::new(),
     }
 }
 

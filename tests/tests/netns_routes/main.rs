@@ -3,8 +3,8 @@
 
 mod cloud;
 mod killed;
+mod link_down;
 mod policy;
-mod seed;
 mod weather;
 
 use std::fs;

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use fastrand::Rng;
 use ipnet::IpNet;
 use lockstep_routes::{
-    Actual, ActualAddress, ActualLink, Address, Change, Condition, Declared, Fwmark, Kind, Link,
-    NextHop, Owned, PROTOCOL_LOCKSTEP, Phases, PortRange, Route, RouteKind, Rule, RuleAction,
-    RuleKey, Scope, Side, TableId, When,
+    Actual, Address, Change, Condition, Declared, Fwmark, Kind, Link, NextHop, Owned,
+    PROTOCOL_LOCKSTEP, Phases, PortRange, Route, RouteKind, Rule, RuleAction, RuleKey, Scope, Side,
+    TableId, When,
 };
 
 use super::kernel::Kernel;
+use super::objects::{everything, link, there};
 
 /// A protocol number of somebody else's.
 pub(crate) const FOREIGN: u8 = 18;
@@ -80,17 +81,7 @@ impl Case {
             kernel.link(link(index, name, *up));
             for address in addresses_of(name) {
                 // One of IPv6 is not taken while the link is down.
-                let _ = kernel.address(ActualAddress {
-                    index,
-                    address: address.parse().unwrap(),
-                    protocol: 0,
-                    broadcast: None,
-                    label: None,
-                    scope: 0,
-                    secondary: false,
-                    tentative: false,
-                    duplicate: false,
-                });
+                let _ = kernel.address(there(index, address));
             }
         }
         kernel
@@ -156,19 +147,6 @@ fn added(route: &Arc<Route>, actual: &Actual) -> Change {
     let index = |name: &String| actual.link(name).map(|link| link.index);
     let devs = route.next_hops.iter().map(|hop| hop.dev.as_ref().and_then(index)).collect();
     Change::AddRoute { route: Arc::clone(route), devs }
-}
-
-fn link(index: u32, name: &str, up: bool) -> ActualLink {
-    ActualLink {
-        index,
-        name: name.to_owned(),
-        up,
-        carrier: up,
-        mtu: 1500,
-        mac: [2; 6],
-        macvlan: None,
-        alias: String::new(),
-    }
 }
 
 /// Whether two objects of one place can both be wanted.
@@ -428,21 +406,8 @@ impl Generator {
             2 => RuleAction::Prohibit,
             _ => RuleAction::Lookup(self.pick(&TABLES)),
         };
-        let mut key = RuleKey {
-            ipv6,
-            priority: self.0.u32(100..104),
-            from: None,
-            to: None,
-            fwmark: None,
-            iif: None,
-            oif: None,
-            tos: 0,
-            ip_protocol: None,
-            source_port: None,
-            destination_port: None,
-            suppress_prefix_length: None,
-            action,
-        };
+        let priority = self.0.u32(100..104);
+        let mut key = RuleKey { ipv6, action, ..everything(priority, TableId::MAIN) };
         match self.0.u8(..4) {
             0 => key.from = Some(net("10.50.0.0/16", "2001:db8:50::/48")),
             1 => key.iif = Some("eth1".to_owned()),

@@ -10,6 +10,8 @@
 
 pub(crate) mod cases;
 pub(crate) mod kernel;
+#[path = "../objects/mod.rs"]
+mod objects;
 
 use lockstep_routes::{Actual, ActualRoute, PROTOCOL_LOCKSTEP};
 

@@ -1,10 +1,13 @@
-//! Declared objects, as briefly as a configuration writes them.
+//! Declared and dumped objects, as briefly as a person writes them; the tests of the kernel's side
+//! include this file too.
+
+#![allow(dead_code, reason = "each file of tests needs a part of it")]
 
 use std::sync::Arc;
 
 use lockstep_routes::{
-    Address, Change, Condition, NextHop, PROTOCOL_LOCKSTEP, Route, RouteKind, Rule, RuleAction,
-    RuleKey, Scope, TableId,
+    ActualAddress, ActualLink, Address, Change, Condition, NextHop, PROTOCOL_LOCKSTEP, Route,
+    RouteKind, Rule, RuleAction, RuleKey, Scope, TableId,
 };
 
 /// A unicast route in the main table that leads nowhere yet.
@@ -88,4 +91,33 @@ pub(crate) fn rule(key: RuleKey) -> Rule {
 /// As they are declared.
 pub(crate) fn shared(routes: impl IntoIterator<Item = Route>) -> Vec<Arc<Route>> {
     routes.into_iter().map(Arc::new).collect()
+}
+
+/// A link of no special kind; its carrier is there when it is up.
+pub(crate) fn link(index: u32, name: &str, up: bool) -> ActualLink {
+    ActualLink {
+        index,
+        name: name.to_owned(),
+        up,
+        carrier: up,
+        mtu: 1500,
+        mac: [2; 6],
+        macvlan: None,
+        alias: String::new(),
+    }
+}
+
+/// An address on a link, of nobody's number.
+pub(crate) fn there(index: u32, address: &str) -> ActualAddress {
+    ActualAddress {
+        index,
+        address: address.parse().unwrap(),
+        protocol: 0,
+        broadcast: None,
+        label: None,
+        scope: 0,
+        secondary: false,
+        tentative: false,
+        duplicate: false,
+    }
 }
