@@ -48,6 +48,7 @@ impl Changes {
         changes.restart(changed_routers(running, wanted));
         changes.restart(changed_groups(failover, &wanted.failover));
         changes.replication(replication.as_ref(), wanted.replication.as_ref());
+        changes.limits(failover, &wanted.failover);
 
         let of_interface = |link: &routes::Link| link.interface.clone();
         let mut interfaces = differing(
@@ -83,6 +84,20 @@ impl Changes {
                 self.restart.push(name);
             }
         }
+    }
+
+    /// How long the group that both replicate waits.
+    fn limits(&mut self, running: &failover::Config, wanted: &failover::Config) {
+        let of = |config: &failover::Config| {
+            config.groups.iter().find(|group| group.replicated).map(|group| group.limits)
+        };
+        let (Some(running), Some(wanted)) = (of(running), of(wanted)) else { return };
+        let failover::Limits { commit, preempt_without_flows } = running;
+        self.restart_if(commit != wanted.commit, "replication.commit-limit");
+        self.restart_if(
+            preempt_without_flows != wanted.preempt_without_flows,
+            "replication.preempt-limit",
+        );
     }
 
     /// Key by key. Every key is named here, so that a new one is not forgotten.
@@ -234,6 +249,7 @@ fn own_settings(group: &failover::Group) -> failover::Group {
     failover::Group {
         virtual_routers: group.virtual_routers.iter().map(name).collect(),
         replicated: false,
+        limits: failover::Limits::default(),
         ..group.clone()
     }
 }

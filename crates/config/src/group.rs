@@ -52,7 +52,7 @@ pub(crate) fn read(root: &Table<'_>, routers: &[ReadVirtualRouter]) -> Config {
             checks,
             track,
             notify: notify(table),
-            replicated: false,
+            ..Group::default()
         });
     }
     for router in routers {

@@ -67,12 +67,14 @@ fn read(report: &Report, entries: &DeTable<'_>, surroundings: &Surroundings) -> 
     let mut failover = group::read(&root, &routers);
     let groups = group::Names::new(&failover);
 
-    let replication = replication::read(&root, &groups);
-    if let Some(replication) = &replication {
+    let replication = replication::read(&root, &groups).map(|(replication, limits)| {
         for group in &mut failover.groups {
-            group.replicated = group.name == replication.group;
+            if group.name == replication.group {
+                (group.replicated, group.limits) = (true, limits);
+            }
         }
-    }
+        replication
+    });
 
     let tables = network::tables(&root, &surroundings.table_names);
     let (links, announcement_intervals) = network::interfaces(&root, &groups);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use lockstep_failover::Limits;
 use lockstep_replicator::{Config, Expectations, Mode, PeerProtocol, Standby};
 
 use crate::group::Names;
@@ -20,6 +21,11 @@ const BUFFER: (u32, u32) = (4096, i32::MAX as u32);
 /// Longest time before the kernel's replicated flows are removed.
 const MAX_PURGE_TIMEOUT: Duration = Duration::from_hours(24);
 /// Shortest and longest timeout of committed flows: the kernel counts seconds.
+/// Shortest and longest that a commit can hold back the addresses.
+const COMMIT_LIMIT: (Duration, Duration) = (Duration::from_millis(10), Duration::from_mins(10));
+/// Shortest and longest that preemption can wait for flows.
+const PREEMPT_LIMIT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_hours(24));
+/// Shortest and longest timeout of committed flows.
 const COMMIT_TIMEOUT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_hours(720));
 /// Shortest and longest time between two tellings of a flow, and of its life without them.
 const REFRESH: (Duration, Duration) = (Duration::from_secs(1), Duration::from_hours(24));
@@ -28,7 +34,8 @@ const MAX_HELPERS: usize = 64;
 /// Longest name of a helper in bytes (`NF_CT_HELPER_NAME_LEN` without the closing zero).
 const HELPER_NAME_LENGTH: usize = 15;
 
-pub(crate) fn read(root: &Table<'_>, groups: &Names) -> Option<Config> {
+/// Replication, and how long the group waits for it.
+pub(crate) fn read(root: &Table<'_>, groups: &Names) -> Option<(Config, Limits)> {
     let value = root.get("replication")?;
     let table = value.table(&REPLICATION, "the replication")?;
     let group = groups.named_by(&table, table.span(), "replication needs a group");
@@ -52,6 +59,7 @@ pub(crate) fn read(root: &Table<'_>, groups: &Names) -> Option<Config> {
     });
     let commit_timeout = table
         .optional("commit-timeout", |value| value.duration(COMMIT_TIMEOUT.0..=COMMIT_TIMEOUT.1));
+    let limits = limits(&table);
     let refresh_interval = table.or("refresh-interval", usual.refresh_interval, refresh);
     let cache_timeout = table.or("cache-timeout", usual.cache_timeout, refresh);
     let event_buffer = table.or("event-buffer", usual.event_buffer, buffer);
@@ -82,7 +90,7 @@ pub(crate) fn read(root: &Table<'_>, groups: &Names) -> Option<Config> {
         table.report().push(problem.at(value.span()));
     }
 
-    Some(Config {
+    let config = Config {
         group: group?,
         protocol: protocol?,
         mode: mode?,
@@ -99,7 +107,17 @@ pub(crate) fn read(root: &Table<'_>, groups: &Names) -> Option<Config> {
         cache_timeout: cache_timeout?,
         event_buffer: event_buffer?,
         event_buffer_limit: event_buffer_limit?,
-    })
+    };
+    Some((config, limits?))
+}
+
+fn limits(table: &Table<'_>) -> Option<Limits> {
+    let usual = Limits::default();
+    let commit = table
+        .or("commit-limit", usual.commit, |value| value.duration(COMMIT_LIMIT.0..=COMMIT_LIMIT.1));
+    let preempt =
+        table.optional("preempt-limit", |value| value.duration(PREEMPT_LIMIT.0..=PREEMPT_LIMIT.1));
+    Some(Limits { commit: commit?, preempt_without_flows: preempt? })
 }
 
 fn entries(value: &Value<'_>) -> Option<usize> {

@@ -303,6 +303,8 @@ pub(crate) const REPLICATION: Section = Section {
         "resend-queue",
         "cache-limit",
         "commit-timeout",
+        "commit-limit",
+        "preempt-limit",
         "purge-timeout",
         "refresh-interval",
         "cache-timeout",

@@ -139,6 +139,11 @@ fn the_core_of_replication_is_told_by_its_key_as_needing_a_restart() {
         restart("group = \"gateway\"\nprotocol", "group = \"alone\"\nprotocol"),
         ["replication.group"]
     );
+    let limits = "commit-limit = \"1s\"\npreempt-limit = \"1m\"\n";
+    assert_eq!(
+        restart(place, &format!("{place}{limits}")),
+        ["replication.commit-limit", "replication.preempt-limit"]
+    );
     let (before, rest) = BASE.split_once("[replication]").unwrap();
     let (_, after) = rest.split_once("[tables]").unwrap();
     let without = format!("{before}[tables]{after}");

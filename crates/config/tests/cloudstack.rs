@@ -120,6 +120,7 @@ fn failover() -> failover::Config {
                 timeout: None,
             },
             replicated: true,
+            limits: failover::Limits::default(),
         }],
         checks: vec![failover::Check {
             name: "heartbeat".to_owned(),

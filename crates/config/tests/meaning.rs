@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use lockstep_config::{Announce, Checked, Config, Scheduling, Secret, Surroundings, parse};
-use lockstep_failover::{Process, Subject, Track};
+use lockstep_failover::{Limits, Process, Subject, Track};
 use lockstep_replicator::{Expectations, Filter, Link, Mode, Standby, Transport as Carried};
 use lockstep_routes::{Condition, Fwmark, RuleAction, TableId, VirtualLink, When};
 use lockstep_vrrp::{
@@ -206,6 +206,21 @@ fn the_only_group_need_not_be_named() {
     assert_eq!((replication.links[0].port, replication.links[0].checksum), (3780, true));
     assert_eq!(config.declared.routes[0].condition, follows(When::Backup, "lan"));
     assert!(config.failover.groups[0].replicated);
+}
+
+#[test]
+fn the_replicated_group_waits_as_long_as_replication_says() {
+    let replication = "[replication]\nprotocol = \"conntrackd\"\n\
+                       [[replication.link]]\ninterface = \"eth9\"\nmulticast = \"225.0.0.50\"\n";
+    let usual = read(&format!("{LAN}{replication}"));
+    assert_eq!(usual.failover.groups[0].limits, Limits::default());
+    let set = replication.replace("[[", "commit-limit = \"250ms\"\npreempt-limit = \"10m\"\n[[");
+    let set = read(&format!("{LAN}{set}"));
+    let expected = Limits {
+        commit: Duration::from_millis(250),
+        preempt_without_flows: Some(Duration::from_mins(10)),
+    };
+    assert_eq!(set.failover.groups[0].limits, expected);
 }
 
 #[test]

@@ -29,6 +29,25 @@ pub struct Group {
     /// Whether flows are replicated for this group: then a commit belongs to becoming master, and
     /// preemption waits until the peer's state has arrived.
     pub replicated: bool,
+    /// How long it waits for others.
+    pub limits: Limits,
+}
+
+/// How long a group waits for what is not its own to hurry.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Limits {
+    /// The longest a commit may hold back the addresses; then the rest goes on, and the commit
+    /// beside it.
+    pub commit: Duration,
+    /// The longest that a working master of lower priority is let be because its flows have not
+    /// arrived; `None` to wait as long as it takes. A dead master is replaced at once.
+    pub preempt_without_flows: Option<Duration>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { commit: Duration::from_secs(30), preempt_without_flows: None }
+    }
 }
 
 /// One member of a group.

@@ -83,6 +83,11 @@ impl Conditions {
         Self { members, trackers, unfit: BTreeMap::new(), unknown, sum: 0 }
     }
 
+    /// The members whose priority is another than the configured one from the beginning.
+    pub(crate) fn start(&mut self) -> Vec<(&str, u8)> {
+        self.prioritise()
+    }
+
     pub(crate) fn trackers(&self) -> &[Tracker] {
         &self.trackers
     }
@@ -135,11 +140,23 @@ impl Conditions {
             Some(member) => self.members[member].sum += change,
             None => self.sum += change,
         }
-        let affected = match member {
-            Some(member) => &mut self.members[member..=member],
-            None => &mut self.members[..],
+        self.prioritise()
+    }
+
+    /// Gives every member the priority of the worst of them: members move together, so the others
+    /// have to judge them together. Returns those whose priority is another now, with it.
+    fn prioritise(&mut self) -> Vec<(&str, u8)> {
+        let sum = self.sum;
+        let Some(worst) = self.members.iter().filter_map(|member| member.own(sum)).min() else {
+            return Vec::new();
         };
-        affected.iter_mut().filter_map(|member| member.prioritise(self.sum)).collect()
+        let changed = self.members.iter_mut().filter_map(|member| {
+            let is_owner = member.configured == u8::MAX;
+            let before = member.in_force;
+            member.in_force = if is_owner { before } else { worst };
+            (member.in_force != before).then_some((member.name.as_str(), member.in_force))
+        });
+        changed.collect()
     }
 
     /// The priority in force of a member.
@@ -157,11 +174,15 @@ impl Conditions {
 }
 
 impl Member {
-    /// Its priority with what the group's trackers and its own do, when that is another now.
-    fn prioritise(&mut self, group: i32) -> Option<(&str, u8)> {
-        let priority = effective(self.configured, self.sum + group);
-        let before = std::mem::replace(&mut self.in_force, priority);
-        (before != priority).then_some((self.name.as_str(), priority))
+    /// Its priority with what the group's trackers and its own do, whatever the other members are;
+    /// none of an address owner, whose priority never changes.
+    fn own(&self, group: i32) -> Option<u8> {
+        if self.configured == u8::MAX {
+            return None;
+        }
+        let (lowest, highest) = PRIORITIES;
+        let sum = i32::from(self.configured) + self.sum + group;
+        u8::try_from(sum.clamp(lowest, highest)).ok()
     }
 }
 
@@ -188,15 +209,6 @@ impl Seen {
             }
         }
     }
-}
-
-/// The priority in force: an owner's never changes.
-fn effective(configured: u8, sum: i32) -> u8 {
-    if configured == u8::MAX {
-        return configured;
-    }
-    let (lowest, highest) = PRIORITIES;
-    u8::try_from((i32::from(configured) + sum).clamp(lowest, highest)).unwrap_or(configured)
 }
 
 /// The group's checks and trackers, then its members'.

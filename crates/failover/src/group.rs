@@ -21,9 +21,10 @@ use crate::fitness::{Conditions, Fitness, Tracker};
 use crate::hold::{Hold, Holds};
 use crate::journal::Journal;
 use crate::plan::{self, Doing, Plan};
+use crate::preemption::Preemption;
 use crate::queue::OpenSteps;
 use crate::tracking::Seen;
-use crate::{Action, Outcome, State, Step, StepId, VirtualRouterEvent, config};
+use crate::{Action, Limits, Outcome, State, Step, StepId, VirtualRouterEvent, config};
 
 /// A failover group at work.
 #[derive(Clone, Debug)]
@@ -37,7 +38,8 @@ pub struct Group {
     /// How many members would be master.
     elected: usize,
     conditions: Conditions,
-    in_sync: bool,
+    preemption: Preemption,
+    limits: Limits,
     stopping: bool,
     /// What failed that made this a fault, and when to try again.
     held: Option<Hold>,
@@ -75,7 +77,8 @@ impl Group {
             members: config.virtual_routers.iter().map(member).collect(),
             elected: 0,
             conditions: Conditions::new(config),
-            in_sync: false,
+            preemption: Preemption::new(config.replicated, config.limits.preempt_without_flows),
+            limits: config.limits,
             stopping: false,
             held: None,
             holds: Holds::default(),
@@ -108,9 +111,16 @@ impl Group {
         self.plan.as_ref().and_then(Plan::step)
     }
 
-    /// Whether a member may take mastership from a working master: only with the peer's state.
+    /// Whether a member may take mastership from a working master: only with the peer's flows, or
+    /// when [`Limits::preempt_without_flows`] has passed.
     pub fn preempt_allowed(&self) -> bool {
-        !self.replicated || self.in_sync
+        self.preemption.allowed()
+    }
+
+    /// Since when a backup has been without all of the peer's flows and therefore lets any working
+    /// master be.
+    pub fn waits_for_flows_since(&self) -> Option<Instant> {
+        self.preemption.waiting_since()
     }
 
     /// Whether a transition is under way.
@@ -134,6 +144,7 @@ impl Group {
 
     pub(crate) fn start(&mut self, context: &mut Context<'_>) {
         self.tell_preemption(context);
+        prioritise(self.conditions.start(), context);
         self.decide(context);
     }
 
@@ -179,19 +190,13 @@ impl Group {
         detail: &str,
         context: &mut Context<'_>,
     ) {
-        let changed = self.conditions.track(tracker, seen, detail);
-        context.actions.extend(changed.into_iter().map(|(name, priority)| Action::Priority {
-            virtual_router: name.to_owned(),
-            priority,
-        }));
+        prioritise(self.conditions.track(tracker, seen, detail), context);
         self.decide(context);
     }
 
     pub(crate) fn in_sync(&mut self, in_sync: bool, context: &mut Context<'_>) {
-        if self.replicated && self.in_sync != in_sync {
-            self.in_sync = in_sync;
-            self.tell_preemption(context);
-        }
+        let is_backup = self.state == State::Backup;
+        self.change_preemption(context, |it, now| it.in_sync(in_sync, is_backup, now));
     }
 
     pub(crate) fn stop(&mut self, context: &mut Context<'_>) {
@@ -219,6 +224,7 @@ impl Group {
     }
 
     pub(crate) fn timeout(&mut self, context: &mut Context<'_>) {
+        self.change_preemption(context, Preemption::timeout);
         if let Some(held) = self.held.take_if(|held| context.now >= held.until) {
             if self.state == State::Fault {
                 self.reason = held.reason;
@@ -228,9 +234,9 @@ impl Group {
         let Some(plan) = &mut self.plan else { return };
         match plan.doing {
             Doing::Step { id, step, until, .. } if context.now >= until => {
-                context.steps.close(id);
-                let why = format!("no answer within {} s", plan::limit(step).as_secs());
-                let outcome = Outcome::Failed(why.clone());
+                context.steps.give_up(id, plan.number);
+                let why = format!("no answer within {:?}", plan::limit(step, &self.limits));
+                let outcome = plan::unanswered(step, &why);
                 context.journal.step_ends(plan.number, outcome, context.now);
                 plan.doing = Doing::Nothing;
                 self.give_up(step, &why, context);
@@ -245,7 +251,7 @@ impl Group {
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let plan = self.plan.as_ref().and_then(Plan::deadline);
         let held = self.held.as_ref().map(|held| held.until);
-        plan.into_iter().chain(held).min()
+        plan.into_iter().chain(held).chain(self.preemption.deadline()).min()
     }
 
     /// Compares what was observed with the state, and leaves the state if it does not follow.
@@ -317,6 +323,7 @@ impl Group {
             }
             let cut = Outcome::Failed(format!("cut short: {reason}"));
             context.journal.step_ends(plan.number, cut, context.now);
+            context.journal.is_over(plan.number);
         }
         for member in &mut self.members {
             member.elected = None;
@@ -328,6 +335,12 @@ impl Group {
         self.state = to;
         self.since = context.now;
         self.reason = reason;
+        self.change_preemption(context, |preemption, now| {
+            preemption.no_backup();
+            if to == State::Backup {
+                preemption.backup(now);
+            }
+        });
         self.go_on(context);
     }
 
@@ -336,7 +349,9 @@ impl Group {
         if let Some(step) = plan.next() {
             return self.begin(step, 1, context);
         }
-        self.plan = None;
+        if let Some(plan) = self.plan.take() {
+            context.journal.is_over(plan.number);
+        }
         match self.state {
             State::Master => self.holds.serves(context.now),
             State::Stopped => context.actions.push(Action::Stopped { group: self.name.clone() }),
@@ -347,8 +362,9 @@ impl Group {
     fn begin(&mut self, step: Step, attempt: u32, context: &mut Context<'_>) {
         let Some(plan) = &mut self.plan else { return };
         let id = context.steps.open(context.group);
-        plan.doing = Doing::Step { id, step, attempt, until: context.now + plan::limit(step) };
-        context.journal.step_begins(plan.number, step, context.now);
+        plan.doing =
+            Doing::Step { id, step, attempt, until: context.now + plan::limit(step, &self.limits) };
+        context.journal.step_begins(plan.number, step, id, context.now);
         context.actions.push(Action::Step {
             id,
             group: self.name.clone(),
@@ -371,6 +387,19 @@ impl Group {
         }
     }
 
+    /// Tells the members when what `change` does lets them preempt, or forbids it.
+    fn change_preemption(
+        &mut self,
+        context: &mut Context<'_>,
+        change: impl FnOnce(&mut Preemption, Instant),
+    ) {
+        let before = self.preemption.allowed();
+        change(&mut self.preemption, context.now);
+        if self.preemption.allowed() != before {
+            self.tell_preemption(context);
+        }
+    }
+
     fn tell_preemption(&self, context: &mut Context<'_>) {
         let allowed = self.preempt_allowed();
         let tell = |member: &Member| Action::PreemptAllowed {
@@ -379,4 +408,12 @@ impl Group {
         };
         context.actions.extend(self.members.iter().map(tell));
     }
+}
+
+fn prioritise(changed: Vec<(&str, u8)>, context: &mut Context<'_>) {
+    context.actions.extend(
+        changed
+            .into_iter()
+            .map(|(name, priority)| Action::Priority { virtual_router: name.to_owned(), priority }),
+    );
 }

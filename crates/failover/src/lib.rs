@@ -12,11 +12,12 @@ pub mod hooks;
 mod journal;
 mod machine;
 mod plan;
+mod preemption;
 mod queue;
 mod step;
 pub mod tracking;
 
-pub use config::{Check, Config, Group, Notify, Process, Subject, Track, VirtualRouter};
+pub use config::{Check, Config, Group, Limits, Notify, Process, Subject, Track, VirtualRouter};
 pub use journal::{JOURNAL_LIMIT, Journal, StepRecord, Transition};
 pub use machine::{Action, CheckStatus, Event, Failover, Tracked, VirtualRouterEvent};
 pub use step::{Outcome, Step, StepId};

@@ -225,6 +225,12 @@ impl Failover {
         }
     }
 
+    /// Has the journal count on from the last transition of an earlier run.
+    pub fn after_transition(mut self, number: u64) -> Self {
+        self.journal = Journal::following(number);
+        self
+    }
+
     /// Feeds one event; returns what to do about it, in order.
     #[must_use = "actions must be carried out"]
     pub fn handle(&mut self, event: Event, now: Instant) -> Vec<Action> {
@@ -260,6 +266,8 @@ impl Failover {
                     self.act(place, now, &mut actions, |group, context| {
                         group.stepped(id, outcome, context);
                     });
+                } else if let Some(transition) = self.steps.take_late(id) {
+                    self.journal.late_answer(transition, id, outcome, now);
                 }
             }
             Event::Timeout => {
@@ -412,6 +420,11 @@ impl Failover {
     /// What every group did and why.
     pub fn journal(&self) -> &Journal {
         &self.journal
+    }
+
+    /// The same, to add what was known of others.
+    pub fn journal_mut(&mut self) -> &mut Journal {
+        &mut self.journal
     }
 }
 

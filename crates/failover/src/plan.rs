@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::{State, Step, StepId};
+use crate::{Limits, Outcome, State, Step, StepId};
 
 /// Attempts at one step before it counts as failed.
 pub(crate) const ATTEMPTS: u32 = 3;
@@ -13,8 +13,6 @@ pub(crate) const STEP_LIMIT: Duration = Duration::from_secs(2);
 /// The longest for steps that go through whole routing or flow tables without holding addresses
 /// back.
 pub(crate) const TABLE_LIMIT: Duration = Duration::from_secs(20);
-/// The longest a commit may hold back the addresses; then the rest goes on without it.
-pub(crate) const COMMIT_LIMIT: Duration = Duration::from_secs(30);
 
 /// A transition under way.
 #[derive(Clone, Debug)]
@@ -75,9 +73,9 @@ impl Plan {
 }
 
 /// The longest wait for an answer to `step`.
-pub(crate) fn limit(step: Step) -> Duration {
+pub(crate) fn limit(step: Step, limits: &Limits) -> Duration {
     match step {
-        Step::CommitFlows => COMMIT_LIMIT,
+        Step::CommitFlows => limits.commit,
         Step::RoutesUp | Step::RoutesDown | Step::ReplicateActive => TABLE_LIMIT,
         Step::Claim
         | Step::LinksUp
@@ -88,6 +86,17 @@ pub(crate) fn limit(step: Step) -> Duration {
         | Step::LinksDown
         | Step::ReplicateBackup
         | Step::Hooks => STEP_LIMIT,
+    }
+}
+
+/// What becomes of a step whose answer has not come in time. A commit that is slow goes on beside
+/// the rest.
+pub(crate) fn unanswered(step: Step, why: &str) -> Outcome {
+    match step {
+        Step::CommitFlows => {
+            Outcome::Pending(format!("{why}: flows are still put into the kernel"))
+        }
+        _ => Outcome::Failed(why.to_owned()),
     }
 }
 

@@ -47,7 +47,12 @@ impl Deadlines {
 pub(crate) struct OpenSteps {
     last: u64,
     group_of: BTreeMap<StepId, usize>,
+    /// Those that were given up, with their transition.
+    late: BTreeMap<StepId, u64>,
 }
+
+/// Most steps that were given up and whose answer may still come.
+const LATE_LIMIT: usize = 256;
 
 impl OpenSteps {
     /// Numbers a step that is given to `group`.
@@ -61,6 +66,20 @@ impl OpenSteps {
     /// Nobody waits for this step any more.
     pub(crate) fn close(&mut self, id: StepId) {
         self.group_of.remove(&id);
+    }
+
+    /// The step was not answered in time; an answer that comes after all is noted for `transition`.
+    pub(crate) fn give_up(&mut self, id: StepId, transition: u64) {
+        self.close(id);
+        if self.late.len() == LATE_LIMIT {
+            self.late.pop_first();
+        }
+        self.late.insert(id, transition);
+    }
+
+    /// The transition of a step that was given up; it is answered now.
+    pub(crate) fn take_late(&mut self, id: StepId) -> Option<u64> {
+        self.late.remove(&id)
     }
 
     /// The group that waits for this step; none when it was cut or has been answered.

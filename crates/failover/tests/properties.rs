@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use lockstep_failover::{
-    Action, Check, Config, Event, Failover, Group, Notify, Outcome, State, Step, StepId,
+    Action, Check, Config, Event, Failover, Group, Limits, Notify, Outcome, State, Step, StepId,
     VirtualRouter, VirtualRouterEvent,
 };
 use proptest::prelude::*;
@@ -88,6 +88,7 @@ proptest! {
                 track: Vec::new(),
             notify: Notify::default(),
                 replicated: true,
+                limits: Limits::default(),
             }],
             checks: vec![Check {
                 name: "heartbeat".into(),

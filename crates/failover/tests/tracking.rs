@@ -159,13 +159,35 @@ fn the_sum_is_limited_to_1_and_254_and_nothing_moves_an_owner() {
 }
 
 #[test]
-fn the_group_weighs_on_every_member_and_a_member_on_itself() {
+fn the_group_weighs_on_every_member_and_all_have_the_priority_of_the_worst() {
     let members =
         vec![member("a", 100, vec![weighing(interface("eth2"), -5)]), member("b", 50, Vec::new())];
     let track = vec![weighing(interface("eth2"), -20)];
     let mut world = World::new(vec![group("g", members, track)], &[]);
     world.see(interface("eth2"), Seen::Bad);
-    assert_eq!((world.failover.priority("a"), world.failover.priority("b")), (Some(75), Some(30)));
+    assert_eq!((world.failover.priority("a"), world.failover.priority("b")), (Some(30), Some(30)));
+}
+
+#[test]
+fn members_of_different_priority_have_the_lowest_from_the_start_except_an_owner() {
+    let members = vec![
+        member("a", 150, vec![weighing(interface("eth2"), -60)]),
+        member("b", 100, Vec::new()),
+        member("c", 255, Vec::new()),
+    ];
+    let now = Instant::now();
+    let config = Config { groups: vec![group("g", members, Vec::new())], checks: Vec::new() };
+    let mut world = World { failover: Failover::new(&config, now), now };
+    let told: Vec<Action> = world
+        .feed(Event::Start)
+        .into_iter()
+        .filter(|action| matches!(action, Action::Priority { .. }))
+        .collect();
+    assert_eq!(told, [priority("a", 100)]);
+    let bad = world.see(interface("eth2"), Seen::Bad);
+    assert_eq!(bad, [priority("a", 90), priority("b", 90)]);
+    assert_eq!(world.failover.priority("c"), Some(255));
+    assert_eq!(world.see(interface("eth2"), Seen::Good), [priority("a", 100), priority("b", 100)]);
 }
 
 #[test]
@@ -297,8 +319,11 @@ proptest! {
         for router in configured.keys() {
             world.usable(router);
         }
-        let mut told: BTreeMap<String, u8> =
-            configured.iter().map(|(name, (_, _, priority))| (name.clone(), *priority)).collect();
+        // What a group says at its start is in the state.
+        let mut told: BTreeMap<String, u8> = configured
+            .keys()
+            .map(|name| (name.clone(), world.failover.priority(name).unwrap()))
+            .collect();
         let mut last: BTreeMap<usize, Seen> = BTreeMap::new();
         for (number, good, value) in seen {
             let now = match (number, good) {
@@ -315,7 +340,8 @@ proptest! {
                 }
             }
         }
-        for (router, (place, index, priority)) in &configured {
+        let mut worst: BTreeMap<usize, i64> = BTreeMap::new();
+        for (place, index, priority) in configured.values() {
             let counts = |track: &&(usize, Option<usize>, usize, Option<i16>)| {
                 track.0 == *place && track.1.is_none_or(|member| member == *index)
             };
@@ -329,8 +355,14 @@ proptest! {
                 }
             };
             let sum: i64 = tracks.iter().filter(counts).map(effect).sum();
-            let expected =
-                if *priority == 255 { 255 } else { (i64::from(*priority) + sum).clamp(1, 254) };
+            if *priority != 255 {
+                let own = (i64::from(*priority) + sum).clamp(1, 254);
+                let worst = worst.entry(*place).or_insert(own);
+                *worst = own.min(*worst);
+            }
+        }
+        for (router, (place, _, priority)) in &configured {
+            let expected = if *priority == 255 { 255 } else { worst[place] };
             prop_assert_eq!(i64::from(told[router]), expected);
             prop_assert_eq!(world.failover.priority(router), Some(told[router]));
         }

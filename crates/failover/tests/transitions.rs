@@ -9,7 +9,7 @@
 use std::time::{Duration, Instant};
 
 use lockstep_failover::{
-    Action, Check, Config, Event, Failover, Group, Notify, Outcome, State, Step, StepId,
+    Action, Check, Config, Event, Failover, Group, Limits, Notify, Outcome, State, Step, StepId,
     VirtualRouter, VirtualRouterEvent,
 };
 
@@ -24,6 +24,16 @@ impl World {
     fn new(members: &[&str], checks: &[&str], replicated: bool) -> Self {
         let now = Instant::now();
         let config = config(members, checks, replicated);
+        let mut world = Self { failover: Failover::new(&config, now), now, given: Vec::new() };
+        world.feed(Event::Start);
+        world
+    }
+
+    /// A replicated group of one that has these limits.
+    fn with_limits(limits: Limits) -> Self {
+        let now = Instant::now();
+        let mut config = config(&["inside"], &[], true);
+        config.groups[0].limits = limits;
         let mut world = Self { failover: Failover::new(&config, now), now, given: Vec::new() };
         world.feed(Event::Start);
         world
@@ -138,6 +148,7 @@ fn config(members: &[&str], checks: &[&str], replicated: bool) -> Config {
             track: Vec::new(),
             notify: Notify::default(),
             replicated,
+            limits: Limits::default(),
         }],
         checks: checks.iter().map(|name| check(name)).collect(),
     }
@@ -463,7 +474,58 @@ fn a_step_without_an_answer_does_not_hold_a_group_for_ever() {
     assert_eq!(world.pending().unwrap().1, Step::LinksUp);
     let journal = world.failover.journal().transitions().last().unwrap();
     let commit = journal.steps.iter().find(|record| record.step == Step::CommitFlows).unwrap();
-    assert!(matches!(&commit.ended, Some((_, Outcome::Failed(why))) if why.contains("no answer")));
+    let is_told = |outcome: &Outcome| matches!(outcome, Outcome::Pending(why) if why.contains("no answer within 30s"));
+    assert!(commit.ended.as_ref().is_some_and(|(_, outcome)| is_told(outcome)), "{commit:?}");
+}
+
+#[test]
+fn addresses_wait_for_a_commit_no_longer_than_the_limit_and_its_late_end_is_told() {
+    let limit = Duration::from_millis(500);
+    let mut world = World::with_limits(Limits { commit: limit, preempt_without_flows: None });
+    world.usable("inside", Ok(()));
+    world.complete();
+    world.elect("inside");
+    world.answer(Outcome::Done("claimed".into()));
+    let (commit, step) = world.pending().unwrap();
+    assert_eq!(step, Step::CommitFlows);
+    world.advance(limit.checked_sub(Duration::from_millis(1)).unwrap());
+    assert_eq!(world.pending().unwrap().1, Step::CommitFlows);
+    world.advance(Duration::from_millis(1));
+    assert_eq!(world.pending().unwrap().1, Step::LinksUp);
+    let late = Outcome::Done("100000 flows".into());
+    world.feed(Event::Stepped { id: commit, outcome: late.clone() });
+    assert_eq!(world.pending().unwrap().1, Step::LinksUp, "a late answer moves nothing");
+    world.complete();
+    let journal = world.failover.journal().transitions().last().unwrap();
+    let commit = journal.steps.iter().find(|record| record.step == Step::CommitFlows).unwrap();
+    assert!(matches!(&commit.ended, Some((_, Outcome::Pending(_)))));
+    assert_eq!(commit.late, Some((world.now, late)));
+    assert!(journal.is_over);
+}
+
+#[test]
+fn preemption_without_flows_is_allowed_after_the_limit_and_forbidden_anew_by_the_next_backup() {
+    let limit = Duration::from_secs(60);
+    let mut world =
+        World::with_limits(Limits { preempt_without_flows: Some(limit), ..Limits::default() });
+    world.usable("inside", Ok(()));
+    world.complete();
+    let group = |world: &World| world.failover.group("gateway").unwrap().clone();
+    assert_eq!(group(&world).waits_for_flows_since(), Some(world.now));
+    world.advance(limit.checked_sub(Duration::from_millis(1)).unwrap());
+    assert!(!group(&world).preempt_allowed());
+    world.advance(Duration::from_millis(1));
+    assert!(group(&world).preempt_allowed());
+    assert_eq!(group(&world).waits_for_flows_since(), None);
+    let allowed = Action::PreemptAllowed { virtual_router: "inside".into(), allowed: true };
+    assert_eq!(world.given.last(), Some(&allowed));
+    world.elect("inside");
+    world.complete();
+    let reason = "10.1.1.2 has priority 200".to_owned();
+    world.virtual_router("inside", VirtualRouterEvent::Superseded { reason });
+    assert!(!group(&world).preempt_allowed());
+    world.feed(Event::InSync(true));
+    assert!(group(&world).preempt_allowed());
 }
 
 #[test]
