@@ -13,6 +13,7 @@ use crate::{conntrack, logging};
 pub(crate) mod output;
 
 mod check;
+mod explain;
 mod journal;
 mod reload;
 mod replication;
@@ -63,6 +64,13 @@ enum Command {
     Status {
         /// Only this group or virtual router
         name: Option<String>,
+        #[command(flatten)]
+        ask: Ask,
+    },
+    /// Tell why this router is master or not, now, and what would change that
+    Explain {
+        /// Only this group
+        group: Option<String>,
         #[command(flatten)]
         ask: Ask,
     },
@@ -155,6 +163,7 @@ fn perform(command: Command) -> anyhow::Result<()> {
         Command::Check { file } => check::check(&file),
         Command::Reload(ask) => reload::reload(&ask),
         Command::Status { name, ask } => status::show(name.as_deref(), &ask),
+        Command::Explain { group, ask } => explain::show(group.as_deref(), &ask),
         Command::Journal { follow, ask } => journal::show(follow, &ask),
         Command::Routes(options) => routes::perform(&options),
         Command::Replication(command) => replication::perform(&command),

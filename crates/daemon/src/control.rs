@@ -6,15 +6,18 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use lockstep_failover as failover;
 use tokio::net::UnixListener;
-use tokio::sync::mpsc;
-use tracing::error;
+use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
+use tracing::{error, warn};
 
 use crate::checks;
 use crate::hooks::Hooks;
+use crate::journal::{Journal, News};
 use crate::messages::{ControlRequest, CoreEvent, NetworkRequest, ReplicatorRequest};
 use crate::reload::Reloader;
 use crate::tracking;
@@ -28,8 +31,13 @@ mod parts;
 mod server;
 mod socket;
 
+pub(crate) use assemble::ask;
+
 use assemble::Sources;
 use socket::ControlSocket;
+
+/// How long the daemon's end waits for the end of the journal.
+const JOURNAL_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The other threads.
 pub(crate) struct Actors {
@@ -41,6 +49,8 @@ pub(crate) struct Actors {
     pub replicator: Option<mpsc::Sender<ReplicatorRequest>>,
     /// Reads the configuration again.
     pub reloader: Arc<Reloader>,
+    /// The transitions, written down whenever the core says that there are new ones.
+    pub journal: (Journal, watch::Receiver<News>),
 }
 
 /// Starts the thread, in the network namespace of the caller; hooks and checks run in it too.
@@ -79,8 +89,12 @@ async fn run(
 ) {
     let (hooks, shown) = Hooks::new(router.clone(), &failover.groups, actors.core.clone());
     let checks = checks::spawn(&router, &failover.checks, &actors.core);
+    let (journal, news) = actors.journal;
+    let earlier = journal.earlier();
+    let kept = tokio::spawn(journal.keep(actors.core.clone(), news));
     let sources = Arc::new(Sources {
         router,
+        earlier,
         core: actors.core,
         network: actors.network,
         replicator: actors.replicator,
@@ -93,6 +107,10 @@ async fn run(
         Err(error) => error!(%error, "nobody listens on the control socket"),
     }
     hooks.run(requests).await;
+    // A disk that hangs must not keep the daemon from ending.
+    if timeout(JOURNAL_PATIENCE, kept).await.is_err() {
+        warn!("the end of the journal could not be written in time");
+    }
 }
 
 #[cfg(test)]

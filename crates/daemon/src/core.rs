@@ -57,14 +57,23 @@ pub(crate) struct Core {
     stopped: usize,
     outboxes: Outboxes,
     lateness: Lateness,
+    /// What replication has said last, in a sentence.
+    in_sync: Option<String>,
+    /// The last transition whose view of the other routers is noted.
+    seen: u64,
 }
 
 impl Core {
     /// Everything in `init`; nothing is sent before [`Core::run`].
-    pub(crate) fn new(config: &lockstep_config::Config, actors: Actors) -> Self {
+    /// `last_transition` is the number of the last transition of an earlier run.
+    pub(crate) fn new(
+        config: &lockstep_config::Config,
+        last_transition: u64,
+        actors: Actors,
+    ) -> Self {
         let now = Instant::now();
         Self {
-            failover: Failover::new(&config.failover, now),
+            failover: Failover::new(&config.failover, now).after_transition(last_transition),
             elections: Elections::new(&config.virtual_routers),
             announcing: Announcing::new(config),
             interfaces: BTreeMap::new(),
@@ -72,6 +81,8 @@ impl Core {
             stopped: 0,
             outboxes: Outboxes::new(actors, &config.failover),
             lateness: Lateness::new(now),
+            in_sync: None,
+            seen: last_transition,
         }
     }
 
@@ -85,9 +96,11 @@ impl Core {
             self.turn();
             if let Some(limit) = stop_by {
                 if self.stopped == self.failover.groups().len() {
+                    self.leave_the_journal();
                     return Ok(());
                 }
                 if Instant::now() >= limit {
+                    self.leave_the_journal();
                     anyhow::bail!("not everything could be handed over within {STOP_LIMIT:?}");
                 }
             }
@@ -142,6 +155,7 @@ impl Core {
             self.announcing.send(now);
         }
         self.give_out();
+        self.note_transitions();
     }
 
     /// Serves the timers of elections when the first is no earlier than `grace`; whether it was.
@@ -211,6 +225,8 @@ impl Core {
             }
             CoreEvent::InSync { in_sync, reason } => {
                 info!(in_sync, reason, "replication");
+                let word = if in_sync { "in sync" } else { "not in sync" };
+                self.in_sync = Some(format!("replication: {word}: {reason}"));
                 self.feed(Event::InSync(in_sync));
             }
             CoreEvent::Restored { group } => {
@@ -220,6 +236,7 @@ impl Core {
             CoreEvent::HookEnded { group, result } => debug!(group, ?result, "hook ended"),
             // An asker that no longer waits is no concern of the core.
             CoreEvent::Status(answer) => drop(answer.send(self.status())),
+            CoreEvent::Explain(answer) => drop(answer.send(self.explain())),
             CoreEvent::Journal(answer) => drop(answer.send(self.journal())),
             CoreEvent::Stop => self.feed(Event::Stop),
         }

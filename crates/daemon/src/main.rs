@@ -11,6 +11,7 @@ mod control;
 mod core;
 mod demo;
 mod hooks;
+mod journal;
 mod logging;
 mod messages;
 mod metrics;

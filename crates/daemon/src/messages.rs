@@ -73,6 +73,8 @@ pub(crate) enum CoreEvent {
     },
     /// Groups, virtual routers and punctuality, for `status`.
     Status(oneshot::Sender<status::Core>),
+    /// Why each group is what it is, for `explain`.
+    Explain(oneshot::Sender<Vec<status::Explanation>>),
     /// The last transitions, oldest first, for `journal`.
     Journal(oneshot::Sender<Vec<status::Transition>>),
     /// Hand over and end.

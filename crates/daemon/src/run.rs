@@ -16,10 +16,11 @@ use anyhow::{Context as _, anyhow, bail};
 use lockstep_kernel::scheduling::{give_back_what_is_free, lock_memory, set_real_time};
 use nix::unistd::Uid;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, error, info, warn};
 
 use crate::core::{Actors, Core};
+use crate::journal::{self, Journal};
 use crate::messages::{ControlRequest, CoreEvent, NetworkRequest, QUEUE, ReplicatorRequest};
 use crate::reload::Reloader;
 use crate::{cli, control, network, replicator, tracking};
@@ -45,6 +46,9 @@ pub(crate) fn run(config: &Path, socket: &Path) -> anyhow::Result<()> {
     let (replicator_sender, replicator_requests) =
         config.replication.as_ref().map(|_| mpsc::channel(QUEUE)).unzip();
     let reloader = Arc::new(Reloader::new(file, config.clone(), replicator_sender.clone()));
+    let kept = Journal::open(&config.state_directory);
+    let last_transition = kept.last_number();
+    let (news_sender, news) = watch::channel(journal::News::default());
     // The control socket says whether another daemon is at work. Then the addresses that an earlier
     // life left are removed, before anything else can fail.
     let control = control::spawn(
@@ -56,6 +60,7 @@ pub(crate) fn run(config: &Path, socket: &Path) -> anyhow::Result<()> {
             network: network_sender.clone(),
             replicator: replicator_sender.clone(),
             reloader: Arc::clone(&reloader),
+            journal: (kept, news),
         },
         control_requests,
     )?;
@@ -81,9 +86,10 @@ pub(crate) fn run(config: &Path, socket: &Path) -> anyhow::Result<()> {
         network: network_sender.clone(),
         replicator: replicator_sender.clone(),
         control: control_sender.clone(),
+        journal: news_sender,
     };
     let (ended_sender, ended) = oneshot::channel();
-    let core = Core::new(&config, actors);
+    let core = Core::new(&config, last_transition, actors);
     let scheduling = config.scheduling.clone();
     // Each thread has its part of it, and reading it has taken several times as much.
     drop(config);

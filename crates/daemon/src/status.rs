@@ -194,11 +194,29 @@ pub(crate) struct Hook {
     pub output: Vec<String>,
 }
 
+/// Why a group is what it is now, and what would change that.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct Explanation {
+    /// The group.
+    pub group: String,
+    /// Its state.
+    pub state: String,
+    /// When it entered that state, RFC 3339 in UTC with milliseconds.
+    pub since: String,
+    /// Why, in sentences.
+    pub because: Vec<String>,
+    /// What would make it something else, in sentences.
+    pub would_change: Vec<String>,
+    /// Whether its flows are replicated.
+    pub replicated: bool,
+}
+
 /// One transition of a group: an entry of the journal.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct Transition {
-    /// Counts from 1 since the daemon started.
+    /// Counts from 1, and on across restarts as long as the journal is kept on disk.
     pub number: u64,
     /// When it began, RFC 3339 in UTC with milliseconds.
     pub at: String,
@@ -210,6 +228,12 @@ pub(crate) struct Transition {
     pub to: String,
     /// Why, in a sentence.
     pub reason: String,
+    /// What was known of the other routers then, in sentences.
+    #[serde(default)]
+    pub view: Vec<String>,
+    /// Nothing more is done for it.
+    #[serde(default)]
+    pub is_over: bool,
     /// The steps in order.
     pub steps: Vec<TransitionStep>,
 }

@@ -100,6 +100,19 @@ impl Conditions {
         }
     }
 
+    /// Everything that speaks against serving, in sentences.
+    pub(crate) fn complaints(&self) -> impl Iterator<Item = String> {
+        self.unfit.values().cloned()
+    }
+
+    /// What the group cannot serve without.
+    pub(crate) fn needs(&self) -> impl Iterator<Item = String> {
+        let interfaces =
+            self.members.iter().map(|member| format!("the interface of {}", member.name));
+        let trackers = self.trackers.iter().filter(|tracker| tracker.weight.is_none());
+        interfaces.chain(trackers.map(|tracker| tracker.subject.to_string()))
+    }
+
     /// What the group waits for before it may serve.
     pub(crate) fn waiting_for(&self) -> Option<String> {
         Some(match *self.unknown.first()? {

@@ -117,6 +117,11 @@ impl Group {
         self.preemption.allowed()
     }
 
+    /// Whether its flows are replicated.
+    pub fn is_replicated(&self) -> bool {
+        self.preemption.is_replicated()
+    }
+
     /// Since when a backup has been without all of the peer's flows and therefore lets any working
     /// master be.
     pub fn waits_for_flows_since(&self) -> Option<Instant> {
@@ -126,6 +131,24 @@ impl Group {
     /// Whether a transition is under way.
     pub fn is_settled(&self) -> bool {
         self.plan.is_none()
+    }
+
+    /// Everything that speaks against serving, in sentences.
+    pub(crate) fn complaints(&self, now: Instant) -> Vec<String> {
+        let held = self.held.as_ref().map(|held| held.rest(now));
+        self.conditions.complaints().chain(held).collect()
+    }
+
+    /// What it cannot serve without.
+    pub(crate) fn needs(&self) -> impl Iterator<Item = String> {
+        self.conditions.needs()
+    }
+
+    /// The members that are not elected, when others are.
+    pub(crate) fn unelected(&self) -> Option<Vec<&str>> {
+        let is_split = (1..self.members.len()).contains(&self.elected);
+        let missing = self.members.iter().filter(|member| member.elected.is_none());
+        is_split.then(|| missing.map(|member| member.name.as_str()).collect())
     }
 
     pub(crate) fn members(&self) -> impl Iterator<Item = &str> {

@@ -36,6 +36,14 @@ impl Hold {
     }
 }
 
+impl Hold {
+    /// What failed and how long it is still held against the group, in a sentence.
+    pub(crate) fn rest(&self, now: Instant) -> String {
+        let rest = self.until.saturating_duration_since(now).as_secs_f64();
+        format!("{}; tries again in {rest:.1} s", self.reason)
+    }
+}
+
 impl Holds {
     /// The group is master, with everything that belongs to it.
     pub(crate) fn serves(&mut self, now: Instant) {

@@ -5,6 +5,7 @@
 //! each step's outcome comes back as an event. Knows nothing of packets or netlink.
 
 mod config;
+mod explain;
 mod fitness;
 pub mod group;
 mod hold;
@@ -18,6 +19,7 @@ mod step;
 pub mod tracking;
 
 pub use config::{Check, Config, Group, Limits, Notify, Process, Subject, Track, VirtualRouter};
+pub use explain::Explanation;
 pub use journal::{JOURNAL_LIMIT, Journal, StepRecord, Transition};
 pub use machine::{Action, CheckStatus, Event, Failover, Tracked, VirtualRouterEvent};
 pub use step::{Outcome, Step, StepId};

@@ -226,6 +226,7 @@ impl Failover {
     }
 
     /// Has the journal count on from the last transition of an earlier run.
+    #[must_use]
     pub fn after_transition(mut self, number: u64) -> Self {
         self.journal = Journal::following(number);
         self

@@ -23,6 +23,10 @@ impl Preemption {
         Self { replicated, limit, in_sync: false, missing_since: None, is_over_limit: false }
     }
 
+    pub(crate) fn is_replicated(&self) -> bool {
+        self.replicated
+    }
+
     pub(crate) fn allowed(&self) -> bool {
         !self.replicated || self.in_sync || self.is_over_limit
     }

@@ -45,6 +45,6 @@ pub use event::{Action, Event, Heard, State, StateName};
 pub use neighbours::{MAX_NEIGHBOURS, Misunderstood};
 pub use packet::{Datagram, Endpoints, InvalidIpv4Packet, PROTOCOL, PROTOCOL_AH, Packet, TTL};
 pub use reason::{LastEvent, NewMasterReason};
-pub use router::VirtualRouter;
+pub use router::{Standing, VirtualRouter};
 pub use statistics::Statistics;
 pub use verdict::{Judged, Rejection, judge};

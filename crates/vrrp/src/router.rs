@@ -38,7 +38,10 @@ mod hearing;
 mod master;
 mod replay;
 mod settings;
+mod standing;
 mod stated;
+
+pub use standing::Standing;
 
 /// One virtual router: a VRID and an address family on one interface (RFC 9568 §6).
 ///

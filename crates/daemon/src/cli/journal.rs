@@ -26,7 +26,7 @@ pub(super) fn show(follow: bool, ask: &Ask) -> anyhow::Result<()> {
     }
     let mut page = Page::new();
     if transitions.is_empty() {
-        page.line("no transition since the daemon started");
+        page.line("no transition yet");
     }
     for transition in &transitions {
         page.gap();
@@ -62,16 +62,19 @@ fn show_as_they_happen(client: &mut Client, json: bool) -> anyhow::Result<()> {
 }
 
 fn is_under_way(transition: &Transition) -> bool {
-    transition.steps.iter().any(|step| step.took_us.is_none())
+    !transition.is_over
 }
 
 fn describe(page: &mut Page, transition: &Transition) {
-    let Transition { number, at, group, from, to, reason, steps } = transition;
+    let Transition { number, at, group, from, to, reason, view, steps, is_over: _ } = transition;
     page.words(&[
         Cell::from(format!("#{number}  {at}  {group}: {from} ->")),
         Cell::styled(to, state_style(to)),
     ]);
     page.line(&format!("  because {reason}"));
+    for sentence in view {
+        page.line(&format!("  {sentence}"));
+    }
     let mut table = Table::new(&["  START", "TOOK", "STEP", "OUTCOME", "DETAIL"]);
     for step in steps {
         table.row([
@@ -116,6 +119,8 @@ mod tests {
             from: "backup".to_owned(),
             to: "master".to_owned(),
             reason: "no advertisement from 10.1.1.3 for 3.61 s".to_owned(),
+            view: vec!["replication: in sync: all flows of 10.1.1.3 are here".to_owned()],
+            is_over: false,
             steps: vec![
                 step("claim", 0, Some(210), "done", ""),
                 step("commit flows", 210, Some(24_118), "done", "10011 flows"),
@@ -131,6 +136,7 @@ mod tests {
         let expected = "\
 #2  2026-03-01T12:00:00.000Z  gateway: backup -> master
   because no advertisement from 10.1.1.3 for 3.61 s
+  replication: in sync: all flows of 10.1.1.3 are here
   START       TOOK       STEP              OUTCOME  DETAIL
   +0.000 ms   0.210 ms   claim             done
   +0.210 ms   24.118 ms  commit flows      done     10011 flows
@@ -140,10 +146,10 @@ mod tests {
     }
 
     #[test]
-    fn a_transition_with_a_running_step_is_under_way() {
+    fn a_transition_is_under_way_until_it_is_over() {
         let mut transition = transition();
         assert!(is_under_way(&transition));
-        transition.steps.pop();
+        transition.is_over = true;
         assert!(!is_under_way(&transition));
     }
 }

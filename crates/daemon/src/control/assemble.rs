@@ -13,7 +13,7 @@ use crate::checks;
 use crate::messages::{Asked, Command, CoreEvent, Entries, NetworkRequest, ReplicatorRequest};
 use crate::network::Snapshot;
 use crate::reload::Reloader;
-use crate::status::{self, Hook, Network, Replication, Status, Transition};
+use crate::status::{self, Explanation, Hook, Network, Replication, Status, Transition};
 
 /// How long a thread may take to answer.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
@@ -26,6 +26,8 @@ const LOOK_PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct Sources {
     /// The router's name.
     pub router: String,
+    /// The transitions of earlier runs, oldest first.
+    pub earlier: Arc<[Transition]>,
     /// Groups, virtual routers, transitions.
     pub core: mpsc::Sender<CoreEvent>,
     /// Links, addresses, routes, rules.
@@ -71,9 +73,26 @@ impl Sources {
         }
     }
 
-    /// The last transitions.
-    pub(crate) async fn journal(&self) -> Option<Vec<Transition>> {
-        ask(&self.core, CoreEvent::Journal).await
+    /// Why each group is what it is. What replication says of itself is added where a group waits
+    /// for it.
+    pub(crate) async fn explain(&self) -> Option<Vec<Explanation>> {
+        let (groups, replication) =
+            tokio::join!(ask(&self.core, CoreEvent::Explain), self.replication());
+        let mut groups = groups?;
+        if let Some(replication) = replication
+            && let Some(group) = groups.iter_mut().find(|group| group.replicated)
+        {
+            let word = if replication.in_sync { "in sync" } else { "not in sync" };
+            group.because.push(format!("replication is {word}: {}", replication.reason));
+        }
+        Some(groups)
+    }
+
+    /// The last transitions after the one with this number, those of earlier runs first.
+    pub(crate) async fn journal(&self, after: u64) -> Option<Vec<Transition>> {
+        let now = ask(&self.core, CoreEvent::Journal).await?;
+        let all = self.earlier.iter().cloned().chain(now);
+        Some(all.filter(|transition| transition.number > after).collect())
     }
 
     /// Of the declared objects what `status` shows.

@@ -29,6 +29,9 @@ pub(crate) enum Request {
         #[serde(default)]
         after: u64,
     },
+    /// Why each group is what it is, and what would change that. Answered by a list of
+    /// [`crate::status::Explanation`].
+    Explain {},
     /// A part of every declared object that is asked for. Answered by [`crate::status::Network`].
     Routes {
         /// Which objects.
@@ -256,6 +259,7 @@ impl Request {
             Self::Routes { .. } | Self::RoutesDiff { .. } => Duration::from_mins(1),
             Self::Ping {}
             | Self::Status {}
+            | Self::Explain {}
             | Self::Journal { .. }
             | Self::Replication {}
             | Self::ReplicationFlush { .. }

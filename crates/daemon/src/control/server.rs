@@ -92,11 +92,12 @@ async fn answer(request: Request, sources: &Sources, parts: &mut Parts) -> Answe
             pid: std::process::id(),
         })),
         Request::Status {} => Answer::from_result(Ok(sources.status().await)),
+        Request::Explain {} => {
+            let explanations = sources.explain().await;
+            Answer::from_result(explanations.context("no answer from the core thread"))
+        }
         Request::Journal { after } => {
-            let journal = sources.journal().await.map(|mut transitions| {
-                transitions.retain(|transition| transition.number > after);
-                transitions
-            });
+            let journal = sources.journal(after).await;
             Answer::from_result(journal.context("no answer from the core thread"))
         }
         Request::Routes { of, after, limit } => {

@@ -15,13 +15,29 @@ use tempfile::TempDir;
 use super::client::Client;
 use super::protocol::{Answer, PART_LIMIT, Pong, REQUEST_LIMIT, Request, Selection, StateWord};
 use super::*;
+use crate::journal::{Journal, News};
 use crate::network::Snapshot;
 use crate::status::{self, Status};
+
+fn transition(number: u64) -> status::Transition {
+    status::Transition {
+        number,
+        at: String::new(),
+        group: "a".to_owned(),
+        from: "init".to_owned(),
+        to: "backup".to_owned(),
+        reason: String::new(),
+        view: Vec::new(),
+        is_over: true,
+        steps: Vec::new(),
+    }
+}
 
 /// A control thread whose other threads are ends of channels held here.
 struct Bench {
     _directory: TempDir,
     path: PathBuf,
+    _news: watch::Sender<News>,
     requests: Option<mpsc::Sender<ControlRequest>>,
     core: Option<mpsc::Receiver<CoreEvent>>,
     network: Option<mpsc::Receiver<NetworkRequest>>,
@@ -38,11 +54,16 @@ impl Bench {
         let file = directory.path().join("lockstep.toml");
         let running = parse("lockstep.toml", "", &Surroundings::default()).unwrap().config;
         let reloader = Arc::new(Reloader::new(file, running, None));
-        let actors = Actors { core, network, replicator: None, reloader };
+        let state = directory.path().join("state");
+        Journal::open(&state).add_for_tests(&[transition(1), transition(2)]);
+        let (news_sender, news) = watch::channel(News::default());
+        let journal = (Journal::open(&state), news);
+        let actors = Actors { core, network, replicator: None, reloader, journal };
         let thread = spawn("r1", &failover::Config::default(), &path, actors, receiver).unwrap();
         Self {
             _directory: directory,
             path,
+            _news: news_sender,
             requests: Some(requests),
             core: Some(core_receiver),
             network: Some(network_receiver),
@@ -302,28 +323,19 @@ fn what_would_be_done_comes_in_parts_too() {
 }
 
 #[test]
-fn the_journal_can_be_asked_from_a_number_on() {
+fn the_journal_can_be_asked_from_a_number_on_and_begins_with_earlier_runs() {
     let mut bench = Bench::new();
     let mut core = bench.core.take().unwrap();
     thread::spawn(move || {
         while let Some(event) = core.blocking_recv() {
             if let CoreEvent::Journal(answer) = event {
-                let transition = |number| status::Transition {
-                    number,
-                    at: String::new(),
-                    group: "a".to_owned(),
-                    from: "init".to_owned(),
-                    to: "backup".to_owned(),
-                    reason: String::new(),
-                    steps: Vec::new(),
-                };
-                let _ = answer.send((1..=3).map(transition).collect());
+                let _ = answer.send((3..=4).map(transition).collect());
             }
         }
     });
     let answer: Vec<status::Transition> =
         bench.client().ask(&Request::Journal { after: 1 }).unwrap();
-    assert_eq!(answer.iter().map(|transition| transition.number).collect::<Vec<_>>(), [2, 3]);
+    assert_eq!(answer.iter().map(|transition| transition.number).collect::<Vec<_>>(), [2, 3, 4]);
 }
 
 #[test]

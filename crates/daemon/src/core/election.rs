@@ -19,7 +19,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use lockstep_failover::VirtualRouterEvent;
-use lockstep_vrrp::{Action, Advertisement, Event, Priority, StateName, VirtualRouter};
+use lockstep_vrrp::{Action, Advertisement, Event, Priority, Standing, StateName, VirtualRouter};
 use nix::errno::Errno;
 use tracing::{debug, info, warn};
 
@@ -226,6 +226,25 @@ impl Elections {
     /// Why the last advertisement of a virtual router has not left; `None` when it has.
     pub(super) fn trouble(&self, name: &str) -> Option<&str> {
         self.machines.routers[self.place(name)?].sending.trouble()
+    }
+
+    /// Why a virtual router is what it is.
+    pub(super) fn standing(&self, name: &str, now: Instant) -> Standing {
+        let place = self.place(name);
+        place.map(|place| self.machines.routers[place].machine.standing(now)).unwrap_or_default()
+    }
+
+    /// What a virtual router has heard last of others, in a sentence; `None` when that is nothing.
+    pub(super) fn last_heard(&self, name: &str, now: Instant) -> Option<String> {
+        let machine = &self.machines.routers[self.place(name)?].machine;
+        let heard = machine.heard()?;
+        let ago = now.saturating_duration_since(heard.at).as_secs_f64();
+        let (address, priority) = (heard.address, heard.priority);
+        Some(if heard.resigned {
+            format!("{name}: {address} stopped {ago:.2} s before, priority {priority} until then")
+        } else {
+            format!("{name}: {address} with priority {priority} was heard {ago:.2} s before")
+        })
     }
 
     /// Sends what the turn has to say. Returns whether there was anything.

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 
 use lockstep_failover::{Notify, Outcome, Step, StepId};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::outbox::Outbox;
+use crate::journal::News;
 use crate::messages::{ControlRequest, GroupStep, HookRequest, NetworkRequest, ReplicatorRequest};
 
 /// The other threads.
@@ -16,6 +17,8 @@ pub(crate) struct Actors {
     pub replicator: Option<mpsc::Sender<ReplicatorRequest>>,
     /// Hooks.
     pub control: mpsc::Sender<ControlRequest>,
+    /// Whoever writes the journal down.
+    pub journal: watch::Sender<News>,
 }
 
 /// What waits for each of the other threads.
@@ -23,18 +26,20 @@ pub(super) struct Outboxes {
     network: Outbox<GroupStep, NetworkRequest>,
     replicator: Option<Outbox<(StepId, Step), ReplicatorRequest>>,
     control: Outbox<HookRequest, ControlRequest>,
+    pub(super) journal: watch::Sender<News>,
     /// The groups that have hooks.
     hooked: BTreeSet<String>,
 }
 
 impl Outboxes {
     pub(super) fn new(actors: Actors, failover: &lockstep_failover::Config) -> Self {
-        let Actors { network, replicator, control } = actors;
+        let Actors { network, replicator, control, journal } = actors;
         let hooked = failover.groups.iter().filter(|group| has_hooks(&group.notify));
         Self {
             network: Outbox::new(network, NetworkRequest::Steps),
             replicator: replicator.map(|to| Outbox::new(to, ReplicatorRequest::Steps)),
             control: Outbox::new(control, ControlRequest::Hooks),
+            journal,
             hooked: hooked.map(|group| group.name.clone()).collect(),
         }
     }

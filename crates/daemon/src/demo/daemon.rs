@@ -90,6 +90,7 @@ impl Daemon {
         // Not by its path: the binary may be replaced, or out of reach in a user namespace.
         let mut command = Command::new("/proc/self/exe");
         command.args(["demo", "--router"]).args([&files.config, &files.socket]);
+        command.env("STATE_DIRECTORY", files.config.with_extension("state"));
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         // Ctrl-C is for the demo, which ends the daemons itself.
         command.process_group(0);

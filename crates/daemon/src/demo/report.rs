@@ -171,6 +171,8 @@ mod tests {
         };
         let since = Since { number: 0, instant: Instant::now(), at: UNIX_EPOCH };
         let transition = Transition {
+            view: Vec::new(),
+            is_over: true,
             number: 1,
             at: "1970-01-01T00:00:00.312Z".to_owned(),
             group: "routers".to_owned(),

@@ -16,6 +16,7 @@ mod neighbours;
 mod preemption;
 mod replay;
 mod settings;
+mod standing;
 mod withheld;
 
 /// Priority 100, interval 1 s: skew 0.609375 s, master down interval 3.609375 s.
