@@ -2,6 +2,7 @@
 
 mod addresses;
 mod announcing;
+mod explaining;
 mod sending;
 mod stalling;
 mod starting;
