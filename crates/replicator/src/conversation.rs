@@ -77,6 +77,8 @@ pub(crate) struct Conversation {
     asked_at: Option<Instant>,
     /// Our number when the last copy had been sent.
     copied_until: u64,
+    /// Everything has been told since this router began to serve.
+    told_all: bool,
     /// What waits in line counts as if it were part of that copy.
     catches_up: bool,
     /// Something has been told since then.
@@ -195,6 +197,7 @@ impl Conversation {
             pacing: Pacing::default(),
             refresh: (config.mode == Mode::Alarm).then(|| Refresh::new(config.refresh_interval)),
             asked_at: None,
+            told_all: false,
             catches_up: false,
             told_since: false,
             copied_until: 0,
@@ -247,6 +250,16 @@ impl Conversation {
     /// Whether both sides know each other, so that flows may be sent and losses are noticed.
     pub(crate) fn established(&self) -> bool {
         self.mode != Mode::Ftfw || (self.greeted && !self.peer_greets && self.last.is_some())
+    }
+
+    /// This router begins to serve, or ends it.
+    pub(crate) fn begin_role(&mut self) {
+        self.told_all = false;
+    }
+
+    /// Whether everything has been told since this router began to serve.
+    pub(crate) fn has_told_all(&self) -> bool {
+        self.told_all
     }
 
     pub(crate) fn unacknowledged(&self) -> usize {

@@ -29,6 +29,8 @@ pub(crate) struct Internal {
     pub(crate) expectations: LocalExpectations,
     /// Nothing of it is told to anybody.
     silent: bool,
+    /// This router is the active one.
+    served: bool,
     partial: Partial,
     /// Of the kernel's table; what a reading did not touch is gone.
     reading: Reading<Key>,
@@ -155,6 +157,7 @@ impl Internal {
             table: LastingTable::new(limit, secret),
             expectations: LocalExpectations::new(secret.rotate_left(11)),
             silent: false,
+            served: false,
             partial: Partial::No,
             reading: Reading::new(MAX_TOMBSTONES),
             burial: None,
@@ -352,6 +355,21 @@ impl Internal {
 
     pub(crate) fn set_partial(&mut self, partial: Partial) {
         self.partial = partial;
+    }
+
+    /// Whether this router serves with it.
+    pub(crate) fn is_served(&self) -> bool {
+        self.served
+    }
+
+    pub(crate) fn set_served(&mut self, served: bool) {
+        self.served = served;
+    }
+
+    /// Whether a copy of it is all that is served: the role has begun, and the kernel's table has
+    /// been read since.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.served && self.partial == Partial::No
     }
 
     /// Whether nothing of it is told to anybody.

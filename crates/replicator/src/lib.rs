@@ -10,6 +10,7 @@
 //!  commit plan ◀───────────────────── external cache  ◀── └──────────────┘ ◀── datagrams
 //! ```
 
+mod claim;
 mod commit;
 mod complete;
 mod config;

@@ -1,5 +1,6 @@
 //! The replicator: caches, roles and timers around the conversations with the peers.
 
+mod claims;
 mod copies;
 mod expectations;
 mod injection;
@@ -289,7 +290,7 @@ impl Replicator {
             }
         }
         if trusted && std::mem::take(&mut self.copy_after_dump) {
-            self.send_everything();
+            self.offer_everything(now);
         }
         self.settle(now);
         Some(trusted)
@@ -307,6 +308,7 @@ impl Replicator {
     pub fn activate(&mut self, now: Instant) {
         self.role = Role::Active;
         self.hand_over();
+        self.change_claim();
         for peer in &mut self.peers {
             peer.resync = Resync::Unneeded;
             peer.conversation.ask_no_more();
@@ -331,6 +333,7 @@ impl Replicator {
         if self.role == Role::Active {
             self.role = Role::Backup;
             self.hand_back();
+            self.change_claim();
             self.internal.mark_ours();
             self.internal.set_partial(Partial::No);
             self.tells_removals = false;
@@ -407,6 +410,7 @@ impl Replicator {
                 self.sweep(index, self.external.generation(index), now);
             }
         }
+        self.make_due_offers(now);
         if due(self.sweeps_on_at, now) {
             self.sweep_on(now);
         }
@@ -449,6 +453,7 @@ impl Replicator {
 
     /// Draws the consequences of what has changed.
     fn settle(&mut self, now: Instant) {
+        self.ask_who_begins_to_tell();
         for place in 0..self.peers.len() {
             self.peers[place].conversation.handle_answer(now, &mut self.counters);
             self.step_resync(place, now);

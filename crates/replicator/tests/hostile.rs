@@ -115,6 +115,7 @@ fn an_icmp_identifier_that_nat_has_changed_is_not_told_as_if_it_had_not() {
     assert_eq!(encode_flow(&flow, &mut Vec::new()), Err(Unsendable::IcmpTranslation));
 
     let mut world = world();
+    world.run_s(2);
     world.event(A, Change::New, &flow, false);
     world.run_s(1);
     assert_eq!(world.nodes[A].counters().unsendable, 1);

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::places::Place;
 use super::{Content, Control, Conversation, Received};
+use crate::claim;
 use crate::config::Mode;
 use crate::internal::Internal;
 use crate::statistics::Counters;
@@ -150,7 +151,7 @@ impl Conversation {
         message: &Message<'_>,
         counters: &mut Counters,
     ) -> Result<Received, Malformed> {
-        if message.kind == Some(Kind::Control) && message.flags.0 == Flags::ALIVE {
+        if message.kind == Some(Kind::Control) && message.flags.0 & !claim::BITS == Flags::ALIVE {
             return Ok(Received { content: Some(Content::Alive), restarted: false });
         }
         if message.flags.0 != 0 || message.kind == Some(Kind::Control) {

@@ -74,6 +74,16 @@ impl Conversation {
         self.copy_wanted = true;
     }
 
+    /// Whether a copy has been asked for and not begun.
+    pub(crate) fn is_asked(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// What is told unasked is not needed.
+    pub(crate) fn want_no_copy(&mut self) {
+        self.copy_wanted = false;
+    }
+
     /// Messages that make the peer's window run full, so that it acknowledges now and not when it
     /// has nothing else to do, which a busy conntrackd never has.
     pub(crate) fn provoke(&mut self, counters: &mut Counters) {
@@ -128,6 +138,7 @@ impl Conversation {
         self.peer_greets = false;
         self.greetings = None;
         self.say_back = false;
+        self.told_all = false;
         self.rearm();
     }
 

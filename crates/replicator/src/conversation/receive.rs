@@ -143,6 +143,7 @@ impl Conversation {
             self.window = self.ack_window;
             self.waiting.clear();
             self.copy = None;
+            self.told_all = false;
         }
         // The peer knows none of these numbers. Flows are said again under new ones.
         self.controls.clear();

@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::places::Place;
 use super::plain::{COPY_INTERVAL, Refresh};
 use super::{ALIVE_INTERVAL, ANSWER_INTERVAL, COPY_IN_FLIGHT, Control, Conversation, Copy, Sent};
+use crate::claim::Claim;
 use crate::config::Mode;
 use crate::internal::Internal;
 use crate::statistics::Counters;
@@ -207,6 +208,7 @@ impl Conversation {
             }
         }
         counters.bulks_sent += 1;
+        self.told_all |= internal.is_whole();
         self.copied_until = self.next;
         let answers = self.copy.take().map(|copy| copy.answers).unwrap_or_default();
         for number in &answers {
@@ -246,11 +248,15 @@ impl Conversation {
         if self.say_back && self.mode == Mode::Ftfw {
             flags |= Flags::HELLO_BACK;
         }
+        if matches!(item, Sent::Control(_)) {
+            flags |= self.claim(internal).flags();
+        }
         let number = self.next as u32;
         match item {
             // What has a flag is not for conntrackd in this mode. The number tells ours from others.
             Sent::Control(Control::Alive) if self.mode == Mode::Alarm => {
-                wire::encode_control(Flags(Flags::ALIVE), number.wrapping_sub(1), out);
+                let flags = Flags(flags | Flags::ALIVE);
+                wire::encode_control(flags, number.wrapping_sub(1), out);
             }
             Sent::Object(object) => {
                 return internal.write(object, Flags(flags), number, out).is_ok();
@@ -269,6 +275,14 @@ impl Conversation {
             }
         }
         true
+    }
+
+    fn claim(&self, internal: &Internal) -> Claim {
+        match (internal.is_served(), self.told_all) {
+            (false, _) => Claim::StandsBy,
+            (true, false) => Claim::Serves,
+            (true, true) => Claim::ToldAll,
+        }
     }
 
     pub(super) fn sent(&mut self, item: Sent, internal: &mut Internal, counters: &mut Counters) {

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::Replicator;
 use super::peer::{Reach, due};
+use crate::claim::Claim;
 use crate::config::Mode;
 use crate::event::{Event, Role};
 use crate::resync::{Cause, Resync};
@@ -86,6 +87,7 @@ impl Replicator {
         let peer = &mut self.peers[place];
         let generation = self.external.begin_generation(peer.index);
         peer.sweep_at = None;
+        peer.stood_by = false;
         peer.resync =
             Resync::Asked { generation, asked_at: now, progress_at: now, cause, attempts };
         match (self.config.mode, peer.reach) {
@@ -118,13 +120,25 @@ impl Replicator {
             }
             return;
         }
+        let alarm = self.config.mode == Mode::Alarm;
+        let claim = peer.claim;
+        if claim == Some(Claim::Serves) && !alarm {
+            // It began to serve when it had answered already, or is about to.
+            peer.resync = Resync::again(Cause::Succession, attempts, now);
+            return;
+        }
         let index = peer.index;
         let confirmed = self.external.confirmed(index);
+        let whole = match claim {
+            Some(Claim::ToldAll) => true,
+            Some(Claim::StandsBy | Claim::Serves) => false,
+            None => confirmed > 0,
+        };
         if self.config.mode == Mode::Notrack {
             let told = self.external.told(index);
             // So little of what is known may mean that the request was lost.
             let again = match (told, confirmed) {
-                (0, _) => attempts < ASK_AGAIN.0,
+                (0, _) => claim != Some(Claim::StandsBy) && attempts < ASK_AGAIN.0,
                 _ => confirmed * 2 < told && attempts < ASK_AGAIN.1,
             };
             if again {
@@ -133,10 +147,12 @@ impl Replicator {
                 return;
             }
         }
-        self.peers[place].told_nothing = confirmed == 0 && self.config.mode != Mode::Alarm;
-        let keeps = cause != Cause::Command && confirmed == 0 && self.external.has_told(index);
+        self.peers[place].told_nothing = !whole && !alarm;
+        self.peers[place].unproven = claim == Some(Claim::StandsBy) && (confirmed == 0 || !alarm);
+        let proves = whole && confirmed > 0;
+        let keeps = cause != Cause::Command && !proves && self.external.has_told(index);
         self.peers[place].resync = Resync::Sweeping;
-        if self.config.mode == Mode::Alarm {
+        if alarm {
             // What is not told again expires by itself.
         } else if keeps {
             // A router that stands by, or has just booted, has nothing to say, and what it told
@@ -150,7 +166,7 @@ impl Replicator {
         } else {
             self.sweep(index, self.external.generation(index), now);
         }
-        if self.config.mode != Mode::Alarm && confirmed > 0 {
+        if !alarm && whole {
             self.forget_who_is_gone(now);
         }
         self.end_copy(place, now);

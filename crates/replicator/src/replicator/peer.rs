@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use crate::claim::Claim;
 use crate::config::{Config, Mode};
 use crate::conversation::Conversation;
 use crate::early::Early;
@@ -53,6 +54,14 @@ pub(super) struct Peer {
     pub(super) early: Early,
     pub(super) stream: Stream,
     pub(super) resync: Resync,
+    /// What it last said of its role; `None` when it is a conntrackd, or has said nothing yet.
+    pub(super) claim: Option<Claim>,
+    /// It has stood by since it was last asked for everything.
+    pub(super) stood_by: bool,
+    /// It stood by when its last copy ended, which therefore shows nothing of what is served.
+    pub(super) unproven: bool,
+    /// When it is told everything although it has not asked.
+    pub(super) offer_at: Option<Instant>,
     /// Its last copy was empty: it stood by, or had just begun. Flows that it has told since came
     /// unasked, and nobody knows how many are still to come.
     pub(super) told_nothing: bool,
@@ -121,6 +130,10 @@ impl Peer {
             early: Early::default(),
             stream: Stream::default(),
             resync: Resync::wanted(Cause::Appeared),
+            claim: None,
+            stood_by: false,
+            unproven: false,
+            offer_at: None,
             told_nothing: false,
             sweep_at: None,
             succession: Succession::None,
@@ -194,6 +207,7 @@ impl Peer {
             self.resync_deadline().filter(|_| self.present()),
             self.early.next_deadline(),
             self.sweep_at,
+            self.offer_at,
             self.succession.next_deadline(),
             self.provoke_at,
             self.gap_counts_at().filter(|_| !self.gap_stays),

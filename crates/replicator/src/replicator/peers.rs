@@ -287,13 +287,13 @@ impl Replicator {
     }
 
     pub(super) fn restarted(&mut self, place: usize) {
-        self.counters.peer_restarted += 1;
         let peer = &mut self.peers[place];
         // The very first greeting comes with the peer's appearance.
-        if std::mem::replace(&mut peer.greeted_before, true)
-            && let Some(address) = peer.address()
-        {
-            self.push(Event::PeerRestarted { address });
+        if std::mem::replace(&mut peer.greeted_before, true) {
+            self.counters.peer_restarted += 1;
+            if let Some(address) = self.peers[place].address() {
+                self.push(Event::PeerRestarted { address });
+            }
         }
         self.want_resync(place, Cause::Restarted);
         if self.role == Role::Active {
@@ -336,7 +336,6 @@ impl Replicator {
                 self.use_another_link(place);
             }
         }
-        self.ask_who_begins_to_tell();
         self.place_greeting(now);
     }
 
@@ -436,25 +435,6 @@ impl Replicator {
         for index in gone.collect::<Vec<_>>() {
             let generation = self.external.begin_generation(index) as u16;
             self.sweep(index, generation, now);
-        }
-    }
-
-    /// Whether a peer that answered with an empty copy serves since, and tells its flows unasked.
-    pub(super) fn begins_to_tell(&self, peer: &Peer) -> bool {
-        peer.told_nothing && self.external.confirmed(peer.index) > 0
-    }
-
-    /// What is told unasked has no end and does not say what has ended: it is asked for.
-    fn ask_who_begins_to_tell(&mut self) {
-        for place in 0..self.peers.len() {
-            let peer = &self.peers[place];
-            if self.role == Role::Backup
-                && peer.present()
-                && peer.resync == Resync::Complete
-                && self.begins_to_tell(peer)
-            {
-                self.want_resync(place, Cause::Succession);
-            }
         }
     }
 }

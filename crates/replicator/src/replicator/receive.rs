@@ -88,6 +88,9 @@ impl Replicator {
                 self.restarted(place);
             }
             self.heed(place, received.content, message.body, now)?;
+            if received.content.is_some() {
+                self.note_claim(place, message);
+            }
             Ok(received.content.is_some())
         });
         outcome.unwrap_or_else(|malformed| {

@@ -26,6 +26,8 @@ pub(super) enum Standing {
     /// Something it has told was refused or forgotten here.
     Lacking(IpAddr),
     Arrived(IpAddr),
+    /// It stands by as well, and nobody is known to serve.
+    StandsBy(IpAddr),
     ActiveLost,
     ActiveLacking,
     ActiveReading,
@@ -68,6 +70,13 @@ impl Standing {
             }
             Self::Arrived(address) => {
                 (true, format!("all flows of the peer {address} have arrived"))
+            }
+            Self::StandsBy(address) => {
+                let reason = format!(
+                    "the peer {address} stands by as well: nobody is there who could tell what is \
+                     served"
+                );
+                (false, reason)
             }
             Self::ActiveLost => {
                 (false, "events of the kernel were lost; its flows are read again".to_owned())
@@ -164,10 +173,11 @@ impl Replicator {
                 .or_else(|| peer.address().filter(|_| lacking).map(Standing::Lacking))
         };
         let worst = present().find_map(lacking);
-        let serves = |peer: &&Peer| self.external.confirmed(peer.index) > 0;
+        let serves = |peer: &&Peer| self.is_served_by(peer);
         let arrived = |peer: &Peer| peer.address().map(Standing::Arrived);
         let served = || present().find(serves).and_then(arrived);
-        let complete = || present().find_map(arrived);
+        let complete = || present().filter(|peer| !peer.unproven).find_map(arrived);
+        let stands_by = || present().find_map(Peer::address).map(Standing::StandsBy);
         let silent = |counts: fn(&Self, &Peer) -> bool| {
             let mut silent = self.peers.iter().filter(|peer| !peer.present());
             silent.find(|peer| counts(self, peer)).and_then(Peer::address).map(Standing::Silent)
@@ -177,6 +187,7 @@ impl Replicator {
             .or_else(served)
             .or_else(|| silent(|all, peer| all.external.has_told(peer.index)))
             .or_else(complete)
+            .or_else(stands_by)
             .or_else(|| silent(|_, peer| peer.heard_at.is_some()))
             .unwrap_or(Standing::NeverHeard)
     }
@@ -211,7 +222,7 @@ fn lags(peer: &Peer) -> Option<Standing> {
     let conversation = &peer.conversation;
     if !conversation.established() {
         Some(Standing::ActiveGreeting(address))
-    } else if conversation.copying() {
+    } else if conversation.copying() || (peer.offer_at.is_some() && !conversation.has_told_all()) {
         Some(Standing::ActiveTelling(address))
     } else if peer.owes {
         Some(Standing::ActiveUnanswered(address))

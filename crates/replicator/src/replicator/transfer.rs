@@ -113,7 +113,7 @@ impl Replicator {
         let matters = |peer: &&Peer| peer.present() || self.external.has_told(peer.index);
         let mut matter = self.peers.iter().filter(matters);
         let lacks = |peer: &Peer| self.external.lacks(peer.index);
-        let serves = |peer: &Peer| self.external.confirmed(peer.index) > 0;
+        let serves = |peer: &Peer| !peer.unproven && self.external.confirmed(peer.index) > 0;
         self.role == Role::Backup
             && !self.external.table.is_refusing()
             && matter.clone().all(|peer| {
@@ -194,7 +194,7 @@ impl Replicator {
         if let Some(peer) = present().find(tells) {
             return Successor::Tells(peer.address());
         }
-        if present().any(|peer| self.external.confirmed(peer.index) > 0) {
+        if present().any(|peer| self.is_served_by(peer)) {
             return Successor::Known;
         }
         present().next().map_or(Successor::Absent, |peer| Successor::Silent(peer.address()))

@@ -40,6 +40,8 @@ pub const LONG_HEADER: usize = 16;
 pub struct Flags(pub u8);
 
 impl Flags {
+    /// Control, from ours alone: I stand by. With [`Flags::SERVES`]: and you have been told all.
+    pub const STANDS_BY: u8 = 0x01;
     /// Control: tell me everything you have.
     pub const RESYNC: u8 = 0x02;
     /// Control: these numbers did not arrive.
@@ -52,6 +54,8 @@ impl Flags {
     pub const HELLO: u8 = 0x20;
     /// Any message: I have seen your hello.
     pub const HELLO_BACK: u8 = 0x40;
+    /// Control, from ours alone: I serve.
+    pub const SERVES: u8 = 0x80;
 
     /// Whether any of `bits` is set.
     pub fn has(self, bits: u8) -> bool {
