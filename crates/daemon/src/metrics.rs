@@ -75,10 +75,11 @@ impl Page {
         self.gauge("cache_limit_flows", help, replication.cache_limit);
     }
 
-    /// What has been counted since the start, by the names of the statistics.
+    /// What has been counted since the start, by the names of the statistics. The others among them
+    /// are lengths, and shown elsewhere.
     fn counters(&mut self, replication: &Replication) {
         for (name, value) in &replication.statistics {
-            let help = described(name).unwrap_or_else(|| format!("The statistic {name}"));
+            let Some(help) = described(name) else { continue };
             let counter = Counter::<u64>::default();
             counter.inc_by(*value);
             self.registry.register(word(name), help, counter);
@@ -292,7 +293,8 @@ mod tests {
     const REFERENCE: &str = include_str!("../../../docs/reference/metrics.md");
 
     fn replication() -> Replication {
-        let counters = Counters::default().by_name();
+        let mut counters = Counters::default().by_name();
+        counters.insert("resend-queue-length", 7);
         Replication {
             role: "backup".to_owned(),
             mode: "ftfw".to_owned(),
@@ -353,6 +355,7 @@ mod tests {
         ] {
             assert!(text.lines().any(|shown| shown == line), "{line} in {text}");
         }
+        assert!(!text.contains("resend_queue_length"), "a length is no counter: {text}");
         assert!(text.ends_with("# EOF\n"));
     }
 
