@@ -25,7 +25,7 @@ use lockstep_ctnetlink::{Batch, Flow, L4, ProtocolState, Status, TcpState, Tuple
 use lockstep_kernel::conntrack::{Committer, EventSocket, TableSocket};
 use lockstep_kernel::namespace::Namespace;
 use lockstep_kernel::sysctl;
-use lockstep_replicator::{Commit, Replicator};
+use lockstep_replicator::{Commit, CommitReport, Replicator};
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use netlink_sys::{Socket, SocketAddr};
 use nix::time::ClockId;
@@ -56,11 +56,12 @@ struct Took {
 }
 
 /// The first is what the others are measured against.
-const CONTENDERS: [Contender; 4] = [
+const CONTENDERS: [Contender; 5] = [
     Contender { name: "kernel's limit: prepared messages", run: prepared_messages },
     Contender { name: "flows, encoded and executed", run: encode_and_execute },
     Contender { name: "the daemon's commit", run: commit_as_the_daemon },
     Contender { name: "the same with a listener to events", run: commit_with_a_listener },
+    Contender { name: "the daemon's, all there already", run: commit_again },
 ];
 
 /// The daemon's, in bytes.
@@ -128,16 +129,27 @@ fn with_event_socket(work: impl FnOnce(&mut EventSocket) -> Took) -> Took {
     work(&mut EventSocket::open(EVENT_BUFFER).unwrap())
 }
 
+/// Everything is in the kernel already, as a commit has left it there.
+fn commit_again(load: &Load) -> Took {
+    commit(load);
+    let (took, report) = advance(load);
+    assert_eq!(report.unchanged, load.flows.len() as u64, "{report}");
+    took
+}
+
 fn commit(load: &Load) -> Took {
+    let (took, report) = advance(load);
+    assert_eq!(report.created, load.flows.len() as u64, "{report}");
+    took
+}
+
+fn advance(load: &Load) -> (Took, CommitReport) {
     let mut table = TableSocket::open().unwrap();
     let clock = Clock::start(processor_time);
     let mut commit = Commit::default();
     let mut committer = Committer::new();
     while committer.advance(&mut table, &mut commit, &load.backup, Instant::now()).unwrap() {}
-    let took = clock.stop();
-    let report = commit.report();
-    assert_eq!(report.created, load.flows.len() as u64, "{report}");
-    took
+    (clock.stop(), commit.report().clone())
 }
 
 /// Measures a run, given a way to know the time of the processor that it takes.
