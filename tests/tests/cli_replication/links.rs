@@ -1,6 +1,9 @@
 //! What a person reads of links over which nobody can be reached, and of peers that were never there.
 
+use std::array;
+
 use lockstep_lab::{Interface, Lan, Node};
+use lockstep_tests::conntrackd::{insert_flows, kernel_flows};
 use lockstep_tests::daemon::Lockstep;
 use lockstep_tests::wait;
 use serde_json::Value;
@@ -10,16 +13,21 @@ use crate::two::{replication, status, stdout};
 const NETWORKS: [(&str, &str); 3] =
     [("eth0", "10.51.0"), ("eth2", "192.168.9"), ("eth3", "192.168.10")];
 
-/// Two routers with two dedicated links, on which nothing runs yet.
-struct Routers {
-    nodes: [Node; 2],
+/// Both links, with a group on each.
+const GROUPS: &str = "[[replication.link]]\ninterface = \"eth2\"\nmulticast = \"225.0.0.50\"\n\
+                      [[replication.link]]\ninterface = \"eth3\"\nmulticast = \"225.0.0.50\"\n";
+
+/// Routers with two dedicated links, on which nothing runs yet.
+struct Routers<const COUNT: usize> {
+    nodes: [Node; COUNT],
     _lans: [Lan; 3],
 }
 
-impl Routers {
+impl<const COUNT: usize> Routers<COUNT> {
     fn new() -> Self {
         let lans = [(); 3].map(|()| Lan::new().expect("a LAN"));
-        let nodes = [11, 12].map(|host| {
+        let nodes = array::from_fn(|index| {
+            let host = 11 + index;
             let node = Node::new("router").expect("a namespace");
             for (lan, (interface, network)) in lans.iter().zip(NETWORKS) {
                 let address = format!("{network}.{host}/24").parse().expect("an address");
@@ -68,7 +76,7 @@ fn line<'a>(text: &'a str, beginning: &str) -> &'a str {
 #[test]
 fn a_peer_that_was_never_there_is_not_said_to_have_been_heard() {
     for transport in ["tcp", "udp"] {
-        let routers = Routers::new();
+        let routers = Routers::<2>::new();
         let daemon = routers.start(0, &between(0, transport));
         let link = || replication(&daemon)["links"][0].clone();
         let said = || link()["reason"].as_str().unwrap_or_default().to_owned();
@@ -106,10 +114,8 @@ fn a_peer_that_was_never_there_is_not_said_to_have_been_heard() {
 
 #[test]
 fn with_every_link_down_the_reason_names_them_all() {
-    let routers = Routers::new();
-    let links = "[[replication.link]]\ninterface = \"eth2\"\nmulticast = \"225.0.0.50\"\n\
-                 [[replication.link]]\ninterface = \"eth3\"\nmulticast = \"225.0.0.50\"\n";
-    let [daemon, _peer] = [0, 1].map(|index| routers.start(index, links));
+    let routers = Routers::<2>::new();
+    let [daemon, _peer] = [0, 1].map(|index| routers.start(index, GROUPS));
     wait::until("both hear each other", || replication(&daemon)["in-sync"] == true);
     for interface in ["eth2", "eth3"] {
         routers.nodes[0].unplug(interface).expect("its cable can be pulled");
@@ -123,5 +129,42 @@ fn with_every_link_down_the_reason_names_them_all() {
     wait::until(&format!("both are named, not only: {reason}"), || {
         reason = replication(&daemon)["reason"].as_str().unwrap_or_default().to_owned();
         reason.ends_with("no flows pass: eth2 has no carrier; eth3 has no carrier")
+    });
+}
+
+#[test]
+fn a_master_of_three_whose_link_goes_down_is_followed_and_no_flow_is_lost() {
+    const EACH: u16 = 200;
+    let routers = Routers::<3>::new();
+    let [mut master, second, third] = [0, 1, 2].map(|index| routers.start(index, GROUPS));
+    master.wait_for_state("gateway", "master");
+    let node = &routers.nodes[0];
+    let mut flows = 0;
+    let mut grow = |while_what: &str| {
+        insert_flows(node, 10_000 + flows, EACH);
+        flows += EACH;
+        wait::until(&format!("both backups have every flow {while_what}"), || {
+            [&second, &third].iter().all(|backup| {
+                let replication = replication(backup);
+                replication["external"] == flows && replication["in-sync"] == true
+            })
+        });
+        wait::until(&format!("the master has told all {while_what}"), || {
+            replication(&master)["in-sync"] == true
+        });
+    };
+    grow("on the first link");
+    node.unplug("eth2").expect("its cable can be pulled");
+    grow("on the second link");
+    node.plug("eth2").expect("its cable can be plugged in");
+    node.unplug("eth3").expect("its cable can be pulled");
+    grow("on the first link again");
+
+    master.kill();
+    second.wait_for_state("gateway", "master");
+    let served = kernel_flows(node, "tcp");
+    assert_eq!(served.len(), usize::from(flows));
+    wait::until("the next master serves every flow", || {
+        kernel_flows(&routers.nodes[1], "tcp") == served
     });
 }
