@@ -211,3 +211,23 @@ fn serve(world: &mut World, node: usize) {
     world.activate(node);
     world.run_s(3);
 }
+
+#[test]
+fn what_was_served_stays_as_long_as_who_serves_since_has_no_flow_at_all() {
+    let mut world = World::new(1, FAIR);
+    world.activate(A);
+    for number in 0..5 {
+        world.create(A, number);
+    }
+    world.run_s(5);
+    // The other one serves, and has lost what it knew: these flows are the only ones there are.
+    world.restart(B, &config());
+    let now = world.now;
+    world.nodes[A].deactivate(now);
+    world.activate(B);
+    world.run_s(200);
+    assert!(world.nodes[A].begin_purge().is_none());
+    world.create(B, 1_000);
+    world.run_s(5);
+    assert!(world.nodes[A].begin_purge().is_some());
+}

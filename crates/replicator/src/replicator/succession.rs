@@ -139,7 +139,8 @@ impl Replicator {
         let index = self.peers[place].index;
         let complete =
             self.peers.iter().all(|peer| !peer.present() || peer.resync == Resync::Complete);
-        let told = self.others(place).any(|other| self.is_served_by(&self.peers[other]));
+        let told =
+            self.others(place).any(|other| self.external.confirmed(self.peers[other].index) > 0);
         if !complete || !told {
             // As long as nobody else serves, what this one told is the best that is known, until it
             // serves again itself. The copy that it tells then unasked does not say what has ended.

@@ -194,7 +194,8 @@ impl Replicator {
         if let Some(peer) = present().find(tells) {
             return Successor::Tells(peer.address());
         }
-        if present().any(|peer| self.is_served_by(peer)) {
+        let serves = |peer: &Peer| !peer.unproven && self.external.confirmed(peer.index) > 0;
+        if present().any(serves) {
             return Successor::Known;
         }
         present().next().map_or(Successor::Absent, |peer| Successor::Silent(peer.address()))
