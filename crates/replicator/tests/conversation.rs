@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use common::{A, B, FAIR, Weather, World, config, flow, set, tcp};
 use lockstep_replicator::wire::{Flags, encode_control, encode_flow_message};
-use lockstep_replicator::{Action, Change, Event, Origin, Role};
+use lockstep_replicator::{Action, Change, CopyState, Event, Origin, Role};
 
 const BAD: Weather =
     Weather { loss: 30, duplication: 10, longest_delay: Duration::from_millis(20) };
@@ -17,8 +17,12 @@ const BAD: Weather =
 fn two_routers_that_start_together_know_each_other_within_a_round_trip() {
     let mut world = World::new(1, FAIR);
     world.run(Duration::from_millis(5));
-    assert!(world.in_sync(A) && world.in_sync(B));
-    assert_eq!(world.nodes[A].sync_state().reason, "all flows of the peer 10.99.0.2 have arrived");
+    for node in [A, B] {
+        let peer = world.nodes[node].peer(world.now).unwrap();
+        assert!(peer.established && peer.copy == CopyState::Arrived, "{peer:?}");
+    }
+    let said = world.nodes[A].sync_state().reason;
+    assert!(said.starts_with("the peer 10.99.0.2 stands by as well"), "{said}");
 }
 
 #[test]
