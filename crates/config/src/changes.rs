@@ -33,6 +33,8 @@ impl Changes {
             scheduling,
             announcement_intervals,
             state_directory,
+            notify_fifo,
+            allow_insecure_scripts,
         } = running;
         changes.restart_if(*router_id != wanted.router_id, "router.id");
         changes.restart_if(scheduling.real_time != wanted.scheduling.real_time, "router.real-time");
@@ -41,6 +43,11 @@ impl Changes {
             "router.lock-memory",
         );
         changes.restart_if(*state_directory != wanted.state_directory, "router.state-directory");
+        changes.restart_if(*notify_fifo != wanted.notify_fifo, "router.notify-fifo");
+        changes.restart_if(
+            *allow_insecure_scripts != wanted.allow_insecure_scripts,
+            "router.allow-insecure-scripts",
+        );
         let key = |check: &failover::Check| check.name.clone();
         let checks =
             differing(by(&failover.checks, key), &by(&wanted.failover.checks, key), PartialEq::eq);
@@ -233,11 +240,8 @@ fn changed_groups(running: &failover::Config, wanted: &failover::Config) -> Vec<
     });
     let section = |name: String| {
         let either = [running.get(&name), wanted.get(&name)];
-        let section = if either.into_iter().flatten().all(|group| is_implied(group)) {
-            "vrrp"
-        } else {
-            "group"
-        };
+        let section =
+            if either.into_iter().flatten().all(|group| group.alone) { "vrrp" } else { "group" };
         format!("{section}.{name}")
     };
     names.into_iter().map(section).collect()
@@ -252,13 +256,6 @@ fn own_settings(group: &failover::Group) -> failover::Group {
         limits: failover::Limits::default(),
         ..group.clone()
     }
-}
-
-/// Whether it may be a virtual router that no group names.
-fn is_implied(group: &failover::Group) -> bool {
-    matches!(group.virtual_routers.as_slice(), [only] if only.name == group.name)
-        && group.track.is_empty()
-        && group.notify == failover::Notify::default()
 }
 
 /// The names of the tables that something refers to: others are nobody's concern here, and the host

@@ -1,29 +1,31 @@
 //! `[check.NAME]` and `[group.NAME]`, and what names them elsewhere.
 
 use std::ops::Range;
-use std::time::Duration;
 
-use lockstep_failover::{Check, Config, Group, Notify, Subject, Track, VirtualRouter};
+use lockstep_failover::{Check, Config, Group, Subject, Track, VirtualRouter};
 use lockstep_routes::{Condition, When};
 use toml::Spanned;
 
 use crate::defaults;
 use crate::problem::{Problem, Report};
-use crate::reader::{Table, Value};
-use crate::schema::{CHECK, GROUP, NOTIFY, nearest};
+use crate::reader::Table;
+use crate::schema::{CHECK, GROUP, nearest};
+use crate::script;
+use crate::surroundings::Surroundings;
 use crate::track;
 use crate::virtual_router::ReadVirtualRouter;
-use crate::words;
 
-/// Shortest and longest interval and timeout of a command.
-const COMMAND_TIME: (Duration, Duration) = (Duration::from_millis(10), Duration::from_hours(24));
 /// Most results in a row that can be asked for.
 const MAX_RESULTS: u32 = 1_000_000;
 
 /// Groups in the order of the file, then the virtual routers that are groups of their own.
-pub(crate) fn read(root: &Table<'_>, routers: &[ReadVirtualRouter]) -> Config {
+pub(crate) fn read(
+    root: &Table<'_>,
+    routers: &[ReadVirtualRouter],
+    surroundings: &Surroundings,
+) -> Config {
     let report = root.report();
-    let (check_names, checks) = checks(root);
+    let (check_names, checks) = checks(root, surroundings);
     let tables = root.named("group", "group", &GROUP);
 
     let mut members: Vec<(Spanned<String>, usize)> = Vec::new();
@@ -51,7 +53,7 @@ pub(crate) fn read(root: &Table<'_>, routers: &[ReadVirtualRouter]) -> Config {
             virtual_routers: routers.into_iter().filter_map(member).collect(),
             checks,
             track,
-            notify: notify(table),
+            notify: script::of_group(table, surroundings),
             ..Group::default()
         });
     }
@@ -78,6 +80,7 @@ pub(crate) fn read(root: &Table<'_>, routers: &[ReadVirtualRouter]) -> Config {
             name: name.clone(),
             virtual_routers: member(router).into_iter().collect(),
             checks,
+            alone: true,
             ..Group::default()
         });
     }
@@ -125,6 +128,7 @@ fn member(
     Some(VirtualRouter {
         priority: priority.value(),
         track,
+        notify: router.notify.clone(),
         ..VirtualRouter::new(router.name.get_ref().clone(), interface)
     })
 }
@@ -218,19 +222,21 @@ fn known_checks<'n>(
 }
 
 /// The names of all checks, and the checks that were understood.
-fn checks(root: &Table<'_>) -> (Vec<Spanned<String>>, Vec<Check>) {
+fn checks(root: &Table<'_>, surroundings: &Surroundings) -> (Vec<Spanned<String>>, Vec<Check>) {
     let tables = root.named("check", "check", &CHECK);
-    let checks = tables.iter().filter_map(|(name, table)| check(name.get_ref(), table)).collect();
+    let understood =
+        tables.iter().filter_map(|(name, table)| check(name.get_ref(), table, surroundings));
+    let checks = understood.collect();
     (tables.into_iter().map(|(name, _)| name).collect(), checks)
 }
 
-fn check(name: &str, table: &Table<'_>) -> Option<Check> {
+fn check(name: &str, table: &Table<'_>, surroundings: &Surroundings) -> Option<Check> {
+    let user = script::run_as(table, "user", "group");
     let command = table
         .require("command", "write `command = [\"/path/of/program\", \"argument\"]`")
-        .and_then(|value| value.command());
-    let interval = table.or("interval", defaults::CHECK_INTERVAL, command_time);
-    let user = table.optional("user", |value| value.parse(words::user));
-    let timeout = table.optional("timeout", command_time);
+        .and_then(|_| script::command(table, "command", user.as_ref()?.as_ref(), surroundings));
+    let interval = table.or("interval", defaults::CHECK_INTERVAL, script::time);
+    let timeout = table.optional("timeout", script::time);
     let rise = table.or("rise", defaults::RISE, |value| value.integer(1..=MAX_RESULTS));
     let fall = table.or("fall", defaults::FALL, |value| value.integer(1..=MAX_RESULTS));
     Some(Check {
@@ -242,23 +248,6 @@ fn check(name: &str, table: &Table<'_>) -> Option<Check> {
         rise: rise?,
         fall: fall?,
     })
-}
-
-fn command_time(value: &Value<'_>) -> Option<Duration> {
-    value.duration(COMMAND_TIME.0..=COMMAND_TIME.1)
-}
-
-fn notify(table: &Table<'_>) -> Notify {
-    let table = table.get("notify").and_then(|value| value.table(&NOTIFY, "the hooks"));
-    let Some(table) = table else { return Notify::default() };
-    let command = |key| table.get(key).and_then(|value| value.command());
-    Notify {
-        master: command("master"),
-        backup: command("backup"),
-        fault: command("fault"),
-        stop: command("stop"),
-        timeout: table.get("timeout").and_then(|value| command_time(&value)),
-    }
 }
 
 /// The groups that others can follow.

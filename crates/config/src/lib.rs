@@ -33,6 +33,7 @@ mod route;
 mod rt_tables;
 mod rule;
 mod schema;
+mod script;
 mod surroundings;
 mod track;
 mod transport;
@@ -55,7 +56,8 @@ pub use defaults::STATE_DIRECTORY as DEFAULT_STATE_DIRECTORY;
 pub use diagnostic::{Diagnostic, Severity, render, render_all};
 pub use parse::{Checked, parse};
 pub use rt_tables::routing_tables;
-pub use surroundings::{Secret, Surroundings, referenced_files};
+pub use script::{NotifyFifo, referenced_programs};
+pub use surroundings::{Doubt, Program, Secret, Surroundings, referenced_files};
 
 /// A checked configuration.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -77,6 +79,10 @@ pub struct Config {
     /// Where the daemon keeps what has to outlive it, an absolute path. Unless the file sets it, it
     /// is [`Surroundings::state_directory`], and without that [`DEFAULT_STATE_DIRECTORY`].
     pub state_directory: PathBuf,
+    /// The pipe that every new state is written to, when there is one.
+    pub notify_fifo: Option<NotifyFifo>,
+    /// Whether programs that others could replace are run all the same.
+    pub allow_insecure_scripts: bool,
 }
 
 /// One virtual router and where it lives.

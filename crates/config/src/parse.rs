@@ -1,18 +1,19 @@
 //! The whole file: syntax first, then every section, then what they say of each other.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use lockstep_routes::Declared;
-use toml::de::DeTable;
+use toml::de::{DeTable, DeValue};
 
 use crate::diagnostic::Diagnostic;
 use crate::problem::{Problem, Report};
 use crate::reader::Table;
 use crate::surroundings::Surroundings;
 use crate::{
-    Config, Scheduling, VirtualRouter, defaults, findings, group, network, replication, route,
-    rule, schema, virtual_router, words,
+    Config, NotifyFifo, Scheduling, VirtualRouter, defaults, findings, group, network, replication,
+    route, rule, schema, script, virtual_router, words,
 };
 
 /// A configuration that can be used, and what is odd about it.
@@ -61,10 +62,12 @@ fn syntax_error(error: &toml::de::Error, text: &str) -> Problem {
 /// Everything that was understood. What was not has been reported, and is left out.
 fn read(report: &Report, entries: &DeTable<'_>, surroundings: &Surroundings) -> Option<Config> {
     let root = Table::root(report, entries, &schema::ROOT);
+    let known = allowed(surroundings, entries);
+    let surroundings = known.as_ref();
     let own = router(&root, surroundings);
 
     let routers = virtual_router::read(&root, surroundings);
-    let mut failover = group::read(&root, &routers);
+    let mut failover = group::read(&root, &routers, surroundings);
     let groups = group::Names::new(&failover);
 
     let replication = replication::read(&root, &groups).map(|(replication, limits)| {
@@ -130,7 +133,21 @@ fn read(report: &Report, entries: &DeTable<'_>, surroundings: &Surroundings) -> 
         scheduling: own.scheduling,
         announcement_intervals,
         state_directory: own.state_directory,
+        notify_fifo: own.notify_fifo,
+        allow_insecure_scripts: own.allow_insecure_scripts,
     })
+}
+
+/// The surroundings without what the file allows.
+fn allowed<'s>(surroundings: &'s Surroundings, entries: &DeTable<'_>) -> Cow<'s, Surroundings> {
+    let router = entries.get("router").and_then(|router| router.get_ref().as_table());
+    let allow = router.and_then(|router| router.get("allow-insecure-scripts"));
+    if !matches!(allow.map(toml::Spanned::get_ref), Some(DeValue::Boolean(true))) {
+        return Cow::Borrowed(surroundings);
+    }
+    let mut surroundings = surroundings.clone();
+    surroundings.programs.retain(|_, doubt| !doubt.insecure);
+    Cow::Owned(surroundings)
 }
 
 /// What `[router]` says.
@@ -138,6 +155,8 @@ struct Router {
     id: String,
     scheduling: Scheduling,
     state_directory: PathBuf,
+    notify_fifo: Option<NotifyFifo>,
+    allow_insecure_scripts: bool,
 }
 
 fn router(root: &Table<'_>, surroundings: &Surroundings) -> Option<Router> {
@@ -147,7 +166,13 @@ fn router(root: &Table<'_>, surroundings: &Surroundings) -> Option<Router> {
     let state_directory =
         state_directory.unwrap_or_else(|| PathBuf::from(defaults::STATE_DIRECTORY));
     let Some(value) = root.get("router") else {
-        return Some(Router { id: host, scheduling: Scheduling::default(), state_directory });
+        return Some(Router {
+            id: host,
+            scheduling: Scheduling::default(),
+            state_directory,
+            notify_fifo: None,
+            allow_insecure_scripts: false,
+        });
     };
     let router = value.table(&schema::ROUTER, "the router")?;
     let id =
@@ -156,9 +181,14 @@ fn router(root: &Table<'_>, surroundings: &Surroundings) -> Option<Router> {
     let lock_memory = router.or("lock-memory", false, crate::reader::Value::boolean);
     let state_directory =
         router.or("state-directory", state_directory, |value| value.parse(words::directory));
+    let notify_fifo = script::notify_fifo(&router, surroundings);
+    let allow_insecure_scripts =
+        router.or("allow-insecure-scripts", false, crate::reader::Value::boolean);
     Some(Router {
         id: id?,
         scheduling: Scheduling { real_time: real_time?, lock_memory: lock_memory? },
         state_directory: state_directory?,
+        notify_fifo: notify_fifo?,
+        allow_insecure_scripts: allow_insecure_scripts?,
     })
 }

@@ -52,7 +52,17 @@ pub(crate) const ROOT: Section = Section {
 
 pub(crate) const ROUTER: Section = Section {
     heading: "[router]",
-    keys: &["id", "real-time", "lock-memory", "state-directory"],
+    keys: &[
+        "id",
+        "real-time",
+        "lock-memory",
+        "state-directory",
+        "notify-fifo",
+        "notify-fifo-user",
+        "notify-fifo-group",
+        "notify-fifo-command",
+        "allow-insecure-scripts",
+    ],
     foreign: &[
         ("router-id", "write `id`"),
         ("name", "write `id`"),
@@ -69,7 +79,14 @@ pub(crate) const ROUTER: Section = Section {
             "write `announce = { refresh = \"60s\" }` under `[vrrp.NAME]`",
         ),
         ("vrrp-version", "write `version` under `[vrrp.NAME]`"),
-        ("script-user", "write `user` under `[check.NAME]`"),
+        ("script-user", "write `user` under `[check.NAME]` and under `notify`"),
+        ("notify-fifo-script", "write `notify-fifo-command = [\"/path/of/program\"]`"),
+        ("vrrp-notify-fifo", "write `notify-fifo`"),
+        ("vrrp-notify-fifo-script", "write `notify-fifo-command = [\"/path/of/program\"]`"),
+        (
+            "enable-script-security",
+            "leave it out: what others could replace is not run unless `allow-insecure-scripts` is set",
+        ),
         ("vrrp-strict", "leave it out: what a version cannot do is an error already"),
         (
             "vrrp-skip-check-adv-addr",
@@ -105,6 +122,7 @@ pub(crate) const VRRP: Section = Section {
         "when-misunderstood",
         "checks",
         "track",
+        "notify",
     ],
     foreign: &[
         ("virtual-router-id", "write `vrid`"),
@@ -165,11 +183,11 @@ pub(crate) const VRRP: Section = Section {
         ("password", "write `authentication = { type = \"pass\", password = \"…\" }`"),
         ("password-file", "write `authentication = { type = \"pass\", password-file = \"…\" }`"),
         ("group", "name the virtual router in `virtual-routers` of `[group.NAME]`"),
-        ("notify", "hooks follow the group: write `[group.NAME.notify]`"),
-        ("notify-master", "hooks follow the group: write `master` under `[group.NAME.notify]`"),
-        ("notify-backup", "hooks follow the group: write `backup` under `[group.NAME.notify]`"),
-        ("notify-fault", "hooks follow the group: write `fault` under `[group.NAME.notify]`"),
-        ("notify-stop", "hooks follow the group: write `stop` under `[group.NAME.notify]`"),
+        ("notify-master", "write `master` under `[vrrp.NAME.notify]`"),
+        ("notify-primary", "write `master` under `[vrrp.NAME.notify]`"),
+        ("notify-backup", "write `backup` under `[vrrp.NAME.notify]`"),
+        ("notify-fault", "write `fault` under `[vrrp.NAME.notify]`"),
+        ("notify-stop", "write `stop` under `[vrrp.NAME.notify]`"),
     ],
 };
 
@@ -250,7 +268,7 @@ pub(crate) const VIRTUAL_ADDRESS: Section = Section {
 
 pub(crate) const CHECK: Section = Section {
     heading: "[check.NAME]",
-    keys: &["command", "user", "interval", "timeout", "rise", "fall"],
+    keys: &["command", "user", "group", "interval", "timeout", "rise", "fall"],
     foreign: &[
         ("script", "write `command = [\"/path/of/program\", \"argument\"]`"),
         ("script-user", "write `user`"),
@@ -283,11 +301,22 @@ pub(crate) const GROUP: Section = Section {
     ],
 };
 
-pub(crate) const NOTIFY: Section = Section {
-    heading: "[group.NAME.notify]",
-    keys: &["master", "backup", "fault", "stop", "timeout"],
-    foreign: &[("primary", "write `master`"), ("active", "write `master`")],
-};
+pub(crate) const NOTIFY: Section =
+    Section { heading: "[group.NAME.notify]", keys: NOTIFY_KEYS, foreign: NOTIFY_FOREIGN };
+
+pub(crate) const VRRP_NOTIFY: Section =
+    Section { heading: "[vrrp.NAME.notify]", keys: NOTIFY_KEYS, foreign: NOTIFY_FOREIGN };
+
+const NOTIFY_KEYS: &[&str] =
+    &["master", "backup", "fault", "stop", "notify", "timeout", "user", "group", "on-failure"];
+
+const NOTIFY_FOREIGN: &[(&str, &str)] = &[
+    ("primary", "write `master`"),
+    ("active", "write `master`"),
+    ("deleted", "leave it out: it takes a restart to remove anything, which is a `stop`"),
+    ("every", "write `notify`"),
+    ("script-user", "write `user`"),
+];
 
 pub(crate) const REPLICATION: Section = Section {
     heading: "[replication]",
@@ -533,6 +562,7 @@ pub(crate) const SECTIONS: &[&Section] = &[
     &ROOT,
     &ROUTER,
     &VRRP,
+    &VRRP_NOTIFY,
     &AUTHENTICATION,
     &OTHER_KEY,
     &UNICAST,

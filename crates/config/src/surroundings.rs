@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use lockstep_routes::TableId;
 use toml::de::{DeTable, DeValue};
 
+use crate::Severity;
+
 /// The host's name, its routing tables' names, the service's directory, and the contents of the files that the
 /// configuration refers to.
 #[derive(Clone, Debug, Default)]
@@ -20,9 +22,33 @@ pub struct Surroundings {
     /// them; of the same name twice the later one holds. `main`, `local` and `default` are known
     /// without.
     pub table_names: Vec<(String, TableId)>,
+    /// What speaks against running some of [`referenced_programs`](crate::referenced_programs), shown
+    /// where the file names the program. What is not here can be run.
+    pub programs: BTreeMap<Program, Doubt>,
     /// The contents of each of [`referenced_files`], or why the file cannot be used: one sentence,
     /// shown where the file refers to it.
     pub files: BTreeMap<PathBuf, Result<Secret, String>>,
+}
+
+/// A program that the configuration has run.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Program {
+    /// As the file names it: a path, or a name to be looked up in `PATH`.
+    pub program: String,
+    /// The user that runs it; the daemon's own without.
+    pub user: Option<String>,
+}
+
+/// What speaks against running a program.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Doubt {
+    /// How grave it is.
+    pub severity: Severity,
+    /// Why, in one sentence.
+    pub why: String,
+    /// Whether others could replace the program, and nothing else: then it is run with
+    /// [`Config::allow_insecure_scripts`](crate::Config::allow_insecure_scripts).
+    pub insecure: bool,
 }
 
 /// The contents of a file that others must not read. Never shown by `Debug`.

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use lockstep_failover::Notify;
 use lockstep_routes::VirtualLink;
 use lockstep_vrrp::{
     ChecksumDialect, Config, Family, Priority, Transport, Version, Vrid, WhenMisunderstood,
@@ -16,7 +17,9 @@ use crate::reader::{Table, Value};
 use crate::schema::VRRP;
 use crate::surroundings::Surroundings;
 use crate::track::ReadTrack;
-use crate::{AdvertiseFrom, Announce, announce, defaults, track, transport, virtual_mac, words};
+use crate::{
+    AdvertiseFrom, Announce, announce, defaults, script, track, transport, virtual_mac, words,
+};
 
 /// Most addresses in an advertisement (RFC 9568 §5.2.5).
 const MAX_ADDRESSES: usize = 255;
@@ -44,6 +47,8 @@ pub(crate) struct ReadVirtualRouter {
     pub checks: Vec<Spanned<String>>,
     /// What else is tracked for it.
     pub track: Vec<ReadTrack>,
+    /// Its own hooks.
+    pub notify: Notify,
     /// The address to advertise from, when it is not the interface's.
     pub source: Option<IpAddr>,
     /// The interface with its virtual MAC address, when it has one.
@@ -89,6 +94,7 @@ fn read_one(
         .unwrap_or_default();
 
     let track = track::read(table);
+    let notify = script::of_virtual_router(table, surroundings);
     let version = table.or("version", defaults::VERSION, |value| {
         value.integer(2..=3_u8).map(|number| if number == 2 { Version::V2 } else { Version::V3 })
     });
@@ -149,6 +155,7 @@ fn read_one(
         addresses: addresses.unwrap_or_default(),
         checks,
         track,
+        notify,
         source: source.flatten(),
         virtual_link,
         advertise_from: advertise_from.unwrap_or_default(),

@@ -108,6 +108,12 @@ pub(crate) fn user(text: &str) -> Result<String, Problem> {
     Ok(text.to_owned())
 }
 
+/// The name of a group of users of this host; whether there is one is found out when it is needed.
+pub(crate) fn user_group(text: &str) -> Result<String, Problem> {
+    let problem = || Problem::error(format!("\"{text}\" cannot be a group of users"));
+    user(text).map_err(|_| problem().label("must be a name without blanks, `:` or `/`"))
+}
+
 /// The name of an interface, as the kernel accepts it.
 pub(crate) fn interface(text: &str) -> Result<String, Problem> {
     let odd = |c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control();
@@ -129,6 +135,19 @@ pub(crate) fn directory(text: &str) -> Result<PathBuf, Problem> {
     }
     let path = PathBuf::from(text);
     if path.is_absolute() { Ok(path) } else { Err(problem.label("is no absolute path")) }
+}
+
+/// The path of a file; whether there is one is found out when it is needed.
+pub(crate) fn file(text: &str) -> Result<PathBuf, Problem> {
+    let problem = Problem::error(format!("\"{text}\" cannot be a file"));
+    if text.contains('\0') {
+        return Err(problem.label("holds a zero byte"));
+    }
+    let path = PathBuf::from(text);
+    if !path.is_absolute() {
+        return Err(problem.label("is no absolute path"));
+    }
+    if text.ends_with('/') { Err(problem.label("names a directory")) } else { Ok(path) }
 }
 
 /// One word of a command.

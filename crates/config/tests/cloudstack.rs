@@ -110,17 +110,15 @@ fn failover() -> failover::Config {
         groups: vec![failover::Group {
             name: "gateway".to_owned(),
             virtual_routers: vec![failover::VirtualRouter::new("inside_network", "eth0")],
-            track: Vec::new(),
             checks: words(&["heartbeat"]),
             notify: failover::Notify {
                 master: Some(words(&[script, "--master"])),
                 backup: Some(words(&[script, "--backup"])),
                 fault: Some(words(&[script, "--fault"])),
-                stop: None,
-                timeout: None,
+                ..failover::Notify::default()
             },
             replicated: true,
-            limits: failover::Limits::default(),
+            ..failover::Group::default()
         }],
         checks: vec![failover::Check {
             name: "heartbeat".to_owned(),

@@ -1,9 +1,13 @@
 //! What a person is told of a file with mistakes: each text beside this file, and all that is said
 //! of it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use lockstep_config::{Secret, Surroundings, parse, referenced_files, render, render_all};
+use lockstep_config::{
+    Doubt, Program, Secret, Severity, Surroundings, parse, referenced_files, referenced_programs,
+    render, render_all,
+};
 use lockstep_routes::TableId;
 use snapbox::data::DataFormat;
 use snapbox::{Data, assert_data_eq};
@@ -20,8 +24,31 @@ fn surroundings() -> Surroundings {
         hostname: "r1".to_owned(),
         state_directory: None,
         table_names: vec![("mgmt".to_owned(), TableId(7))],
+        programs: programs(),
         files: files.into_iter().map(|(path, contents)| (PathBuf::from(path), contents)).collect(),
     }
+}
+
+fn programs() -> BTreeMap<Program, Doubt> {
+    let program = |program: &str, user: Option<&str>| Program {
+        program: program.to_owned(),
+        user: user.map(str::to_owned),
+    };
+    let writable = "/srv/hook can be replaced: /srv is writable by others".to_owned();
+    BTreeMap::from([
+        (
+            program("/srv/hook", Some("nobody")),
+            Doubt { severity: Severity::Error, why: writable, insecure: true },
+        ),
+        (
+            program("missing", None),
+            Doubt {
+                severity: Severity::Warning,
+                why: "there is no missing in PATH".to_owned(),
+                insecure: false,
+            },
+        ),
+    ])
 }
 
 /// Everything that is said of `text`, as `lockstep check` says it.
@@ -76,6 +103,7 @@ said_of! {
     "authentication": passwords_are_checked_and_never_shown;
     "addresses": addresses_are_checked_by_themselves_and_against_each_other;
     "groups": names_of_routers_checks_and_groups_must_exist_and_be_clear;
+    "hooks": hooks_and_what_is_known_of_their_programs_are_checked;
     "no_group": following_a_group_needs_one;
     "replication": every_setting_of_replication_is_checked;
     "replication_without_links": replication_needs_a_link;
@@ -100,4 +128,38 @@ fn only_files_that_are_needed_are_asked_for() {
     let files = referenced_files(include_str!("diagnostics/signatures.toml"));
     assert_eq!(files, ["/etc/lockstep/next", "/etc/lockstep/short"].map(PathBuf::from));
     assert_eq!(referenced_files("vrrp = 3"), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn every_program_that_would_be_run_is_asked_for_with_its_user() {
+    let programs = referenced_programs(
+        r#"
+        router.notify-fifo-command = ["reader", "-v"]
+        router.notify-fifo-user = "vyos"
+        check.heartbeat.command = ["/ramdisk/rrouter/heartbeat.sh"]
+        vrrp.inside.notify = { notify = ["/opt/hook"], user = "nobody" }
+        group.gateway.notify = { master = ["/opt/hook", "--master"], backup = "odd", timeout = "1s" }
+        group.odd = 3
+        "#,
+    );
+    let program = |program: &str, user: Option<&str>| Program {
+        program: program.to_owned(),
+        user: user.map(str::to_owned),
+    };
+    let expected = [
+        program("/opt/hook", None),
+        program("/opt/hook", Some("nobody")),
+        program("/ramdisk/rrouter/heartbeat.sh", None),
+        program("reader", Some("vyos")),
+    ];
+    assert_eq!(programs, BTreeSet::from(expected));
+}
+
+#[test]
+fn what_others_could_replace_is_no_problem_where_that_is_allowed() {
+    let text = include_str!("diagnostics/hooks.toml");
+    assert!(said(text).contains("/srv is writable by others"));
+    let allowed = text.replace("[router]", "[router]\nallow-insecure-scripts = true");
+    let said = said(&allowed);
+    assert!(!said.contains("/srv is writable by others") && said.contains("no missing in PATH"));
 }

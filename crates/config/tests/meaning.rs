@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use lockstep_config::{Announce, Checked, Config, Scheduling, Secret, Surroundings, parse};
-use lockstep_failover::{Limits, Process, Subject, Track};
+use lockstep_config::{
+    Announce, Checked, Config, NotifyFifo, Scheduling, Secret, Surroundings, parse,
+};
+use lockstep_failover::{Limits, Notify, OnFailure, Process, RunAs, Subject, Track};
 use lockstep_replicator::{Expectations, Filter, Link, Mode, Standby, Transport as Carried};
 use lockstep_routes::{Condition, Fwmark, RuleAction, TableId, VirtualLink, When};
 use lockstep_vrrp::{
@@ -124,8 +126,9 @@ fn what_is_tracked_belongs_to_its_virtual_router_or_to_the_whole_group() {
         weighing(Subject::Process(named), -40),
     ];
     assert_eq!(group.track, expected);
-    let users: Vec<_> = config.failover.checks.iter().map(|check| check.user.as_deref()).collect();
-    assert_eq!(users, [None, Some("nobody")]);
+    let user = |check: &lockstep_failover::Check| Some(check.user.as_ref()?.user.clone());
+    let users: Vec<_> = config.failover.checks.iter().map(user).collect();
+    assert_eq!(users, [None, Some("nobody".to_owned())]);
 }
 
 #[test]
@@ -443,4 +446,42 @@ fn a_password_longer_than_eight_bytes_is_cut_with_a_warning() {
         panic!()
     };
     assert_eq!(password.bytes(), *b"12345678");
+}
+
+#[test]
+fn hooks_of_virtual_routers_and_groups_are_read_with_all_they_say() {
+    let config = read(
+        r#"
+        router = { notify-fifo = "/run/lockstep/notify", notify-fifo-user = "vyos", notify-fifo-group = "adm", notify-fifo-command = ["/usr/libexec/reader"], allow-insecure-scripts = true }
+        vrrp.a = { interface = "eth0", vrid = 1, addresses = ["10.1.1.1/24"], notify = { notify = ["/a", "b"] } }
+        vrrp.b = { interface = "eth0", vrid = 2, addresses = ["10.1.1.2/24"] }
+        group.g = { virtual-routers = ["b"], checks = ["c"], notify = { stop = ["/s"], user = "nobody", group = "adm", timeout = "3s", on-failure = "fault" } }
+        check.c = { command = ["/c"], user = "nobody" }
+        "#,
+    );
+    let run_as = |user: &str, group: Option<&str>| {
+        Some(RunAs { user: user.to_owned(), group: group.map(str::to_owned) })
+    };
+    let command = |words: &[&str]| Some(words.iter().map(|word| (*word).to_owned()).collect());
+    let [named, alone] = config.failover.groups.as_slice() else { panic!("two groups") };
+    assert_eq!((named.alone, alone.alone), (false, true));
+    let general = Notify { every: command(&["/a", "b"]), ..Notify::default() };
+    assert_eq!(alone.virtual_routers[0].notify, general);
+    assert_eq!(alone.notify, Notify::default());
+    let of_group = Notify {
+        stop: command(&["/s"]),
+        timeout: Some(Duration::from_secs(3)),
+        user: run_as("nobody", Some("adm")),
+        on_failure: OnFailure::Fault,
+        ..Notify::default()
+    };
+    assert_eq!(named.notify, of_group);
+    assert_eq!(config.failover.checks[0].user, run_as("nobody", None));
+    let fifo = NotifyFifo {
+        path: "/run/lockstep/notify".into(),
+        user: run_as("vyos", Some("adm")),
+        command: command(&["/usr/libexec/reader"]),
+    };
+    assert_eq!(config.notify_fifo, Some(fifo));
+    assert!(config.allow_insecure_scripts);
 }

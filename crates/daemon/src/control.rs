@@ -9,14 +9,14 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use lockstep_failover as failover;
+use lockstep_config::Config;
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tracing::{error, warn};
 
 use crate::checks;
-use crate::hooks::Hooks;
+use crate::hooks::{self, Hooks};
 use crate::journal::{Journal, News};
 use crate::messages::{ControlRequest, CoreEvent, NetworkRequest, ReplicatorRequest};
 use crate::reload::Reloader;
@@ -61,8 +61,7 @@ pub(crate) struct Actors {
 /// # Errors
 /// When the socket at `path` cannot be listened on, or the thread cannot be started.
 pub(crate) fn spawn(
-    router: &str,
-    failover: &failover::Config,
+    config: &Config,
     path: &Path,
     actors: Actors,
     requests: mpsc::Receiver<ControlRequest>,
@@ -72,23 +71,35 @@ pub(crate) fn spawn(
         .enable_all()
         .build()
         .context("cannot start the control thread")?;
-    tracking::spawn(failover, &actors.core)?;
-    let (router, failover) = (router.to_owned(), failover.clone());
+    tracking::spawn(&config.failover, &actors.core)?;
+    let checks = checks::Settings {
+        router: config.router_id.clone(),
+        checks: config.failover.checks.clone(),
+        insecure: config.allow_insecure_scripts,
+    };
+    let hooks = hooks::Settings {
+        router: config.router_id.clone(),
+        groups: config.failover.groups.clone(),
+        state_directory: config.state_directory.clone(),
+        fifo: config.notify_fifo.clone(),
+        insecure: config.allow_insecure_scripts,
+    };
     thread::Builder::new()
         .name("control".to_owned())
-        .spawn(move || runtime.block_on(run(router, failover, socket, actors, requests)))
+        .spawn(move || runtime.block_on(run(checks, hooks, socket, actors, requests)))
         .context("cannot start the control thread")
 }
 
 async fn run(
-    router: String,
-    failover: failover::Config,
+    checks: checks::Settings,
+    hooks: hooks::Settings,
     socket: ControlSocket,
     actors: Actors,
     requests: mpsc::Receiver<ControlRequest>,
 ) {
-    let (hooks, shown) = Hooks::new(router.clone(), &failover.groups, actors.core.clone());
-    let checks = checks::spawn(&router, &failover.checks, &actors.core);
+    let router = hooks.router.clone();
+    let checks = checks::spawn(&checks, &actors.core);
+    let (hooks, shown) = Hooks::new(hooks, actors.core.clone()).await;
     let (journal, news) = actors.journal;
     let earlier = journal.earlier();
     let kept = tokio::spawn(journal.keep(actors.core.clone(), news));

@@ -23,6 +23,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
+use lockstep_failover::hooks::Member;
 use lockstep_failover::{Action, Event, Failover, Outcome, State, Step};
 use tokio::sync::mpsc;
 use tokio::time::Sleep;
@@ -79,7 +80,7 @@ impl Core {
             interfaces: BTreeMap::new(),
             on_the_wire: Vec::new(),
             stopped: 0,
-            outboxes: Outboxes::new(actors, &config.failover),
+            outboxes: Outboxes::new(actors, config),
             lateness: Lateness::new(now),
             in_sync: None,
             seen: last_transition,
@@ -233,7 +234,12 @@ impl Core {
                 warn!(group, "an address was gone and has been put back");
                 self.announcing.restart(&group, Instant::now());
             }
-            CoreEvent::HookEnded { group, result } => debug!(group, ?result, "hook ended"),
+            CoreEvent::HookEnded { group, state, result, matters } => {
+                debug!(group, ?result, "hook ended");
+                if let (Err(why), true) = (result, matters) {
+                    self.feed(Event::HookFailed { group, state, why });
+                }
+            }
             // An asker that no longer waits is no concern of the core.
             CoreEvent::Status(answer) => drop(answer.send(self.status())),
             CoreEvent::Explain(answer) => drop(answer.send(self.explain())),
@@ -319,10 +325,12 @@ impl Core {
                         self.outboxes.replicator(id, group, step)
                     }
                     Step::Hooks => {
-                        let members = self.failover.members(&group);
-                        let priorities = members.filter_map(|name| self.failover.priority(name));
-                        let priority = priorities.min().unwrap_or(0);
-                        self.outboxes.hook(HookRequest { id, group, from, to, reason, priority })
+                        let members = self.failover.members(&group).map(|name| Member {
+                            name: name.to_owned(),
+                            priority: self.failover.priority(name).unwrap_or_default(),
+                        });
+                        let members = members.collect();
+                        self.outboxes.hook(HookRequest { id, group, from, to, reason, members })
                     }
                 };
                 outcome.map(|outcome| Event::Stepped { id, outcome })

@@ -14,6 +14,7 @@
 //! out in the order they came; questions may wait.
 
 use lockstep_ctnetlink::{Expectation, Flow};
+use lockstep_failover::hooks::Member;
 use lockstep_failover::tracking::Seen;
 use lockstep_failover::{Outcome, State, Step, StepId, Subject};
 use tokio::sync::oneshot;
@@ -68,8 +69,12 @@ pub(crate) enum CoreEvent {
     HookEnded {
         /// The group it was run for.
         group: String,
-        /// Exit status, signal or time-out, for people.
+        /// The state it was run for.
+        state: State,
+        /// Exit status, signal or time-out, for people; of a failure a whole sentence.
         result: Result<String, String>,
+        /// Whether the group cannot do without it, and no newer one waits in its place.
+        matters: bool,
     },
     /// Groups, virtual routers and punctuality, for `status`.
     Status(oneshot::Sender<status::Core>),
@@ -202,7 +207,8 @@ pub(crate) struct Entries {
 #[derive(Debug)]
 pub(crate) enum ControlRequest {
     /// Run the hooks of new states after those that run now; a state that is no longer its
-    /// group's newest is skipped. Groups without hooks are not among them.
+    /// group's newest is skipped. Groups without hooks are not among them, unless there is a pipe
+    /// for new states.
     Hooks(Vec<HookRequest>),
     /// The daemon ends: give a running hook its bounded time.
     Stop,
@@ -221,6 +227,6 @@ pub(crate) struct HookRequest {
     pub to: State,
     /// Why, for the environment of the hook.
     pub reason: String,
-    /// The group's priority, for the environment of the hook.
-    pub priority: u8,
+    /// The group's virtual routers with their priorities in force, in the order of the configuration.
+    pub members: Vec<Member>,
 }

@@ -52,8 +52,7 @@ pub(crate) fn run(config: &Path, socket: &Path) -> anyhow::Result<()> {
     // The control socket says whether another daemon is at work. Then the addresses that an earlier
     // life left are removed, before anything else can fail.
     let control = control::spawn(
-        &config.router_id,
-        &config.failover,
+        &config,
         socket,
         control::Actors {
             core: core_sender.clone(),

@@ -35,8 +35,12 @@ pub(crate) struct Status {
     pub network: Network,
     /// The checks.
     pub checks: Vec<Check>,
-    /// Hooks: the last one of each group, the one that runs, those that wait.
+    /// Hooks: one left by an earlier life of the daemon, the last run of each, the one that runs,
+    /// those that wait.
     pub hooks: Vec<Hook>,
+    /// The pipe for new states, when there is one.
+    #[serde(default)]
+    pub notify_fifo: Option<Fifo>,
     /// How punctual the thread is that advertises; `None` when it did not answer.
     #[serde(default)]
     pub scheduling: Option<Scheduling>,
@@ -174,12 +178,33 @@ pub(crate) struct Check {
     pub detail: String,
 }
 
+/// The pipe that new states are written to.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct Fifo {
+    /// Where it is.
+    pub path: String,
+    /// Lines written since the start.
+    pub written: u64,
+    /// Lines lost since the start, because it was full or could not be made.
+    pub lost: u64,
+    /// Bytes that nobody has read yet.
+    pub unread_bytes: u64,
+    /// Why it could not be made.
+    pub error: Option<String>,
+    /// How the program fares that reads it, when one is configured: `running`, or how it ended.
+    pub reader: Option<String>,
+}
+
 /// A hook run.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct Hook {
     /// The group.
     pub group: String,
+    /// The virtual router that it was told of; the group itself without.
+    #[serde(default)]
+    pub virtual_router: Option<String>,
     /// The state it was run for.
     pub state: String,
     /// `running`, `waiting`, or how it ended.

@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::State;
+
 /// All groups and checks.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Config {
@@ -26,6 +28,9 @@ pub struct Group {
     pub track: Vec<Track>,
     /// Hooks to run after a transition.
     pub notify: Notify,
+    /// Whether this is a virtual router that is named in no group: hooks are told of the virtual
+    /// router then, and of no group.
+    pub alone: bool,
     /// Whether flows are replicated for this group: then a commit belongs to becoming master, and
     /// preemption waits until the peer's state has arrived.
     pub replicated: bool,
@@ -62,12 +67,20 @@ pub struct VirtualRouter {
     /// What is tracked for this member: its priority follows; what has no weight is a fault of the
     /// whole group.
     pub track: Vec<Track>,
+    /// Hooks of its own, beside those of its group.
+    pub notify: Notify,
 }
 
 impl VirtualRouter {
     /// A member of the usual priority, 100 (RFC 9568 §6.1), for which nothing is tracked.
     pub fn new(name: impl Into<String>, interface: impl Into<String>) -> Self {
-        Self { name: name.into(), interface: interface.into(), priority: 100, track: Vec::new() }
+        Self {
+            name: name.into(),
+            interface: interface.into(),
+            priority: 100,
+            track: Vec::new(),
+            notify: Notify::default(),
+        }
     }
 }
 
@@ -154,8 +167,8 @@ pub struct Check {
     pub name: String,
     /// The command and its arguments; no shell.
     pub command: Vec<String>,
-    /// The user to run it as, with that user's groups; the daemon's own without.
-    pub user: Option<String>,
+    /// Who runs it; the daemon's own user without.
+    pub user: Option<RunAs>,
     /// Time from start to start.
     pub interval: Duration,
     /// A run that takes longer is ended and has failed. The interval unless set.
@@ -164,6 +177,15 @@ pub struct Check {
     pub rise: u32,
     /// Failures in a row that make one.
     pub fall: u32,
+}
+
+/// Who runs a command.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct RunAs {
+    /// The name of a user, whose supplementary groups come with it.
+    pub user: String,
+    /// The name of a group in place of the user's own.
+    pub group: Option<String>,
 }
 
 /// Commands run after a transition, one at a time, without a shell.
@@ -177,6 +199,42 @@ pub struct Notify {
     pub fault: Option<Vec<String>>,
     /// At shutdown.
     pub stop: Option<Vec<String>>,
+    /// After every one of these, with what it is about appended: see
+    /// [`Notice::arguments`](crate::hooks::Notice::arguments).
+    pub every: Option<Vec<String>>,
     /// A run that takes longer is ended: SIGTERM, then SIGKILL to its process group.
     pub timeout: Option<Duration>,
+    /// Who runs them; the daemon's own user without.
+    pub user: Option<RunAs>,
+    /// What becomes of the group when one of them fails.
+    pub on_failure: OnFailure,
+}
+
+/// What becomes of a group whose hook fails.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum OnFailure {
+    /// Nothing; it is shown and logged.
+    #[default]
+    Ignore,
+    /// It falls into fault, if it is still in the state that the hook was run for.
+    Fault,
+}
+
+impl Notify {
+    /// The command of a state alone.
+    pub fn of_state(&self, state: State) -> Option<&[String]> {
+        match state {
+            State::Init => None,
+            State::Backup => self.backup.as_deref(),
+            State::Master => self.master.as_deref(),
+            State::Fault => self.fault.as_deref(),
+            State::Stopped => self.stop.as_deref(),
+        }
+    }
+
+    /// Whether there is no command at all.
+    pub fn is_empty(&self) -> bool {
+        let Self { master, backup, fault, stop, every, timeout: _, user: _, on_failure: _ } = self;
+        [master, backup, fault, stop, every].into_iter().all(Option::is_none)
+    }
 }

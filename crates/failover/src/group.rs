@@ -222,6 +222,16 @@ impl Group {
         self.change_preemption(context, |it, now| it.in_sync(in_sync, is_backup, now));
     }
 
+    /// Takes that a hook for `state` failed. What it was to arrange is missing, so that the mastership
+    /// it belongs to was none that lasted.
+    pub(crate) fn hook_failed(&mut self, state: State, why: String, context: &mut Context<'_>) {
+        if state == self.state && matches!(state, State::Backup | State::Master) {
+            self.holds.in_vain();
+            self.held = Some(self.holds.begin(why, context.now));
+            self.decide(context);
+        }
+    }
+
     pub(crate) fn stop(&mut self, context: &mut Context<'_>) {
         self.stopping = true;
         self.decide(context);

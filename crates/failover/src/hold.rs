@@ -50,6 +50,12 @@ impl Holds {
         self.serving_since.get_or_insert(now);
     }
 
+    /// Something was missing in the present mastership from its beginning, as it turns out: however
+    /// long it was, it makes up for nothing.
+    pub(crate) fn in_vain(&mut self) {
+        self.serving_since = None;
+    }
+
     /// Mastership ends. One that lasted as long as the last hold makes up for the failures before.
     pub(crate) fn serves_no_more(&mut self, now: Instant) {
         let Some(since) = self.serving_since.take() else { return };

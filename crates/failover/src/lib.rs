@@ -18,7 +18,9 @@ mod queue;
 mod step;
 pub mod tracking;
 
-pub use config::{Check, Config, Group, Limits, Notify, Process, Subject, Track, VirtualRouter};
+pub use config::{
+    Check, Config, Group, Limits, Notify, OnFailure, Process, RunAs, Subject, Track, VirtualRouter,
+};
 pub use explain::Explanation;
 pub use journal::{JOURNAL_LIMIT, Journal, StepRecord, Transition};
 pub use machine::{Action, CheckStatus, Event, Failover, Tracked, VirtualRouterEvent};

@@ -80,6 +80,16 @@ pub enum Event {
         /// How.
         outcome: Outcome,
     },
+    /// A hook has failed that its group cannot do without. Means nothing when the group has left the
+    /// state that the hook was for.
+    HookFailed {
+        /// The group.
+        group: String,
+        /// The state that the hook was for.
+        state: State,
+        /// Which and why, in a sentence.
+        why: String,
+    },
     /// Whether the peer's flows have all arrived.
     InSync(bool),
     /// The deadline has passed. Spurious ones are harmless.
@@ -269,6 +279,13 @@ impl Failover {
                     });
                 } else if let Some(transition) = self.steps.take_late(id) {
                     self.journal.late_answer(transition, id, outcome, now);
+                }
+            }
+            Event::HookFailed { group, state, why } => {
+                if let Some(&place) = self.group_places.get(&group) {
+                    self.act(place, now, &mut actions, |group, context| {
+                        group.hook_failed(state, why, context);
+                    });
                 }
             }
             Event::Timeout => {

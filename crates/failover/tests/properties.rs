@@ -5,8 +5,8 @@
 use std::time::{Duration, Instant};
 
 use lockstep_failover::{
-    Action, Check, Config, Event, Failover, Group, Limits, Notify, Outcome, State, Step, StepId,
-    VirtualRouter, VirtualRouterEvent,
+    Action, Check, Config, Event, Failover, Group, Outcome, State, Step, StepId, VirtualRouter,
+    VirtualRouterEvent,
 };
 use proptest::prelude::*;
 
@@ -85,10 +85,8 @@ proptest! {
                     .map(|name| VirtualRouter::new(name, "eth0"))
                     .to_vec(),
                 checks: vec!["heartbeat".into()],
-                track: Vec::new(),
-            notify: Notify::default(),
                 replicated: true,
-                limits: Limits::default(),
+                ..Group::default()
             }],
             checks: vec![Check {
                 name: "heartbeat".into(),

@@ -9,7 +9,7 @@
 use std::time::{Duration, Instant};
 
 use lockstep_failover::{
-    Action, Check, Config, Event, Failover, Group, Limits, Notify, Outcome, State, Step, StepId,
+    Action, Check, Config, Event, Failover, Group, Limits, Outcome, State, Step, StepId,
     VirtualRouter, VirtualRouterEvent,
 };
 
@@ -145,10 +145,8 @@ fn config(members: &[&str], checks: &[&str], replicated: bool) -> Config {
             name: "gateway".into(),
             virtual_routers: members.iter().map(member).collect(),
             checks: checks.iter().map(|check| (*check).to_owned()).collect(),
-            track: Vec::new(),
-            notify: Notify::default(),
             replicated,
-            limits: Limits::default(),
+            ..Group::default()
         }],
         checks: checks.iter().map(|name| check(name)).collect(),
     }

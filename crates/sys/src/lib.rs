@@ -1,6 +1,7 @@
 //! The only unsafe code: what no well-kept crate wraps, behind a safe interface.
 
 pub mod batch;
+pub mod child;
 pub mod datagram;
 pub mod identity;
 pub mod interface;
@@ -8,4 +9,5 @@ pub mod memory;
 pub mod netlink;
 pub mod option;
 pub mod packet;
+pub mod pipe;
 pub mod scheduling;

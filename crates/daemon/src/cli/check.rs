@@ -9,11 +9,16 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use lockstep_config::{Checked, Config, Diagnostic, Secret, Severity, Surroundings};
+use lockstep_config::{
+    Checked, Config, Diagnostic, Doubt, Program, Secret, Severity, Surroundings,
+};
+use lockstep_kernel::identity::account;
 use lockstep_routes::TableId;
+use nix::unistd::Uid;
 use tracing::{debug, error, warn};
 
 use super::output::print;
+use crate::process::{self, Unfit};
 
 /// Where iproute2 keeps the names of routing tables: what the administrator has comes first, then
 /// what newer and older versions ship.
@@ -47,7 +52,7 @@ impl BadConfiguration {
 /// # Errors
 /// [`BadConfiguration`], or why a file cannot be read.
 pub(crate) fn load(path: &Path) -> anyhow::Result<Config> {
-    let (checked, _) = read(path)?;
+    let (checked, _) = read(path, Severity::Warning)?;
     Ok(warned_of(checked))
 }
 
@@ -57,7 +62,7 @@ pub(crate) fn load(path: &Path) -> anyhow::Result<Config> {
 /// # Errors
 /// As [`load`], drawn without colours.
 pub(crate) fn reread(path: &Path) -> anyhow::Result<Config> {
-    match parse(path)? {
+    match parse(path, Severity::Warning)? {
         (Ok(checked), _) => Ok(warned_of(checked)),
         (Err(diagnostics), text) => {
             for diagnostic in &diagnostics {
@@ -80,7 +85,7 @@ fn warned_of(checked: Checked) -> Config {
 
 /// Shows all problems and warnings, or that there is none.
 pub(super) fn check(path: &Path) -> anyhow::Result<()> {
-    let (checked, text) = read(path)?;
+    let (checked, text) = read(path, Severity::Error)?;
     if !checked.warnings.is_empty() {
         let warnings = drawn(&checked.warnings, &text, has_colour());
         // Without a reader of standard error the warnings have nobody to warn.
@@ -89,8 +94,10 @@ pub(super) fn check(path: &Path) -> anyhow::Result<()> {
     print(&format!("{}: no errors, {}\n", path.display(), in_short(&checked.config)))
 }
 
-fn read(path: &Path) -> anyhow::Result<(Checked, String)> {
-    match parse(path)? {
+/// `insecure` is how grave it is that a program will not be run because others could replace it: a
+/// router without its hook is better than none.
+fn read(path: &Path, insecure: Severity) -> anyhow::Result<(Checked, String)> {
+    match parse(path, insecure)? {
         (Ok(checked), text) => Ok((checked, text)),
         (Err(diagnostics), text) => {
             Err(BadConfiguration(drawn(&diagnostics, &text, has_colour())).into())
@@ -99,14 +106,17 @@ fn read(path: &Path) -> anyhow::Result<(Checked, String)> {
 }
 
 /// What the file means, or what is wrong with it, and its text.
-fn parse(path: &Path) -> anyhow::Result<(Result<Checked, Vec<Diagnostic>>, String)> {
+fn parse(
+    path: &Path,
+    insecure: Severity,
+) -> anyhow::Result<(Result<Checked, Vec<Diagnostic>>, String)> {
     let name = path.display().to_string();
     let text =
         read_file(path, CONFIGURATION_LIMIT).with_context(|| format!("cannot read {name}"))?;
-    Ok((lockstep_config::parse(&name, &text, &surroundings(&text)), text))
+    Ok((lockstep_config::parse(&name, &text, &surroundings(&text, insecure)), text))
 }
 
-fn surroundings(text: &str) -> Surroundings {
+fn surroundings(text: &str, insecure: Severity) -> Surroundings {
     let files = lockstep_config::referenced_files(text).into_iter();
     Surroundings {
         hostname: hostname(),
@@ -115,7 +125,28 @@ fn surroundings(text: &str) -> Surroundings {
             .iter()
             .flat_map(|path| routing_tables(path))
             .collect(),
+        programs: lockstep_config::referenced_programs(text)
+            .into_iter()
+            .filter_map(|program| Some((program.clone(), judge(&program, insecure)?)))
+            .collect(),
         files: files.map(|path| (path.clone(), read_secret(&path))).collect(),
+    }
+}
+
+/// What speaks against running a program. What is missing may come with a file system that is
+/// mounted later, and a user with a directory service.
+fn judge(program: &Program, insecure: Severity) -> Option<Doubt> {
+    let doubt = |severity, why, insecure| Some(Doubt { severity, why, insecure });
+    let uid = match &program.user {
+        None => Uid::effective().as_raw(),
+        Some(user) => match account(user, None) {
+            Ok(account) => account.identity.uid,
+            Err(error) => return doubt(Severity::Warning, error.to_string(), false),
+        },
+    };
+    match process::find(&program.program, uid, false).err()? {
+        Unfit::Missing(why) => doubt(Severity::Warning, why, false),
+        Unfit::Insecure(why) => doubt(insecure, why, true),
     }
 }
 

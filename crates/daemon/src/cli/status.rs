@@ -8,7 +8,7 @@ use super::output::{Cell, Page, Style, Table, print_json};
 use super::{Ask, replication, routes};
 use crate::control::client::Client;
 use crate::control::protocol::Request;
-use crate::status::{Check, Group, Hook, Scheduling, Status, Tracked, VirtualRouter};
+use crate::status::{Check, Fifo, Group, Hook, Scheduling, Status, Tracked, VirtualRouter};
 
 pub(super) fn show(name: Option<&str>, ask: &Ask) -> anyhow::Result<()> {
     let mut client = Client::connect(&ask.socket.socket)?;
@@ -79,6 +79,9 @@ fn describe(page: &mut Page, status: &Status, now: SystemTime) {
     routes::describe(page, &status.network);
     checks(page, &status.checks);
     hooks(page, &status.hooks);
+    if let Some(fifo) = &status.notify_fifo {
+        notify_fifo(page, fifo);
+    }
 }
 
 /// What is too much for the whole router: every counter, and what the hooks said.
@@ -282,6 +285,29 @@ fn checks(page: &mut Page, checks: &[Check]) {
     page.table(&table);
 }
 
+fn notify_fifo(page: &mut Page, fifo: &Fifo) {
+    let mut words: Vec<Cell> = vec![
+        format!(
+            "pipe {}: {} lines written, {} bytes not read",
+            fifo.path, fifo.written, fifo.unread_bytes
+        )
+        .into(),
+    ];
+    if fifo.lost > 0 {
+        words.push(Cell::styled(format!("{} lines lost", fifo.lost), Style::Bad));
+    }
+    if let Some(error) = &fifo.error {
+        words.push(Cell::styled(error, Style::Bad));
+    }
+    if let Some(reader) = &fifo.reader {
+        let style = if reader == "running" { Style::Good } else { Style::Bad };
+        words.push("reader".into());
+        words.push(Cell::styled(reader, style));
+    }
+    page.gap();
+    page.words(&words);
+}
+
 fn hooks(page: &mut Page, hooks: &[Hook]) {
     if hooks.is_empty() {
         return;
@@ -293,8 +319,9 @@ fn hooks(page: &mut Page, hooks: &[Hook]) {
             "running" | "waiting" => Style::Notable,
             _ => Style::Bad,
         };
+        let of = hook.virtual_router.as_ref().unwrap_or(&hook.group);
         table.row([
-            (&hook.group).into(),
+            of.into(),
             (&hook.state).into(),
             hook.started.as_deref().unwrap_or("-").into(),
             hook.took_ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms} ms")).into(),

@@ -4,16 +4,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::protocol::{Done, PART_LIMIT};
 use crate::checks;
+use crate::hooks;
 use crate::messages::{Asked, Command, CoreEvent, Entries, NetworkRequest, ReplicatorRequest};
 use crate::network::Snapshot;
 use crate::reload::Reloader;
-use crate::status::{self, Explanation, Hook, Network, Replication, Status, Transition};
+use crate::status::{self, Explanation, Network, Replication, Status, Transition};
 
 /// How long a thread may take to answer.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
@@ -39,7 +40,7 @@ pub(crate) struct Sources {
     /// The checks.
     pub checks: Vec<checks::Shown>,
     /// The hooks.
-    pub hooks: watch::Receiver<Vec<Hook>>,
+    pub hooks: hooks::Shown,
 }
 
 impl Sources {
@@ -67,7 +68,8 @@ impl Sources {
             routes: network.routes.clone(),
             network,
             checks: self.checks.iter().map(|check| check.borrow().clone()).collect(),
-            hooks: self.hooks.borrow().clone(),
+            hooks: self.hooks.hooks.borrow().clone(),
+            notify_fifo: self.hooks.fifo.borrow().clone(),
             scheduling,
             no_answer,
         }

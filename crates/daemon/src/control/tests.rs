@@ -53,13 +53,15 @@ impl Bench {
         let (requests, receiver) = mpsc::channel(4);
         let file = directory.path().join("lockstep.toml");
         let running = parse("lockstep.toml", "", &Surroundings::default()).unwrap().config;
+        let state_directory = directory.path().join("state");
+        let config = Config { router_id: "r1".to_owned(), state_directory, ..running.clone() };
         let reloader = Arc::new(Reloader::new(file, running, None));
         let state = directory.path().join("state");
         Journal::open(&state).add_for_tests(&[transition(1), transition(2)]);
         let (news_sender, news) = watch::channel(News::default());
         let journal = (Journal::open(&state), news);
         let actors = Actors { core, network, replicator: None, reloader, journal };
-        let thread = spawn("r1", &failover::Config::default(), &path, actors, receiver).unwrap();
+        let thread = spawn(&config, &path, actors, receiver).unwrap();
         Self {
             _directory: directory,
             path,

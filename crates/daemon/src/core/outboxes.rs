@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use lockstep_failover::{Notify, Outcome, Step, StepId};
+use lockstep_failover::{Group, Outcome, Step, StepId};
 use tokio::sync::{mpsc, watch};
 
 use super::outbox::Outbox;
@@ -27,14 +27,15 @@ pub(super) struct Outboxes {
     replicator: Option<Outbox<(StepId, Step), ReplicatorRequest>>,
     control: Outbox<HookRequest, ControlRequest>,
     pub(super) journal: watch::Sender<News>,
-    /// The groups that have hooks.
+    /// The groups of which somebody wants to be told.
     hooked: BTreeSet<String>,
 }
 
 impl Outboxes {
-    pub(super) fn new(actors: Actors, failover: &lockstep_failover::Config) -> Self {
+    pub(super) fn new(actors: Actors, config: &lockstep_config::Config) -> Self {
         let Actors { network, replicator, control, journal } = actors;
-        let hooked = failover.groups.iter().filter(|group| has_hooks(&group.notify));
+        let all = config.notify_fifo.is_some();
+        let hooked = config.failover.groups.iter().filter(|group| all || has_hooks(group));
         Self {
             network: Outbox::new(network, NetworkRequest::Steps),
             replicator: replicator.map(|to| Outbox::new(to, ReplicatorRequest::Steps)),
@@ -91,6 +92,7 @@ impl Outboxes {
     }
 }
 
-fn has_hooks(notify: &Notify) -> bool {
-    [&notify.master, &notify.backup, &notify.fault, &notify.stop].into_iter().any(Option::is_some)
+fn has_hooks(group: &Group) -> bool {
+    let members = group.virtual_routers.iter().map(|member| &member.notify);
+    members.chain([&group.notify]).any(|notify| !notify.is_empty())
 }

@@ -62,8 +62,10 @@ fn status() -> Status {
             state: "good".to_owned(),
             detail: "exit status 0".to_owned(),
         }],
+        notify_fifo: None,
         hooks: vec![Hook {
             group: "gateway".to_owned(),
+            virtual_router: None,
             state: "backup".to_owned(),
             result: "exit status 1: no such service".to_owned(),
             command: "/opt/hook --backup".to_owned(),

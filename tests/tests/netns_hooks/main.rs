@@ -1,11 +1,16 @@
-//! Notify hooks on a flapping router: one at a time, in order, the newest state last.
+//! Notify hooks on a flapping router: one at a time, in order, the newest state last; across lives of
+//! the daemon, as keepalived calls them, and with scripts as operators have them.
+
+mod beside_keepalived;
+mod operators;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
-use lockstep_tests::daemon::{Lockstep, text};
+use lockstep_tests::daemon::{Lockstep, binary, text};
 use lockstep_tests::pair::Pair;
 use lockstep_tests::wait;
 use tempfile::TempDir;
@@ -32,10 +37,7 @@ fn flapping_runs_hooks_one_at_a_time_and_the_newest_state_last() {
     });
 
     let lines = recorder.lines();
-    for pair in lines.chunks(2) {
-        let state = pair[0].strip_prefix("begin ").unwrap_or_else(|| panic!("{lines:?}"));
-        assert_eq!(pair[1], format!("end {state}"), "one ends before the next begins: {lines:?}");
-    }
+    assert_one_at_a_time(&lines);
     let begun: Vec<&str> = lines.iter().filter_map(|line| line.strip_prefix("begin ")).collect();
     assert_eq!(begun[0], "--backup", "the first state is backup");
     assert!(begun.windows(2).all(|pair| pair[0] != pair[1]), "no state is told twice: {begun:?}");
@@ -139,6 +141,116 @@ fn a_hook_that_runs_when_the_daemon_stops_may_finish() {
     assert_eq!(lines[2..], ["begin --master", "end --master", "begin --stop", "end --stop"]);
 }
 
+#[test]
+fn a_hook_left_by_a_killed_daemon_is_not_run_beside_the_next_ones() {
+    let pair = Pair::new();
+    let recorder =
+        Recorder::new("[ \"$1\" != --master ] || until [ -e \"$0.go\" ]; do sleep 0.05; done");
+    let mut first = Lockstep::start(&pair.ours, &config(&recorder.notify()));
+    wait::until("the master hook has begun", || {
+        recorder.lines().last().is_some_and(|line| line == "begin --master")
+    });
+    first.kill();
+
+    let state = first.directory().join("state");
+    let settings = config(&recorder.notify())
+        .replace("[router]", &format!("[router]\nstate-directory = \"{}\"", state.display()));
+    let second = Lockstep::start(&pair.ours, &settings);
+    second.wait_for_state("gateway", "master");
+    let shown = second.status()["hooks"][0].clone();
+    assert!(text(&shown["result"]).starts_with("left by an earlier life"), "{shown}");
+    assert_eq!((text(&shown["group"]), text(&shown["state"])), ("gateway".into(), "master".into()));
+    assert_eq!(recorder.lines().last().map(String::as_str), Some("begin --master"));
+    fs::write(recorder.file("hook.go"), "").expect("the sign to go on");
+    wait::until("the next life's hook has run", || recorder.lines().len() == 6);
+
+    let lines = recorder.lines();
+    assert_eq!(lines[2..], ["begin --master", "end --master", "begin --master", "end --master"]);
+}
+
+#[test]
+fn a_hook_that_outlasts_a_stop_is_left_alone_and_waited_for_by_the_next_daemon() {
+    let pair = Pair::new();
+    let recorder =
+        Recorder::new("[ \"$1\" != --master ] || until [ -e \"$0.go\" ]; do sleep 0.05; done");
+    let mut first = Lockstep::start(&pair.ours, &config(&recorder.notify()));
+    wait::until("the master hook has begun", || {
+        recorder.lines().last().is_some_and(|line| line == "begin --master")
+    });
+    assert!(first.stop().success());
+
+    let state = first.directory().join("state");
+    let settings = config(&recorder.notify())
+        .replace("[router]", &format!("[router]\nstate-directory = \"{}\"", state.display()));
+    let second = Lockstep::start(&pair.ours, &settings);
+    second.wait_for_state("gateway", "backup");
+    fs::write(recorder.file("hook.go"), "").expect("the sign to go on");
+    second.wait_for_state("gateway", "master");
+    wait::until("the newest hook has ended", || {
+        let lines = recorder.lines();
+        lines.len() >= 6 && lines.last().is_some_and(|line| line == "end --master")
+    });
+    assert_one_at_a_time(&recorder.lines());
+}
+
+#[test]
+fn a_hook_that_matters_and_fails_is_a_fault_of_the_group() {
+    let pair = Pair::new();
+    let recorder = Recorder::new("[ \"$1\" != --master ] || { echo no dnsmasq here; exit 3; }");
+    let notify = format!("{}\non-failure = \"fault\"\n", recorder.notify());
+    let lockstep = Lockstep::start(&pair.ours, &config(&notify));
+    let entry = wait::some("the group falls into fault", || {
+        lockstep.journal("gateway").into_iter().find(|entry| entry["to"] == "fault")
+    });
+    let reason = text(&entry["reason"]);
+    assert!(reason.contains("--master failed: exit status 3: no dnsmasq here"), "{reason}");
+    assert!(reason.ends_with("tries again after 5 s"), "{reason}");
+    assert!(!Pair::has_virtual_address(&pair.ours), "it does not serve");
+    wait::until("it tries again", || {
+        lockstep.journal("gateway").iter().filter(|entry| entry["to"] == "master").count() > 1
+    });
+}
+
+#[test]
+fn a_script_that_others_could_write_to_is_refused_with_the_reason() {
+    let pair = Pair::new();
+    let recorder = Recorder::new("true");
+    fs::set_permissions(recorder.file("hook"), fs::Permissions::from_mode(0o777)).expect("a mode");
+    let lockstep = Lockstep::start(&pair.ours, &config(&recorder.notify()));
+    let hook = wait::some("the refusal is in the status", || {
+        let hooks = lockstep.status()["hooks"].clone();
+        let hooks = hooks.as_array().expect("a list").clone();
+        hooks.into_iter().find(|hook| text(&hook["result"]).starts_with("not started"))
+    });
+    assert!(text(&hook["result"]).ends_with("is writable by everybody (mode 0777)"), "{hook}");
+    assert!(lockstep.log().contains("`backup` cannot be run"), "it is said at the start");
+    assert!(recorder.lines().is_empty());
+    let file = lockstep.directory().join("lockstep.toml");
+    let check = Command::new(binary()).arg("check").arg(&file).output().expect("it runs");
+    assert_eq!(check.status.code(), Some(78), "{check:?}");
+
+    fs::set_permissions(recorder.file("hook"), fs::Permissions::from_mode(0o755)).expect("a mode");
+    lockstep.wait_for_state("gateway", "master");
+    wait::until("a later hook is judged anew", || {
+        pair.ours.set_link("eth0", false).expect("the interface goes down");
+        pair.ours.set_link("eth0", true).expect("the interface comes back");
+        !recorder.lines().is_empty()
+    });
+}
+
+/// One hook ends before the next begins.
+fn assert_one_at_a_time(lines: &[String]) {
+    for pair in lines.chunks(2) {
+        let state = pair[0].strip_prefix("begin ").unwrap_or_else(|| panic!("{lines:?}"));
+        assert_eq!(pair.get(1), Some(&format!("end {state}")), "one at a time: {lines:?}");
+    }
+}
+
+fn write_script(path: &Path, text: &str) {
+    fs::write(path, text).expect("a script");
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("its mode");
+}
+
 /// A script that writes down when it is begun and ended, and with what argument.
 struct Recorder {
     directory: TempDir,
@@ -152,8 +264,7 @@ impl Recorder {
         let log = recorder.file("lines").display().to_string();
         let text =
             format!("#!/bin/sh\necho begin \"$*\" >>{log}\n{body}\necho end \"$*\" >>{log}\n");
-        fs::write(&script, text).expect("a script");
-        fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("its mode");
+        write_script(&script, &text);
         recorder
     }
 
