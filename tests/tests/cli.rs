@@ -55,7 +55,7 @@ const GOOD: &str = r#"
 id = "r-17-VM"
 
 [check.heartbeat]
-command = ["/ramdisk/rrouter/heartbeat.sh"]
+command = ["true"]
 interval = "5s"
 
 [vrrp.inside]

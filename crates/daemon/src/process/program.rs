@@ -65,7 +65,11 @@ fn walk(path: &Path, uid: u32) -> Result<(), Unfit> {
     };
     let missing = |place: &Path, error: &io::Error| {
         Unfit::Missing(match error.kind() {
-            io::ErrorKind::NotFound => format!("there is no {}", place.display()),
+            // What a link leads to may have another name.
+            io::ErrorKind::NotFound if !path.starts_with(place) => {
+                format!("there is no {}, to which {} leads", place.display(), path.display())
+            }
+            io::ErrorKind::NotFound => format!("there is no {}", path.display()),
             _ => format!("{}: {error}", place.display()),
         })
     };
@@ -227,7 +231,8 @@ mod tests {
         let (place, other) = (Place::new(), Place::new());
         let link = place.0.path().join("link");
         symlink("../hook/../link2", &link).unwrap();
-        assert!(judge(&link).unwrap_err().starts_with("there is no "), "it leads nowhere");
+        let why = judge(&link).unwrap_err();
+        assert!(why.starts_with("there is no ") && why.ends_with("link leads"), "{why}");
         fs::remove_file(&link).unwrap();
         symlink(other.program(), &link).unwrap();
         assert_eq!(judge(&link), Ok(()));
@@ -267,7 +272,7 @@ mod tests {
         assert!(judge(place.0.path()).unwrap_err().ends_with(" is no file"));
         assert_eq!(
             judge(Path::new("/nonexistent/hook")),
-            Err("there is no /nonexistent".to_owned())
+            Err("there is no /nonexistent/hook".to_owned())
         );
         let found = find("no-such-program", own_uid(), false);
         assert_eq!(found, Err(Unfit::Missing("there is no no-such-program in PATH".to_owned())));

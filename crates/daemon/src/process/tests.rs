@@ -37,7 +37,7 @@ async fn a_command_sees_its_environment_and_the_root_directory() {
 async fn a_missing_program_is_a_clear_result() {
     let argv = vec!["/nonexistent/hook".to_owned()];
     let ended = run(Command { argv, ..shell("", LONG) }).await;
-    assert_eq!(ended.to_string(), "not started: there is no /nonexistent");
+    assert_eq!(ended.to_string(), "not started: there is no /nonexistent/hook");
 }
 
 #[tokio::test]
