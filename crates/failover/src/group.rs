@@ -171,6 +171,21 @@ impl Group {
         self.decide(context);
     }
 
+    /// An earlier run has left this group master, and it still is; or why it is no more.
+    pub(crate) fn resume(&mut self, resumed: Result<String, String>, context: &mut Context<'_>) {
+        if self.state != State::Init {
+            return;
+        }
+        match resumed {
+            Ok(reason) => {
+                self.start_elections(context);
+                self.enter_by(Plan::resumed, State::Master, reason, context);
+            }
+            Err(reason) => self.enter(State::Init, reason, context),
+        }
+        self.decide(context);
+    }
+
     pub(crate) fn virtual_router(
         &mut self,
         member: usize,
@@ -342,6 +357,10 @@ impl Group {
 
     fn start_members(&mut self, reason: String, context: &mut Context<'_>) {
         self.enter(State::Backup, reason, context);
+        self.start_elections(context);
+    }
+
+    fn start_elections(&self, context: &mut Context<'_>) {
         let startups = self
             .members
             .iter()
@@ -350,6 +369,18 @@ impl Group {
     }
 
     fn enter(&mut self, to: State, reason: String, context: &mut Context<'_>) {
+        let from = self.state;
+        let plan = |number, replicated| Plan::new(from, to, number, replicated);
+        self.enter_by(plan, to, reason, context);
+    }
+
+    fn enter_by(
+        &mut self,
+        plan: impl FnOnce(u64, bool) -> Plan,
+        to: State,
+        reason: String,
+        context: &mut Context<'_>,
+    ) {
         if let Some(plan) = self.plan.take() {
             if let Doing::Step { id, .. } = plan.doing {
                 context.steps.close(id);
@@ -364,7 +395,7 @@ impl Group {
         self.elected = 0;
         self.holds.serves_no_more(context.now);
         let number = context.journal.begin(&self.name, self.state, to, &reason, context.now);
-        self.plan = Some(Plan::new(self.state, to, number, self.replicated));
+        self.plan = Some(plan(number, self.replicated));
         self.state = to;
         self.since = context.now;
         self.reason = reason;
@@ -386,7 +417,10 @@ impl Group {
             context.journal.is_over(plan.number);
         }
         match self.state {
-            State::Master => self.holds.serves(context.now),
+            State::Master => {
+                self.holds.serves(context.now);
+                context.actions.push(Action::Serves { group: self.name.clone() });
+            }
             State::Stopped => context.actions.push(Action::Stopped { group: self.name.clone() }),
             State::Init | State::Backup | State::Fault => {}
         }

@@ -41,6 +41,14 @@ struct Watched {
 pub enum Event {
     /// The actors are there; begin.
     Start,
+    /// An earlier run that was killed has left a group master, with everything in place. Only
+    /// before the group has left `init`.
+    Resume {
+        /// The group.
+        group: String,
+        /// It is master still, and why; or why it is no more and what was left has to go.
+        resumed: Result<String, String>,
+    },
     /// A virtual router's election has news.
     VirtualRouter {
         /// Its name.
@@ -194,6 +202,12 @@ pub enum Action {
         /// Why, in a sentence.
         reason: String,
     },
+    /// The group is master and its takeover is complete: whoever comes after a kill may go on from
+    /// here. Holds until the group's next `StopClaiming`.
+    Serves {
+        /// The group.
+        group: String,
+    },
     /// The group has ended; the daemon may when all have.
     Stopped {
         /// The group.
@@ -251,6 +265,13 @@ impl Failover {
             Event::Stop => self.everyone(now, &mut actions, Group::stop),
             Event::InSync(in_sync) => {
                 self.everyone(now, &mut actions, |group, context| group.in_sync(in_sync, context));
+            }
+            Event::Resume { group, resumed } => {
+                if let Some(&place) = self.group_places.get(&group) {
+                    self.act(place, now, &mut actions, |group, context| {
+                        group.resume(resumed, context);
+                    });
+                }
             }
             Event::VirtualRouter { name, event } => {
                 if let Some(&(place, member)) = self.member_places.get(&name) {

@@ -47,6 +47,14 @@ impl Plan {
         Self { to, from, number, steps, next: 0, doing: Doing::Nothing }
     }
 
+    /// The steps that make a group master that has never ceased to be: everything is in place, but
+    /// this run has to know it, and say so.
+    pub(crate) fn resumed(number: u64, replicated: bool) -> Self {
+        let steps = if replicated { RESUMED_REPLICATED } else { RESUMED };
+        let (from, to) = (State::Init, State::Master);
+        Self { to, from, number, steps, next: 0, doing: Doing::Nothing }
+    }
+
     /// The next step of the order, which is then gone from it.
     pub(crate) fn next(&mut self) -> Option<Step> {
         let step = self.steps.get(self.next).copied();
@@ -104,6 +112,18 @@ pub(crate) fn unanswered(step: Step, why: &str) -> Outcome {
 pub(crate) fn is_vital(step: Step) -> bool {
     matches!(step, Step::Claim | Step::AddressesUp)
 }
+
+/// Without a commit, since the kernel has the flows, and without hooks, since nothing has changed.
+const RESUMED_REPLICATED: &[Step] = &[
+    Step::Claim,
+    Step::LinksUp,
+    Step::AddressesUp,
+    Step::RoutesUp,
+    Step::Announce,
+    Step::ReplicateActive,
+];
+const RESUMED: &[Step] =
+    &[Step::Claim, Step::LinksUp, Step::AddressesUp, Step::RoutesUp, Step::Announce];
 
 fn steps(to: State, replicated: bool) -> &'static [Step] {
     match (to, replicated) {

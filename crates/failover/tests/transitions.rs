@@ -560,6 +560,76 @@ fn a_stop_hands_over_and_then_says_that_the_group_has_ended() {
     assert_eq!(world.state(), State::Stopped);
 }
 
+fn resume(resumed: Result<&str, &str>) -> Event {
+    let resumed = resumed.map(str::to_owned).map_err(str::to_owned);
+    Event::Resume { group: "gateway".into(), resumed }
+}
+
+#[test]
+fn a_group_that_is_resumed_says_so_at_once_and_commits_nothing_and_runs_no_hooks() {
+    let mut world = World::new(&["inside"], &["heartbeat"], true);
+    world.given.clear();
+    world.feed(resume(Ok("resumed after the daemon was killed")));
+    assert_eq!(world.state(), State::Master, "no check has run yet");
+    assert_eq!(world.given[0], Action::Startup { virtual_router: "inside".into() });
+    world.usable("inside", Ok(()));
+    world.complete();
+    assert_eq!(
+        world.steps(),
+        [
+            Step::Claim,
+            Step::LinksUp,
+            Step::AddressesUp,
+            Step::RoutesUp,
+            Step::Announce,
+            Step::ReplicateActive,
+        ]
+    );
+    assert_eq!(world.given.last(), Some(&Action::Serves { group: "gateway".into() }));
+    let group = world.failover.group("gateway").unwrap();
+    assert_eq!(group.reason(), "resumed after the daemon was killed");
+    world.check(false);
+    assert_eq!(world.state(), State::Fault, "what a check finds afterwards holds");
+}
+
+#[test]
+fn what_was_left_of_a_group_that_is_not_resumed_goes_before_anything_is_waited_for() {
+    let mut world = World::new(&["inside"], &["heartbeat"], true);
+    world.given.clear();
+    world.feed(resume(Err("it was away for too long")));
+    world.complete();
+    assert_eq!(world.state(), State::Init, "no check has run yet");
+    let begin = [Step::StopClaiming, Step::AddressesDown, Step::RoutesDown, Step::LinksDown];
+    assert_eq!(world.steps()[..4], begin);
+    world.usable("inside", Ok(()));
+    world.check(true);
+    world.complete();
+    assert_eq!(world.state(), State::Backup);
+    assert!(!world.steps().contains(&Step::Claim));
+}
+
+#[test]
+fn a_group_whose_interface_is_gone_when_it_is_resumed_is_in_fault() {
+    let mut world = World::new(&["inside"], &[], false);
+    world.usable("inside", Err("eth0 is down".into()));
+    world.complete();
+    world.feed(resume(Ok("resumed after the daemon was killed")));
+    assert_eq!(world.state(), State::Fault);
+    assert!(!world.steps().contains(&Step::Claim));
+}
+
+#[test]
+fn a_takeover_is_complete_only_after_its_hooks() {
+    let mut world = World::backup();
+    world.elect("inside");
+    let serves = Action::Serves { group: "gateway".into() };
+    while !world.failover.group("gateway").unwrap().is_settled() {
+        assert!(!world.given.contains(&serves));
+        world.answer(Outcome::Done(String::new()));
+    }
+    assert_eq!(world.given.last(), Some(&serves));
+}
+
 #[test]
 fn the_journal_has_the_reason_and_the_time_of_every_step() {
     let mut world = World::backup();

@@ -389,7 +389,7 @@ impl Daemon {
                 let actions = self.election.handle(vrrp::Event::Priority(priority), now);
                 self.carry_out(number, actions, now, effects);
             }
-            failover::Action::Stopped { .. } => {}
+            failover::Action::Serves { .. } | failover::Action::Stopped { .. } => {}
             failover::Action::Step { id, step, to, .. } => {
                 let election = match (step, to) {
                     (Step::Claim, _) => Some(vrrp::Event::Claim),

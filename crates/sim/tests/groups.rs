@@ -186,7 +186,9 @@ impl World {
                 let event = vrrp::Event::PreemptAllowed(allowed);
                 return self.elect(router, place(&virtual_router), event);
             }
-            failover::Action::Priority { .. } | failover::Action::Stopped { .. } => return,
+            failover::Action::Priority { .. }
+            | failover::Action::Serves { .. }
+            | failover::Action::Stopped { .. } => return,
         };
         let outcome = match step {
             Step::Claim => self.claim(router),

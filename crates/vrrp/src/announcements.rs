@@ -143,6 +143,27 @@ impl Announcements {
         self.keys.insert(key, entry);
     }
 
+    /// Goes on with a key whose rounds an earlier run has made: nothing is announced before the next
+    /// refresh, a conflict, or [`Announcements::restart`].
+    pub fn resume(
+        &mut self,
+        key: &str,
+        targets: impl IntoIterator<Item = AnnouncementTarget>,
+        times: AnnouncementTimes,
+        now: Instant,
+    ) {
+        let refresh = times.refresh;
+        self.start(key, targets, times, now);
+        let Some((key, entry)) = self.keys.get_key_value(key) else { return };
+        let (key, before) = (Arc::clone(key), entry.next_round());
+        if let Some(entry) = self.keys.get_mut(&key) {
+            entry.made = entry.times.after.len();
+            entry.regular_at = refresh.map(|refresh| now + refresh);
+            let after = entry.next_round();
+            self.move_round(&key, before, after);
+        }
+    }
+
     /// Begins the rounds of a key anew with what it announces already, for example because its
     /// addresses were put back after its interface had been down. Nothing for a stopped key.
     pub fn restart(&mut self, key: &str, now: Instant) {

@@ -294,6 +294,18 @@ impl VirtualRouter {
         self.differences.list()
     }
 
+    /// The number of the last advertisement with an authentication header that was sent or heeded;
+    /// 0 before the first.
+    pub fn sequence(&self) -> u32 {
+        self.sequence.greatest()
+    }
+
+    /// Goes on from a number that an earlier run of this router has sent: its neighbours refuse
+    /// every number that is not greater.
+    pub fn go_on_from_sequence(&mut self, sequence: u32) {
+        self.sequence = Sequence::sent(sequence);
+    }
+
     fn start(&mut self, primary: IpAddr, now: Instant) -> Vec<Action> {
         self.primary = Some(primary);
         self.heard = None;

@@ -203,6 +203,19 @@ fn a_restart_makes_all_rounds_again() {
 }
 
 #[test]
+fn a_key_that_goes_on_makes_no_rounds_before_the_next_refresh_or_conflict() {
+    let begin = start_of_time();
+    let mut schedule = Announcements::new();
+    let times = AnnouncementTimes { refresh: Some(10 * SECOND), ..times(&[0, 1000]) };
+    schedule.resume("inside", [target("eth0", 1)], times, begin);
+    assert_eq!(run(&mut schedule, begin, 12 * SECOND), [(10_000, 1)]);
+    schedule.conflict("inside", begin + 12 * SECOND);
+    assert_eq!(run(&mut schedule, begin, 13 * SECOND), [(12_000, 1)]);
+    schedule.restart("inside", begin + 13 * SECOND);
+    assert_eq!(run(&mut schedule, begin, 15 * SECOND), [(13_000, 1), (14_000, 1)]);
+}
+
+#[test]
 fn starting_again_forgets_what_was_started_before() {
     let begin = start_of_time();
     let mut schedule = Announcements::new();

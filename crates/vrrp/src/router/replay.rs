@@ -44,6 +44,16 @@ struct Refused {
 }
 
 impl Sequence {
+    /// Goes on from a number that this router has sent.
+    pub(super) fn sent(greatest: u32) -> Self {
+        Self { greatest, own: true, refused: None }
+    }
+
+    /// The greatest number that was heard or sent.
+    pub(super) fn greatest(self) -> u32 {
+        self.greatest
+    }
+
     /// The number of the next advertisement, the same for every copy of it. After [`LAST`] it
     /// begins anew: stopping there would make every advertisement after it a replay.
     pub(super) fn next(&mut self) -> u32 {

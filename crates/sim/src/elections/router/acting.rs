@@ -164,6 +164,7 @@ impl Router {
                 failover::Action::Priority { priority, .. } => {
                     self.prioritise(priority, now, out)?;
                 }
+                failover::Action::Serves { .. } => {}
                 failover::Action::Stopped { .. } => {
                     let Some(daemon) = &mut self.daemon else { return Ok(()) };
                     daemon.stopped = true;

@@ -165,6 +165,17 @@ fn another_password_keeps_the_numbers() {
 }
 
 #[test]
+fn a_router_that_is_started_again_goes_on_counting_where_it_was() {
+    let begin = start_of_time();
+    let mut killed = started(header(), begin);
+    drop(killed.handle(numbered(150, HIGH, 5000), begin));
+    drop(killed.handle(Event::Claim, begin));
+    let mut router = started(header(), begin);
+    router.go_on_from_sequence(killed.sequence());
+    assert_eq!(numbers(&router.handle(Event::Claim, begin)), [5002]);
+}
+
+#[test]
 fn stamps_grow_for_each_sender_by_itself() {
     let begin = start_of_time();
     let mut stamps = super::super::replay::Stamps::default();
