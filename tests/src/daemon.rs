@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Output, Stdio};
 
 use lockstep_lab::{Lab, Node, Process};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -31,14 +32,37 @@ impl Lockstep {
         daemon
     }
 
-    /// Starts the daemon without waiting for anything.
+    /// Starts the daemon without waiting for anything, and without a guard: killed, it is as a router
+    /// without power.
     pub fn launch(node: &Node, config: &str) -> Self {
+        Self::begin(node, &[], config, &["--unsupervised"])
+    }
+
+    /// Starts the daemon as an operator does, with its guard, and waits until it answers.
+    /// [`Lockstep::process`] is the guard, [`Lockstep::worker`] what it guards.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    #[track_caller]
+    pub fn start_guarded(node: &Node, config: &str) -> Self {
+        let daemon = Self::launch_guarded(node, &[], config);
+        wait::until("the daemon answers `lockstep status`", || daemon.try_status().is_some());
+        daemon
+    }
+
+    /// Starts the program as `PREFIX lockstep run`, with its guard, and waits for nothing.
+    pub fn launch_guarded(node: &Node, prefix: &[&str], config: &str) -> Self {
+        Self::begin(node, prefix, config, &[])
+    }
+
+    fn begin(node: &Node, prefix: &[&str], config: &str, options: &[&str]) -> Self {
         let directory = TempDir::new().expect("a directory for the daemon");
         fs::write(directory.path().join("lockstep.toml"), config).expect("its configuration");
         let log = File::create(directory.path().join("log")).expect("its log");
         // The parent-death signal ends it even when the test process is killed; `exec` keeps its process id.
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "--"]).arg(binary()).arg("run");
+        command.args(["--pdeathsig", "KILL", "--"]).args(prefix);
+        command.arg(binary()).arg("run").args(options);
         command.arg("--config").arg(directory.path().join("lockstep.toml"));
         command.arg("--socket").arg(directory.path().join("socket"));
         command.env("LOCKSTEP_LOG", "debug").env("NO_COLOR", "1");
@@ -136,6 +160,44 @@ impl Lockstep {
     /// Its process.
     pub fn process(&mut self) -> &mut Process {
         &mut self.process
+    }
+
+    /// The process that its guard has started, while there is one.
+    pub fn worker(&self) -> Option<Pid> {
+        let guard = self.process.id();
+        let children = fs::read_to_string(format!("/proc/{guard}/task/{guard}/children")).ok()?;
+        children.split_whitespace().next()?.parse().ok().map(Pid::from_raw)
+    }
+
+    /// Sends its worker a signal.
+    ///
+    /// # Panics
+    /// When it has none.
+    #[track_caller]
+    pub fn signal_worker(&self, signal: Signal) -> Pid {
+        let worker = self.worker().expect("it has a worker");
+        kill(worker, signal).expect("it can be signalled");
+        worker
+    }
+
+    /// Kills guard and worker together: nobody is left to do anything.
+    ///
+    /// # Panics
+    /// When they cannot be killed.
+    #[track_caller]
+    pub fn kill_all(&mut self) {
+        // A guard that dies first lets its worker hand over.
+        self.process.signal(Signal::SIGSTOP).expect("it can be signalled");
+        self.signal_worker(Signal::SIGKILL);
+        self.kill();
+    }
+
+    /// Writes another configuration, which it reads when it is told to or starts again.
+    ///
+    /// # Panics
+    /// When it cannot be written.
+    pub fn configure(&self, config: &str) {
+        fs::write(self.directory.path().join("lockstep.toml"), config).expect("its configuration");
     }
 
     /// Stops it as systemd does, and waits for its end.

@@ -1,6 +1,7 @@
 //! The command line: what can be called, and the exit status.
 
 use std::io::Write as _;
+use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -20,11 +21,14 @@ mod replication;
 mod routes;
 mod status;
 
-pub(crate) use check::{BadConfiguration, load, reread};
+pub(crate) use check::{BadConfiguration, default_state_directory, load, meaning, reread};
 pub(crate) use replication::{dump, parts as dump_parts};
 
 /// Where the daemon listens unless it is told otherwise.
 pub(crate) const SOCKET: &str = "/run/lockstep/lockstep.sock";
+
+/// Where the configuration is unless it is told otherwise.
+const CONFIGURATION: &str = "/etc/lockstep/lockstep.toml";
 
 /// The configuration is bad (`EX_CONFIG`): starting again does not help.
 const EXIT_BAD_CONFIGURATION: u8 = 78;
@@ -46,10 +50,27 @@ enum Command {
     /// Run the daemon in the foreground
     Run {
         /// The configuration
-        #[arg(long, value_name = "FILE", default_value = "/etc/lockstep/lockstep.toml")]
+        #[arg(long, value_name = "FILE", default_value = CONFIGURATION)]
         config: PathBuf,
         #[command(flatten)]
         socket: Socket,
+        /// Run without the guard that starts the daemon again when it is killed
+        #[arg(long)]
+        unsupervised: bool,
+        /// This is the daemon of a guard, whose record it has inherited under this number
+        #[arg(long, hide = true, value_name = "NUMBER", conflicts_with = "unsupervised")]
+        guarded: Option<RawFd>,
+    },
+    /// Take away what a daemon has left that was killed; refuses while one is at work
+    Release {
+        /// The configuration, which says what follows a master and what stays
+        #[arg(long, value_name = "FILE", default_value = CONFIGURATION)]
+        config: PathBuf,
+        #[command(flatten)]
+        socket: Socket,
+        /// Everything that is lockstep's, also what is wanted always
+        #[arg(long)]
+        all: bool,
     },
     /// Show every problem of a configuration; exit status 78 when there is one
     Check {
@@ -112,6 +133,18 @@ pub(crate) struct Ask {
     json: bool,
 }
 
+/// Ends the process with this status; whatever there was to say has been said.
+#[derive(Debug)]
+pub(crate) struct Ended(pub(crate) u8);
+
+impl std::fmt::Display for Ended {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "exit status {}", self.0)
+    }
+}
+
+impl std::error::Error for Ended {}
+
 /// Parses the command line and does what it says.
 pub(crate) fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -124,7 +157,13 @@ pub(crate) fn main() -> ExitCode {
         Command::Run { .. } => Patience::NeverWaits,
         _ => Patience::Waits,
     };
-    let result = logging::start(arguments.log.as_deref(), patience).and_then(|log| {
+    // The log of a daemon is written by a thread, which must not take what is meant for the guard.
+    let kept = match arguments.command {
+        Command::Run { guarded: None, unsupervised: false, .. } => crate::guard::keep_signals(),
+        _ => Ok(()),
+    };
+    let log = kept.and_then(|()| logging::start(arguments.log.as_deref(), patience));
+    let result = log.and_then(|log| {
         let result = perform(arguments.command);
         // Before the complaint, which is the last line and does not pass through the log.
         drop(log);
@@ -133,6 +172,9 @@ pub(crate) fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is::<output::ReaderGone>() => ExitCode::SUCCESS,
+        Err(error) if error.is::<Ended>() => {
+            ExitCode::from(error.downcast_ref::<Ended>().map_or(1, |ended| ended.0))
+        }
         Err(error) => {
             let bad_configuration = error.is::<BadConfiguration>();
             complain(&error, bad_configuration);
@@ -158,7 +200,16 @@ fn complain(error: &anyhow::Error, as_it_is: bool) {
 
 fn perform(command: Command) -> anyhow::Result<()> {
     match command {
-        Command::Run { config, socket } => crate::run::run(&config, &socket.socket),
+        Command::Run { config, socket, unsupervised, guarded } => {
+            if guarded.is_some() || unsupervised {
+                crate::run::run(&config, &socket.socket, guarded)
+            } else {
+                crate::guard::run(&config, &socket.socket)
+            }
+        }
+        Command::Release { config, socket, all } => {
+            crate::release::command(&config, &socket.socket, all)
+        }
         Command::Demo(options) => crate::demo::demo(&options),
         Command::Check { file } => check::check(&file),
         Command::Reload(ask) => reload::reload(&ask),

@@ -14,9 +14,11 @@
 mod announcing;
 mod election;
 mod lateness;
+mod memory;
 mod outbox;
 mod outboxes;
 mod report;
+mod resuming;
 mod wire;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -34,8 +36,10 @@ use crate::tracking;
 use announcing::Announcing;
 use election::{Elections, News, Which};
 use lateness::Lateness;
+pub(crate) use memory::Memory;
 pub(crate) use outboxes::Actors;
 use outboxes::Outboxes;
+use resuming::Resuming;
 use wire::WireStep;
 
 /// Most messages of other threads taken in one turn: sockets and timers have theirs.
@@ -62,6 +66,8 @@ pub(crate) struct Core {
     in_sync: Option<String>,
     /// The last transition whose view of the other routers is noted.
     seen: u64,
+    memory: Memory,
+    resuming: Resuming,
 }
 
 impl Core {
@@ -71,8 +77,10 @@ impl Core {
         config: &lockstep_config::Config,
         last_transition: u64,
         actors: Actors,
+        memory: Memory,
     ) -> Self {
         let now = Instant::now();
+        let (resuming, memory) = memory.split();
         Self {
             failover: Failover::new(&config.failover, now).after_transition(last_transition),
             elections: Elections::new(&config.virtual_routers),
@@ -84,6 +92,8 @@ impl Core {
             lateness: Lateness::new(now),
             in_sync: None,
             seen: last_transition,
+            memory,
+            resuming,
         }
     }
 
@@ -134,12 +144,16 @@ impl Core {
             .chain(self.elections.next_timer())
             .chain(self.elections.retry_at())
             .chain(self.announcing.next_deadline())
+            .chain(self.resuming.next_deadline())
+            .chain(self.memory.beat_due())
             .min()
     }
 
     /// Does what is due, and lets out what it and what was heard before have brought.
     fn turn(&mut self) {
         let now = Instant::now();
+        self.memory.beat(now);
+        self.resume(now);
         self.serve_timers(Duration::ZERO);
         if self.failover.next_deadline().is_some_and(|at| at <= now) {
             self.feed(Event::Timeout);
@@ -177,7 +191,7 @@ impl Core {
     /// In the midst of much work: no advertisement waits for the end of it.
     fn breathe(&mut self) {
         if self.serve_timers(BREATH) {
-            self.elections.send(Instant::now());
+            self.send();
         }
     }
 
@@ -192,7 +206,7 @@ impl Core {
                 }
                 self.breathe();
             }
-            let said = self.elections.send(Instant::now());
+            let said = self.send();
             let answered = std::mem::take(&mut self.on_the_wire);
             if !said && answered.is_empty() && !self.elections.has_news() {
                 return;
@@ -203,6 +217,13 @@ impl Core {
                 self.breathe();
             }
         }
+    }
+
+    /// Sends what the elections have to say; whether there was anything.
+    fn send(&mut self) -> bool {
+        let said = self.elections.send(Instant::now());
+        self.memory.left(self.elections.take_left());
+        said
     }
 
     fn take(&mut self, event: CoreEvent) {
@@ -251,7 +272,10 @@ impl Core {
     fn interface(&mut self, state: &InterfaceState) {
         let now = Instant::now();
         for (virtual_router, usable) in self.elections.interface(state, now) {
-            self.feed(Event::Interface { virtual_router, usable });
+            let event = Event::Interface { virtual_router, usable };
+            if let Some(event) = self.resuming.keep_back(event) {
+                self.feed(event);
+            }
         }
         self.feed(tracking::interface(state));
         self.announcing.interface(state, now);
@@ -300,6 +324,10 @@ impl Core {
                 self.elections.prioritise(&virtual_router, priority, now);
                 None
             }
+            Action::Serves { group } => {
+                self.memory.serves(&group, true);
+                None
+            }
             Action::Stopped { .. } => {
                 self.stopped += 1;
                 None
@@ -308,10 +336,14 @@ impl Core {
                 if matches!(step, Step::StopClaiming | Step::Claim) {
                     narrate(&group, from, to, &reason);
                 }
+                if step == Step::StopClaiming {
+                    // Before a word of it leaves: whoever comes after a kill must not go on.
+                    self.memory.serves(&group, false);
+                }
                 let outcome = match step {
                     Step::Claim => self.claim(id, &group),
                     Step::StopClaiming => self.stop_claiming(id, &group, to),
-                    Step::Announce => Some(self.announce(&group)),
+                    Step::Announce => Some(self.announce(&group, from == State::Init)),
                     Step::LinksUp
                     | Step::AddressesUp
                     | Step::RoutesUp

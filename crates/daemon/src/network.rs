@@ -13,6 +13,7 @@ mod listener;
 mod look;
 mod own_table;
 mod ownership;
+mod release;
 mod report;
 mod requests;
 mod schedule;
@@ -36,7 +37,7 @@ use lockstep_kernel::network::Network;
 use lockstep_kernel::own_table::Rules;
 use lockstep_routes::{
     Actual, Change, Declared, Desired, Interest, Kind, Object, PROTOCOL_LOCKSTEP, Phases, Refusals,
-    plan_kind,
+    Side, plan_kind,
 };
 use nix::errno::Errno;
 use tokio::sync::{mpsc, oneshot};
@@ -50,6 +51,7 @@ use requests::{Order, Requests};
 use schedule::Schedule;
 
 pub(crate) use own_table::rules_of;
+pub(crate) use release::{Left, release};
 pub(crate) use snapshot::{Assessed, Snapshot};
 
 /// Most changes carried out before whoever waits for links or addresses has a turn.
@@ -65,6 +67,9 @@ pub(crate) struct Settings {
     pub rules: Rules,
     /// Where it is kept what the kernel cannot tell the next run.
     pub state_directory: PathBuf,
+    /// The groups that an earlier run has left master a moment ago: what follows them stays until the
+    /// core decides.
+    pub resumed: Vec<String>,
 }
 
 /// Starts the thread in the caller's network namespace. When this returns, addresses that an
@@ -137,9 +142,17 @@ struct Actor {
 }
 
 impl Actor {
-    /// Every group starts as not being master, whatever an earlier run was.
+    /// Every group starts as not being master, whatever an earlier run was, but for those that may
+    /// be resumed.
     async fn start(settings: Settings, core: mpsc::Sender<CoreEvent>) -> io::Result<Self> {
-        let Settings { declared, interfaces, rules, state_directory } = settings;
+        let mut actor = Self::connect(settings, core).await?;
+        actor.remove_left_addresses().await;
+        Ok(actor)
+    }
+
+    /// Reads what the kernel has, and changes nothing.
+    async fn connect(settings: Settings, core: mpsc::Sender<CoreEvent>) -> io::Result<Self> {
+        let Settings { declared, interfaces, rules, state_directory, resumed } = settings;
         let ownership = Ownership::load(&state_directory);
         let network = Network::connect()?;
         let own = network.own_routes().await?;
@@ -149,10 +162,16 @@ impl Actor {
         let interest = Arc::new(interest);
         let listener = Listener::connect(Arc::clone(&interest))?;
         let actual = Arc::new(network.dump(&interest).await?);
-        let mut actor = Self {
+        let mut phases = Phases::default();
+        for group in &resumed {
+            for kind in Kind::ALL {
+                phases.settle(group, kind, Side::Master);
+            }
+        }
+        Ok(Self {
             declared: Arc::new(declared),
             interest,
-            phases: Phases::default(),
+            phases,
             actual,
             refusals: Arc::default(),
             ownership,
@@ -163,9 +182,12 @@ impl Actor {
             told: BTreeMap::new(),
             core,
             schedule: Schedule::new(Instant::now()),
-        };
-        let mut leaving = plan_kind(actor.desired(), &actor.actual, Kind::Addresses);
-        let elsewhere = actor.added_elsewhere(&leaving);
+        })
+    }
+
+    async fn remove_left_addresses(&mut self) {
+        let mut leaving = plan_kind(self.desired(), &self.actual, Kind::Addresses);
+        let elsewhere = self.added_elsewhere(&leaving);
         // What is only made anew stays until then.
         let comes_back: BTreeSet<Object> = leaving
             .iter()
@@ -181,8 +203,7 @@ impl Actor {
         for change in &leaving {
             info!(%change, "left by an earlier run");
         }
-        actor.carry_out(&leaving).await;
-        Ok(actor)
+        self.carry_out(&leaving).await;
     }
 
     /// Until told to end. When it ends by an error, every step has been answered all the same.

@@ -5,6 +5,7 @@
 //! them together.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow, bail};
 use lockstep_config::{Changes, Config};
@@ -17,7 +18,9 @@ use tracing::{debug, info, warn};
 
 use crate::cli::{self, BadConfiguration};
 use crate::control::protocol::{Reloaded, Request};
+use crate::guard::record::Record;
 use crate::messages::ReplicatorRequest;
+use crate::service;
 
 /// Knows the configuration in force and where its successor is read from.
 pub(crate) struct Reloader {
@@ -25,6 +28,7 @@ pub(crate) struct Reloader {
     /// Held while a successor is read and put in force: one at a time.
     running: Mutex<Config>,
     replicator: Option<mpsc::Sender<ReplicatorRequest>>,
+    record: Arc<Record>,
 }
 
 impl Reloader {
@@ -32,8 +36,9 @@ impl Reloader {
         path: PathBuf,
         running: Config,
         replicator: Option<mpsc::Sender<ReplicatorRequest>>,
+        record: Arc<Record>,
     ) -> Self {
-        Self { path, running: Mutex::new(running), replicator }
+        Self { path, running: Mutex::new(running), replicator, record }
     }
 
     /// Reads the file and puts what it changes in force. How it went is in the log too.
@@ -45,7 +50,7 @@ impl Reloader {
         let mut running = self.running.lock().await;
         tell_systemd_of_the_beginning();
         let result = self.exchange(&mut running).await;
-        tell_systemd(&[NotifyState::Ready]);
+        service::tell(&[NotifyState::Ready]);
         give_back_what_is_free();
         match &result {
             Ok(reloaded) => info!("{}", reloaded.summary),
@@ -61,7 +66,7 @@ impl Reloader {
     async fn exchange(&self, running: &mut Config) -> anyhow::Result<Reloaded> {
         let path = self.path.clone();
         let wanted = spawn_blocking(move || cli::reread(&path));
-        let wanted = wanted.await.context("reading the configuration has failed")??;
+        let (wanted, text) = wanted.await.context("reading the configuration has failed")??;
         let Changes { live, restart } = Changes::between(running, &wanted);
         if !restart.is_empty() {
             bail!("nothing is changed; a restart is needed for: {}", restart.join(", "));
@@ -72,6 +77,9 @@ impl Reloader {
         }
         self.configure(&wanted).await?;
         running.replication = wanted.replication;
+        if let Err(error) = self.record.configure(&text) {
+            warn!("the guard still has the configuration before: {error:#}");
+        }
         Ok(Reloaded { summary: format!("{} in force", is_or_are(&live)), changed: live })
     }
 
@@ -102,13 +110,7 @@ fn is_or_are(names: &[String]) -> String {
 /// With the moment, for `Type=notify-reload`.
 fn tell_systemd_of_the_beginning() {
     match NotifyState::monotonic_usec_now() {
-        Ok(now) => tell_systemd(&[NotifyState::Reloading, now]),
+        Ok(now) => service::tell(&[NotifyState::Reloading, now]),
         Err(error) => debug!(%error, "systemd is not told: the clock cannot be read"),
-    }
-}
-
-fn tell_systemd(state: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(state) {
-        debug!(%error, "systemd was not told");
     }
 }

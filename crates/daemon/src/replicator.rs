@@ -44,6 +44,7 @@ use tokio::time::sleep_until;
 use tracing::error;
 
 use crate::control::protocol::{Done, What};
+use crate::guard::Pulse;
 use crate::messages::{CoreEvent, ReplicatorRequest};
 use crate::status;
 use commit::{Committing, Ended};
@@ -77,11 +78,12 @@ pub(crate) fn spawn(
     config: Config,
     requests: mpsc::Receiver<ReplicatorRequest>,
     core: mpsc::Sender<CoreEvent>,
+    pulse: Pulse,
 ) -> anyhow::Result<JoinHandle<()>> {
     let (ready, started) = handshake::channel();
     let thread = thread::Builder::new()
         .name("replicator".to_owned())
-        .spawn(move || run(config, requests, core, &ready))
+        .spawn(move || run(config, requests, core, pulse, &ready))
         .context("cannot start the replicator thread")?;
     started.recv().context("the replicator thread ended at once")??;
     Ok(thread)
@@ -91,6 +93,7 @@ fn run(
     config: Config,
     requests: mpsc::Receiver<ReplicatorRequest>,
     core: mpsc::Sender<CoreEvent>,
+    pulse: Pulse,
     ready: &handshake::Sender<anyhow::Result<()>>,
 ) {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -98,7 +101,7 @@ fn run(
         Err(error) => return drop(ready.send(Err(error.into()))),
     };
     runtime.block_on(async {
-        let actor = match Actor::start(config, requests, core) {
+        let actor = match Actor::start(config, requests, core, pulse) {
             Ok(actor) => actor,
             Err(error) => return drop(ready.send(Err(error))),
         };
@@ -158,6 +161,8 @@ struct Actor {
     events_reopened_at: Option<Instant>,
     /// Why this thread cannot go on.
     hopeless: Option<anyhow::Error>,
+    /// Shows the guard that it lives.
+    pulse: Pulse,
 }
 
 /// Whoever asked on the control socket, and waits.
@@ -168,6 +173,7 @@ impl Actor {
         config: Config,
         requests: mpsc::Receiver<ReplicatorRequest>,
         core: mpsc::Sender<CoreEvent>,
+        pulse: Pulse,
     ) -> anyhow::Result<Self> {
         let now = Instant::now();
         let events = events::open(&config)?;
@@ -207,6 +213,7 @@ impl Actor {
             housekeeping_at: now,
             events_reopened_at: None,
             hopeless: None,
+            pulse,
         };
         actor.open_links()?;
         actor.filter_events();
@@ -224,6 +231,7 @@ impl Actor {
     async fn take_turns(&mut self) -> anyhow::Result<()> {
         let mut turns: u32 = 0;
         while !self.stop {
+            self.pulse.beat(Instant::now());
             self.work().await?;
             if self.waiting.is_empty() && !self.stop {
                 // A socket that is never empty would keep the others from being looked at.
@@ -328,6 +336,7 @@ impl Actor {
             self.replicator.next_injection(now),
             self.replicator.refresh_deadline(now),
             self.redump_at,
+            self.pulse.due(),
         ];
         deadlines.into_iter().flatten().fold(self.housekeeping_at, Instant::min)
     }

@@ -28,6 +28,11 @@ pub enum Kind {
     Routes,
 }
 
+impl Kind {
+    /// Every kind.
+    pub const ALL: [Self; 3] = [Self::Links, Self::Addresses, Self::Routes];
+}
+
 /// How far a group's transition has come. Its kinds of objects move one after another.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Phase {

@@ -68,7 +68,7 @@ impl Daemon {
             }
             Kind::Lockstep => {
                 fs::write(path("lockstep.toml"), lockstep(routers) + more).unwrap();
-                command.arg(binary()).arg("run");
+                command.arg(binary()).args(["run", "--unsupervised"]);
                 command.arg("--config").arg(path("lockstep.toml"));
                 command.arg("--socket").arg(path("socket"));
                 command.env("NO_COLOR", "1");

@@ -149,7 +149,7 @@ impl Daemon {
             }
             Kind::Lockstep => {
                 fs::write(path("lockstep.toml"), lockstep(which, standby, limit)).unwrap();
-                command.arg(binary()).arg("run");
+                command.arg(binary()).args(["run", "--unsupervised"]);
                 command.arg("--config").arg(path("lockstep.toml"));
                 command.arg("--socket").arg(path("socket"));
                 command.env("NO_COLOR", "1");

@@ -47,13 +47,19 @@ impl BadConfiguration {
     }
 }
 
-/// Reads the configuration of a daemon; warnings go to the log.
+/// Reads the configuration of a daemon, and its text; warnings go to the log.
 ///
 /// # Errors
 /// [`BadConfiguration`], or why a file cannot be read.
-pub(crate) fn load(path: &Path) -> anyhow::Result<Config> {
-    let (checked, _) = read(path, Severity::Warning)?;
-    Ok(warned_of(checked))
+pub(crate) fn load(path: &Path) -> anyhow::Result<(Config, String)> {
+    let (checked, text) = read(path, Severity::Warning)?;
+    Ok((warned_of(checked), text))
+}
+
+/// The meaning of a configuration of which a daemon has kept the text, as far as there is one.
+pub(crate) fn meaning(text: &str) -> Option<Config> {
+    // What it runs is not looked for: that may take long, and nothing is run.
+    lockstep_config::parse("", text, &neighbourhood(text)).ok().map(|checked| checked.config)
 }
 
 /// Reads the configuration again, for somebody who is told elsewhere; warnings and every problem
@@ -61,9 +67,9 @@ pub(crate) fn load(path: &Path) -> anyhow::Result<Config> {
 ///
 /// # Errors
 /// As [`load`], drawn without colours.
-pub(crate) fn reread(path: &Path) -> anyhow::Result<Config> {
+pub(crate) fn reread(path: &Path) -> anyhow::Result<(Config, String)> {
     match parse(path, Severity::Warning)? {
-        (Ok(checked), _) => Ok(warned_of(checked)),
+        (Ok(checked), text) => Ok((warned_of(checked), text)),
         (Err(diagnostics), text) => {
             for diagnostic in &diagnostics {
                 match diagnostic.severity {
@@ -117,6 +123,17 @@ fn parse(
 }
 
 fn surroundings(text: &str, insecure: Severity) -> Surroundings {
+    let programs = lockstep_config::referenced_programs(text).into_iter();
+    Surroundings {
+        programs: programs
+            .filter_map(|program| Some((program.clone(), judge(&program, insecure)?)))
+            .collect(),
+        ..neighbourhood(text)
+    }
+}
+
+/// All but the programs, which may need a server that does not answer.
+fn neighbourhood(text: &str) -> Surroundings {
     let files = lockstep_config::referenced_files(text).into_iter();
     Surroundings {
         hostname: hostname(),
@@ -125,11 +142,8 @@ fn surroundings(text: &str, insecure: Severity) -> Surroundings {
             .iter()
             .flat_map(|path| routing_tables(path))
             .collect(),
-        programs: lockstep_config::referenced_programs(text)
-            .into_iter()
-            .filter_map(|program| Some((program.clone(), judge(&program, insecure)?)))
-            .collect(),
         files: files.map(|path| (path.clone(), read_secret(&path))).collect(),
+        ..Surroundings::default()
     }
 }
 
@@ -163,6 +177,12 @@ fn routing_tables(path: &Path) -> Vec<(String, TableId)> {
 fn hostname() -> String {
     let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
     name.filter(|name| !name.is_empty()).unwrap_or_else(|| "localhost".to_owned())
+}
+
+/// Where state is kept when no configuration says it.
+pub(crate) fn default_state_directory() -> PathBuf {
+    state_directory(std::env::var_os("STATE_DIRECTORY"))
+        .unwrap_or_else(|| PathBuf::from(lockstep_config::DEFAULT_STATE_DIRECTORY))
 }
 
 /// The first directory of systemd's `$STATE_DIRECTORY`, which lists them with colons between.

@@ -15,6 +15,7 @@ use tempfile::TempDir;
 use super::client::Client;
 use super::protocol::{Answer, PART_LIMIT, Pong, REQUEST_LIMIT, Request, Selection, StateWord};
 use super::*;
+use crate::guard::record::Record;
 use crate::journal::{Journal, News};
 use crate::network::Snapshot;
 use crate::status::{self, Status};
@@ -55,7 +56,8 @@ impl Bench {
         let running = parse("lockstep.toml", "", &Surroundings::default()).unwrap().config;
         let state_directory = directory.path().join("state");
         let config = Config { router_id: "r1".to_owned(), state_directory, ..running.clone() };
-        let reloader = Arc::new(Reloader::new(file, running, None));
+        let record = Arc::new(Record::new().unwrap());
+        let reloader = Arc::new(Reloader::new(file, running, None, record));
         let state = directory.path().join("state");
         Journal::open(&state).add_for_tests(&[transition(1), transition(2)]);
         let (news_sender, news) = watch::channel(News::default());

@@ -72,6 +72,14 @@ impl Announcing {
         (count, obstacles)
     }
 
+    /// Goes on for a group whose addresses an earlier run has announced.
+    pub(super) fn resume(&mut self, group: &str, now: Instant) {
+        for part in self.groups.get(group).into_iter().flatten() {
+            let targets = part.targets.iter().cloned();
+            self.schedule.resume(&part.key, targets, part.times.clone(), now);
+        }
+    }
+
     /// The group is master no more.
     pub(super) fn stop(&mut self, group: &str) {
         for part in self.groups.get(group).into_iter().flatten() {

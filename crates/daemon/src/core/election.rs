@@ -16,6 +16,7 @@ mod timers;
 mod ways;
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use lockstep_failover::VirtualRouterEvent;
@@ -23,6 +24,7 @@ use lockstep_vrrp::{Action, Advertisement, Event, Priority, Standing, StateName,
 use nix::errno::Errno;
 use tracing::{debug, info, warn};
 
+use crate::guard::record::since_boot;
 use crate::messages::{InterfaceState, LinkState};
 use crate::status;
 use lans::Lans;
@@ -58,8 +60,21 @@ struct Machines {
     timers: Timers,
     ways: Ways,
     news: Vec<News>,
+    /// The masters whose advertisements have left since it was asked last, and when.
+    left: Vec<Left>,
     overslept: u64,
     warnings: Warnings,
+}
+
+/// A master's advertisement has left.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Left {
+    /// The virtual router's place in the configuration.
+    pub(super) place: usize,
+    /// When at the earliest, by [`since_boot`].
+    pub(super) at: Duration,
+    /// Its number, where advertisements are numbered.
+    pub(super) sequence: u32,
 }
 
 /// What an election has brought.
@@ -109,6 +124,7 @@ impl Elections {
                 routers,
                 ways,
                 news: Vec::new(),
+                left: Vec::new(),
                 overslept: 0,
                 warnings: Warnings { since: Instant::now(), written: 0 },
             },
@@ -250,6 +266,29 @@ impl Elections {
     /// Sends what the turn has to say. Returns whether there was anything.
     pub(super) fn send(&mut self, now: Instant) -> bool {
         self.machines.send(now)
+    }
+
+    /// Which masters have been sent since the last call.
+    pub(super) fn take_left(&mut self) -> Vec<Left> {
+        std::mem::take(&mut self.machines.left)
+    }
+
+    /// Whether a virtual router's interfaces can be used; `None` while that is not known.
+    pub(super) fn usable(&self, name: &str) -> Option<&Result<(), String>> {
+        self.machines.routers[self.place(name)?].usable.as_ref()
+    }
+
+    /// Lets a virtual router listen that goes on from the last number it has sent.
+    pub(super) fn listen_again(&mut self, name: &str, sequence: u32, now: Instant) {
+        let Some(place) = self.place(name) else { return };
+        self.machines.routers[place].machine.go_on_from_sequence(sequence);
+        self.startup(name, now);
+    }
+
+    /// The master that a virtual router has heard since it listens.
+    pub(super) fn master_heard(&self, name: &str) -> Option<IpAddr> {
+        let machine = &self.machines.routers[self.place(name)?].machine;
+        machine.heard().map(|heard| heard.address)
     }
 
     /// Whether [`Elections::take_news`] would bring something.
@@ -423,7 +462,12 @@ impl Machines {
         if !self.ways.is_busy() {
             return false;
         }
+        let at = since_boot();
         for (place, outcome) in self.ways.send() {
+            let router = &self.routers[place];
+            if outcome.is_ok() && router.is_master() {
+                self.left.push(Left { place, at, sequence: router.machine.sequence() });
+            }
             self.sent(place, outcome, now);
         }
         true

@@ -95,7 +95,12 @@ impl Core {
         (members.len() - failures.len(), failures)
     }
 
-    pub(super) fn announce(&mut self, group: &str) -> Outcome {
+    /// A group that is resumed has announced its addresses already.
+    pub(super) fn announce(&mut self, group: &str, resumed: bool) -> Outcome {
+        if resumed {
+            self.announcing.resume(group, Instant::now());
+            return Outcome::Done("announced before".to_owned());
+        }
         let (count, obstacles) = self.announcing.start(group, Instant::now());
         let text = counted(count, "announcement");
         if obstacles.is_empty() {

@@ -160,7 +160,7 @@ impl Daemon {
 pub(super) fn be_a_router(paths: &[PathBuf]) -> anyhow::Result<()> {
     let [config, socket] = paths else { bail!("a router needs a configuration and a socket") };
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
-    crate::run::run(config, socket)
+    crate::run::run(config, socket, None)
 }
 
 fn configuration(id: RouterId, files: &Files, options: &Options) -> String {

@@ -73,6 +73,7 @@ impl Router {
             interfaces,
             rules,
             state_directory: state_directory.path().to_owned(),
+            resumed: Vec::new(),
         };
         let thread = node.run(|| spawn(settings, request_queue, core, begun)).unwrap().unwrap();
         let thread = Some(thread);
@@ -205,7 +206,8 @@ pub(super) fn node() -> Option<(Node, Lan)> {
 /// For a run that remembers nothing.
 pub(super) fn settings(declared: Declared) -> Settings {
     let (interfaces, rules) = (BTreeSet::from(["eth0".to_owned()]), Rules::default());
-    Settings { declared, interfaces, rules, state_directory: "/proc/nowhere".into() }
+    let state_directory = "/proc/nowhere".into();
+    Settings { declared, interfaces, rules, state_directory, resumed: Vec::new() }
 }
 
 /// All that a snapshot says of what is declared.

@@ -45,14 +45,15 @@ impl Router {
         let (requests, queue) = mpsc::channel(QUEUE);
         let (core, events) = mpsc::channel(QUEUE);
         let sender = core.clone();
-        let thread = Some(node.run(|| spawn(config, queue, sender)).unwrap().unwrap());
+        let thread =
+            Some(node.run(|| spawn(config, queue, sender, Pulse::default())).unwrap().unwrap());
         Self { node, requests, core, events, room: Vec::new(), thread, asked: 0, answered: 0 }
     }
 
     /// Starts a second one in the same place.
     pub(super) fn another(&self, config: Config) -> anyhow::Result<JoinHandle<()>> {
         let (_requests, queue) = mpsc::channel(QUEUE);
-        self.node.run(|| spawn(config, queue, self.core.clone())).unwrap()
+        self.node.run(|| spawn(config, queue, self.core.clone(), Pulse::default())).unwrap()
     }
 
     pub(super) fn become_active(&mut self) {

@@ -25,7 +25,7 @@ fn with_actor<T: Send>(node: &Node, work: impl AsyncFnOnce(&mut Actor) -> T + Se
         runtime.block_on(async {
             let (_requests, queue) = mpsc::channel(QUEUE);
             let (core, _events) = mpsc::channel(QUEUE);
-            let mut actor = Actor::start(config(), queue, core).unwrap();
+            let mut actor = Actor::start(config(), queue, core, Pulse::default()).unwrap();
             actor.redump_at = None;
             actor.housekeeping_at = Instant::now() + HOUR;
             work(&mut actor).await
@@ -109,7 +109,7 @@ fn every_step_is_answered_by_a_thread_that_ends() {
         runtime.block_on(async {
             let (requests, queue) = mpsc::channel(QUEUE);
             let (core, mut events) = mpsc::channel(QUEUE);
-            let mut actor = Actor::start(config(), queue, core).unwrap();
+            let mut actor = Actor::start(config(), queue, core, Pulse::default()).unwrap();
             actor.hopeless = Some(anyhow::anyhow!("no more sockets"));
             actor.waiting.push_back((StepId(1), Step::ReplicateBackup));
             actor.waiting.push_back((StepId(2), Step::CommitFlows));
