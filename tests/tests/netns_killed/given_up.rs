@@ -1,5 +1,6 @@
 //! Where no worker comes back, its guard takes away what follows a master.
 
+use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
 use lockstep_lab::{Interface, Lan};
@@ -163,4 +164,33 @@ fn a_panic_in_any_thread_ends_the_worker_and_the_next_goes_on() {
     assert!(crate::reason(&ours).starts_with("resumed"), "{}", crate::reason(&ours));
     assert!(ours.log().contains("SIGABRT"), "{}", ours.log());
     assert!(ours.log().contains("panicked"), "{}", ours.log());
+}
+
+#[test]
+fn the_service_manager_hears_from_the_guard_as_long_as_the_worker_lives() {
+    let pair = Pair::new();
+    let directory = tempfile::TempDir::new().expect("a directory");
+    let path = directory.path().join("notify");
+    let manager = UnixDatagram::bind(&path).expect("a socket");
+    manager.set_read_timeout(Some(wait::PATIENCE)).expect("a timeout");
+    let notify = format!("NOTIFY_SOCKET={}", path.display());
+    let prefix = ["env", &notify, "WATCHDOG_USEC=1000000"];
+    let ours = Lockstep::launch_guarded(&pair.ours, &prefix, &config(150, ""));
+    let hear_until = |wanted: &str, count: usize| {
+        let mut heard = Vec::new();
+        let mut words = [0; 4096];
+        while heard.iter().filter(|said: &&String| said.starts_with(wanted)).count() < count {
+            let length = manager.recv(&mut words).unwrap_or_else(|_| panic!("only {heard:?}"));
+            heard.push(String::from_utf8_lossy(&words[..length]).trim_end().to_owned());
+        }
+        heard
+    };
+    let heard = hear_until("READY=1", 1);
+    assert!(heard.iter().all(|said| said == "WATCHDOG=1" || said == "READY=1"), "{heard:?}");
+    hear_until("WATCHDOG=1", 3);
+
+    ours.signal_worker(Signal::SIGSTOP);
+    hear_until("STATUS=started again 1 times, the last after signal: 9", 1);
+    hear_until("READY=1", 1);
+    hear_until("WATCHDOG=1", 2);
 }
