@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use lockstep_failover as failover;
 use lockstep_replicator as replicator;
 use lockstep_routes as routes;
+use lockstep_vrrp as vrrp;
 
 use crate::{Config, VirtualRouter};
 
@@ -52,28 +53,55 @@ impl Changes {
         let checks =
             differing(by(&failover.checks, key), &by(&wanted.failover.checks, key), PartialEq::eq);
         changes.restart(checks.iter().map(|name| format!("check.{name}")));
-        changes.restart(changed_routers(running, wanted));
+        changes.routers(running, wanted);
         changes.restart(changed_groups(failover, &wanted.failover));
         changes.replication(replication.as_ref(), wanted.replication.as_ref());
         changes.limits(failover, &wanted.failover);
 
         let of_interface = |link: &routes::Link| link.interface.clone();
-        let mut interfaces = differing(
+        let interfaces = differing(
             by(&declared.links, of_interface),
             &by(&wanted.declared.links, of_interface),
             PartialEq::eq,
         );
+        changes.live(interfaces.iter().map(|name| format!("interface.{name}")));
         let intervals = announcement_intervals.iter().collect();
         let wanted_intervals = wanted.announcement_intervals.iter().collect();
-        interfaces
-            .extend(differing(intervals, &wanted_intervals, PartialEq::eq).into_iter().cloned());
-        changes.restart(interfaces.iter().map(|name| format!("interface.{name}")));
+        let interfaces = differing(intervals, &wanted_intervals, PartialEq::eq);
+        let key = |name: &&String| format!("interface.{name}.announcement-interval");
+        changes.restart(interfaces.iter().map(key));
         let own = |config: &Config| own_addresses(config, None);
-        changes.restart_if(own(running) != own(wanted), "address");
-        changes.restart_if(names_in_use(declared) != names_in_use(&wanted.declared), "tables");
-        changes.restart_if(declared.routes != wanted.declared.routes, "route");
-        changes.restart_if(declared.rules != wanted.declared.rules, "rule");
+        changes.live_if(own(running) != own(wanted), "address");
+        changes.live_if(names_in_use(declared) != names_in_use(&wanted.declared), "tables");
+        changes.live_if(declared.routes != wanted.declared.routes, "route");
+        changes.live_if(declared.rules != wanted.declared.rules, "rule");
         changes
+    }
+
+    /// What a running election takes, by its key; another virtual router needs a restart.
+    fn routers(&mut self, running: &Config, wanted: &Config) {
+        let (before, after) = (whole(running), whole(wanted));
+        for name in differing(before.iter().collect(), &after.iter().collect(), PartialEq::eq) {
+            let section = format!("vrrp.{name}");
+            match (before.get(name), after.get(name)) {
+                (Some(before), Some(after)) if before.fixed() == after.fixed() => {
+                    self.live(before.live_keys(after).map(|key| format!("{section}.{key}")));
+                }
+                _ => self.restart([section]),
+            }
+        }
+    }
+
+    fn live_if(&mut self, differs: bool, name: &str) {
+        self.live(differs.then(|| name.to_owned()));
+    }
+
+    fn live(&mut self, names: impl IntoIterator<Item = String>) {
+        for name in names {
+            if !self.live.contains(&name) {
+                self.live.push(name);
+            }
+        }
     }
 
     /// Whether nothing differs.
@@ -100,8 +128,8 @@ impl Changes {
         };
         let (Some(running), Some(wanted)) = (of(running), of(wanted)) else { return };
         let failover::Limits { commit, preempt_without_flows } = running;
-        self.restart_if(commit != wanted.commit, "replication.commit-limit");
-        self.restart_if(
+        self.live_if(commit != wanted.commit, "replication.commit-limit");
+        self.live_if(
             preempt_without_flows != wanted.preempt_without_flows,
             "replication.preempt-limit",
         );
@@ -158,7 +186,7 @@ impl Changes {
         ];
         let name = |key: &str| format!("replication.{key}");
         self.restart(fixed.iter().filter(|(_, differs)| *differs).map(|(key, _)| name(key)));
-        self.live.extend(live.iter().filter(|(_, differs)| *differs).map(|(key, _)| name(key)));
+        self.live(live.iter().filter(|(_, differs)| *differs).map(|(key, _)| name(key)));
     }
 }
 
@@ -177,21 +205,13 @@ fn differing<K: Ord + Clone, T>(
     running.into_iter().filter(|one| !kept(one)).map(|(key, _)| key).chain(added).collect()
 }
 
-fn changed_routers(running: &Config, wanted: &Config) -> Vec<String> {
-    let whole = |config: &Config| -> BTreeMap<String, Whole> {
-        config
-            .virtual_routers
-            .iter()
-            .map(|one| (one.name.clone(), Whole::of(one, config)))
-            .collect()
-    };
-    let (running, wanted) = (whole(running), whole(wanted));
-    let names = differing(running.iter().collect(), &wanted.iter().collect(), PartialEq::eq);
-    names.into_iter().map(|name| format!("vrrp.{name}")).collect()
+fn whole(config: &Config) -> BTreeMap<String, Whole> {
+    let routers = config.virtual_routers.iter();
+    routers.map(|one| (one.name.clone(), Whole::of(one, config))).collect()
 }
 
 /// Everything that a virtual router's section says. Its group says itself whom it has.
-#[derive(PartialEq)]
+#[derive(Clone, PartialEq)]
 struct Whole {
     router: VirtualRouter,
     link: Option<routes::VirtualLink>,
@@ -200,6 +220,42 @@ struct Whole {
 }
 
 impl Whole {
+    /// The same with everything as usual that a running election takes.
+    fn fixed(&self) -> Self {
+        let mut fixed = self.clone();
+        let vrrp = &mut fixed.router.vrrp;
+        let usual = vrrp::Config::new(vrrp.vrid, vrrp.version, vrrp.family);
+        // The first address may say from where it advertises, and what is refused follows the list.
+        vrrp.addresses.clone_from(&usual.addresses);
+        (vrrp.priority, vrrp.preempt) = (usual.priority, usual.preempt);
+        (vrrp.preempt_delay, vrrp.startup_limit) = (usual.preempt_delay, usual.startup_limit);
+        vrrp.misunderstood = usual.misunderstood;
+        fixed.router.announce = crate::Announce::default();
+        if let Some(member) = &mut fixed.member {
+            member.priority = usual.priority.value();
+        }
+        // Without `accept` the addresses are in the firewall's table too.
+        if fixed.router.accept {
+            fixed.addresses.clear();
+        }
+        fixed
+    }
+
+    /// The keys in which they differ, of those that a running election takes.
+    fn live_keys(&self, other: &Self) -> impl Iterator<Item = &'static str> {
+        let (before, after) = (&self.router.vrrp, &other.router.vrrp);
+        let keys = [
+            ("priority", before.priority != after.priority),
+            ("preempt", before.preempt != after.preempt),
+            ("preempt-delay", before.preempt_delay != after.preempt_delay),
+            ("startup-limit", before.startup_limit != after.startup_limit),
+            ("when-misunderstood", before.misunderstood != after.misunderstood),
+            ("announce", self.router.announce != other.router.announce),
+            ("addresses", self.addresses != other.addresses),
+        ];
+        keys.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key)
+    }
+
     fn of(router: &VirtualRouter, config: &Config) -> Self {
         let links = &config.declared.virtual_links;
         let link = links.iter().find(|link| Some(&link.name) == router.virtual_link.as_ref());

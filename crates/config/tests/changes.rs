@@ -82,6 +82,13 @@ fn replaced(pairs: &[(&str, &str)]) -> (Vec<String>, Vec<String>) {
 }
 
 #[track_caller]
+fn live(old: &str, new: &str) -> Vec<String> {
+    let (live, restart) = replaced(&[(old, new)]);
+    assert_eq!(restart, Vec::<String>::new());
+    live
+}
+
+#[track_caller]
 fn restart(old: &str, new: &str) -> Vec<String> {
     let (live, restart) = replaced(&[(old, new)]);
     assert_eq!(live, Vec::<String>::new());
@@ -141,7 +148,7 @@ fn the_core_of_replication_is_told_by_its_key_as_needing_a_restart() {
     );
     let limits = "commit-limit = \"1s\"\npreempt-limit = \"1m\"\n";
     assert_eq!(
-        restart(place, &format!("{place}{limits}")),
+        live(place, &format!("{place}{limits}")),
         ["replication.commit-limit", "replication.preempt-limit"]
     );
     let (before, rest) = BASE.split_once("[replication]").unwrap();
@@ -163,20 +170,40 @@ fn sections_are_told_by_their_name_and_each_once() {
         restart("id = \"left\"", "id = \"left\"\nstate-directory = \"/srv\""),
         ["router.state-directory"]
     );
-    assert_eq!(restart("vrid = 1\n", "vrid = 1\npriority = 150\n"), ["vrrp.lan"]);
-    assert_eq!(restart("vrid = 3\n", "vrid = 3\npriority = 150\n"), ["vrrp.alone"]);
-    assert_eq!(restart("10.1.1.1/24", "10.1.1.1/25"), ["vrrp.lan"], "only a prefix");
     assert_eq!(restart("vrid = 1\n", "vrid = 1\nvirtual-mac = true\n"), ["vrrp.lan"]);
+    let interval = "vrid = 1\nadvertisement-interval = \"2s\"\n";
+    assert_eq!(restart("vrid = 1\n", interval), ["vrrp.lan"]);
     assert_eq!(restart("[\"true\"]", "[\"false\"]"), ["check.uplink"]);
-    assert_eq!(restart("up-when = \"master\"", "up-when = \"backup\""), ["interface.eth4"]);
     assert_eq!(
         restart("[interface.eth4]", "[interface.eth4]\nannouncement-interval = \"1ms\""),
-        ["interface.eth4"]
+        ["interface.eth4.announcement-interval"]
     );
-    assert_eq!(restart("10.9.0.1/24", "10.9.0.2/24"), ["address"]);
-    assert_eq!(restart("192.0.2.254", "192.0.2.253"), ["route"]);
-    assert_eq!(restart("10.1.1.0/24", "10.1.2.0/24"), ["rule"]);
-    assert_eq!(restart("isp = 100", "isp = 101"), ["tables", "route", "rule"]);
+}
+
+#[test]
+fn what_a_running_daemon_takes_is_told_by_its_section_or_key() {
+    assert_eq!(live("vrid = 1\n", "vrid = 1\npriority = 150\n"), ["vrrp.lan.priority"]);
+    assert_eq!(live("vrid = 3\n", "vrid = 3\npriority = 150\n"), ["vrrp.alone.priority"]);
+    let keys = "vrid = 1\npreempt-delay = \"9s\"\nstartup-limit = \"3s\"\n\
+                when-misunderstood = \"stay-backup\"\nannounce = { refresh = \"60s\" }\n";
+    let expected = ["preempt-delay", "startup-limit", "when-misunderstood", "announce"];
+    assert_eq!(live("vrid = 1\n", keys), expected.map(|key| format!("vrrp.lan.{key}")));
+    assert_eq!(live("vrid = 1\n", "vrid = 1\npreempt = false\n"), ["vrrp.lan.preempt"]);
+    assert_eq!(live("10.1.1.1/24", "10.1.1.1/25"), ["vrrp.lan.addresses"], "only a prefix");
+    let two = "[\"10.1.1.1/24\", \"10.1.1.9/24\"]";
+    assert_eq!(live("[\"10.1.1.1/24\"]", two), ["vrrp.lan.addresses"]);
+    assert_eq!(live("up-when = \"master\"", "up-when = \"backup\""), ["interface.eth4"]);
+    assert_eq!(live("10.9.0.1/24", "10.9.0.2/24"), ["address"]);
+    assert_eq!(live("192.0.2.254", "192.0.2.253"), ["route"]);
+    assert_eq!(live("10.1.1.0/24", "10.1.2.0/24"), ["rule"]);
+    assert_eq!(live("isp = 100", "isp = 101"), ["tables", "route", "rule"]);
+}
+
+#[test]
+fn addresses_that_the_firewalls_table_has_need_a_restart() {
+    let silent = BASE.replace("vrid = 1\n", "vrid = 1\naccept = false\n");
+    let more = silent.replace("[\"10.1.1.1/24\"]", "[\"10.1.1.1/24\", \"10.1.1.9/24\"]");
+    assert_eq!(between(&silent, &more).restart, ["vrrp.lan"]);
 }
 
 #[test]

@@ -265,8 +265,31 @@ impl Core {
             CoreEvent::Status(answer) => drop(answer.send(self.status())),
             CoreEvent::Explain(answer) => drop(answer.send(self.explain())),
             CoreEvent::Journal(answer) => drop(answer.send(self.journal())),
+            CoreEvent::Configure(config, answer) => {
+                self.configure(&config);
+                // An asker that no longer waits is no concern of the core.
+                let _ = answer.send(());
+            }
             CoreEvent::Stop => self.feed(Event::Stop),
         }
+    }
+
+    /// Takes other settings. The elections learn their own first: what tracking does to a priority is
+    /// told anew.
+    fn configure(&mut self, config: &lockstep_config::Config) {
+        let now = Instant::now();
+        for router in &config.virtual_routers {
+            self.elections.configure(router, now);
+        }
+        for action in self.failover.configure(&config.failover, now) {
+            if let Some(event) = self.perform(action) {
+                self.feed(event);
+            }
+        }
+        let failover = &self.failover;
+        let serves =
+            |group: &str| failover.group(group).is_some_and(|group| group.state() == State::Master);
+        self.announcing.configure(config, serves, now);
     }
 
     fn interface(&mut self, state: &InterfaceState) {

@@ -82,6 +82,9 @@ pub(crate) enum CoreEvent {
     Explain(oneshot::Sender<Vec<status::Explanation>>),
     /// The last transitions, oldest first, for `journal`.
     Journal(oneshot::Sender<Vec<status::Transition>>),
+    /// Take what another configuration says of limits, elections and announcements, and say so. All
+    /// that cannot be changed in a running daemon is as it was.
+    Configure(Box<lockstep_config::Config>, oneshot::Sender<()>),
     /// Hand over and end.
     Stop,
 }
@@ -127,6 +130,8 @@ pub(crate) enum NetworkRequest {
     /// The same; what is known already will do where a look would take long and nothing has been
     /// announced since the last.
     Status(oneshot::Sender<Snapshot>),
+    /// Want this from now on, and say so when what can be done for it at once is done.
+    Configure(Box<lockstep_routes::Declared>, oneshot::Sender<Result<(), String>>),
     /// Remove the interfaces of our own, answer nothing more, end.
     Stop,
 }

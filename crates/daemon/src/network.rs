@@ -9,6 +9,7 @@
 //! The steps of a transition move a group from one side to the other and are carried out before
 //! anything else. Decides nothing: `lockstep-routes` does.
 
+mod configure;
 mod listener;
 mod look;
 mod own_table;
@@ -226,6 +227,11 @@ impl Actor {
         // The first dump is still good.
         self.settle(None).await;
         loop {
+            if let Some((declared, answer)) = requests.take_configuration() {
+                let result = self.configure(declared, requests).await;
+                drop(answer.send(result.map_err(|error| error.to_string())));
+                continue;
+            }
             match requests.next_order() {
                 Some(Order::Stop) => {
                     self.ownership.keep();

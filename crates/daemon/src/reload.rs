@@ -1,8 +1,7 @@
 //! The configuration is read again while the daemon runs: on SIGHUP and by `lockstep reload`.
 //!
 //! All or nothing: a file with a mistake, or with a change that a running daemon cannot take,
-//! changes nothing. What can be taken is settings of replication, and the replicator thread takes
-//! them together.
+//! changes nothing. What can be taken goes to the thread that it is about.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,7 +18,7 @@ use tracing::{debug, info, warn};
 use crate::cli::{self, BadConfiguration};
 use crate::control::protocol::{Reloaded, Request};
 use crate::guard::record::Record;
-use crate::messages::ReplicatorRequest;
+use crate::messages::{CoreEvent, NetworkRequest, ReplicatorRequest};
 use crate::service;
 
 /// Knows the configuration in force and where its successor is read from.
@@ -27,18 +26,23 @@ pub(crate) struct Reloader {
     path: PathBuf,
     /// Held while a successor is read and put in force: one at a time.
     running: Mutex<Config>,
-    replicator: Option<mpsc::Sender<ReplicatorRequest>>,
+    actors: Actors,
     record: Arc<Record>,
 }
 
+/// The threads that take a part of it.
+pub(crate) struct Actors {
+    /// Limits, elections, announcements.
+    pub core: mpsc::Sender<CoreEvent>,
+    /// Links, addresses, routes, rules.
+    pub network: mpsc::Sender<NetworkRequest>,
+    /// Replication, when configured.
+    pub replicator: Option<mpsc::Sender<ReplicatorRequest>>,
+}
+
 impl Reloader {
-    pub(crate) fn new(
-        path: PathBuf,
-        running: Config,
-        replicator: Option<mpsc::Sender<ReplicatorRequest>>,
-        record: Arc<Record>,
-    ) -> Self {
-        Self { path, running: Mutex::new(running), replicator, record }
+    pub(crate) fn new(path: PathBuf, running: Config, actors: Actors, record: Arc<Record>) -> Self {
+        Self { path, running: Mutex::new(running), actors, record }
     }
 
     /// Reads the file and puts what it changes in force. How it went is in the log too.
@@ -75,30 +79,57 @@ impl Reloader {
             let summary = "the configuration is in force already".to_owned();
             return Ok(Reloaded { summary, changed: live });
         }
-        self.configure(&wanted).await?;
-        running.replication = wanted.replication;
+        self.configure(running, &wanted).await?;
+        *running = wanted;
         if let Err(error) = self.record.configure(&text) {
             warn!("the guard still has the configuration before: {error:#}");
         }
         Ok(Reloaded { summary: format!("{} in force", is_or_are(&live)), changed: live })
     }
 
-    /// Waits until the settings are in force and what they let in has been read. The replicator
-    /// takes the same settings twice: after an error the next attempt puts everything right.
-    async fn configure(&self, wanted: &Config) -> anyhow::Result<()> {
-        let replication = wanted.replication.clone().context("replication is not configured")?;
-        let replicator = self.replicator.as_ref().context("replication is not configured")?;
-        let (sender, receiver) = oneshot::channel();
-        let request = ReplicatorRequest::Configure(Box::new(replication), sender);
-        let answer = async {
-            replicator.send(request).await.ok()?;
-            receiver.await.ok()
-        };
-        match timeout(Request::Reload {}.patience() / 2, answer).await {
-            Ok(Some(result)) => result.map(drop).map_err(|reason| anyhow!(reason)),
-            Ok(None) => bail!("the replicator thread has ended"),
-            Err(_) => bail!("no answer from the replicator thread; it may still change"),
+    /// Waits until the settings are in force and what they let in has been read. Every thread takes the
+    /// same settings twice: after an error the next attempt puts everything right.
+    ///
+    /// The network comes first, so that an address is there before anybody hears of it.
+    async fn configure(&self, running: &Config, wanted: &Config) -> anyhow::Result<()> {
+        if running.declared != wanted.declared {
+            let declared = Box::new(wanted.declared.clone());
+            let request = |answer| NetworkRequest::Configure(declared, answer);
+            put_in_force(&self.actors.network, request, "network").await?.map_err(|reason| {
+                anyhow!("links, addresses and routes cannot be read: {reason}")
+            })?;
         }
+        let config = Box::new(wanted.clone());
+        let request = |answer| CoreEvent::Configure(config, answer);
+        put_in_force(&self.actors.core, request, "core").await?;
+        if let (Some(replicator), Some(replication)) =
+            (&self.actors.replicator, &wanted.replication)
+            && running.replication.as_ref() != Some(replication)
+        {
+            let replication = Box::new(replication.clone());
+            let request = |answer| ReplicatorRequest::Configure(replication, answer);
+            let result = put_in_force(replicator, request, "replicator").await?;
+            result.map_err(|reason| anyhow!(reason))?;
+        }
+        Ok(())
+    }
+}
+
+/// Has a thread take its part, and waits for its answer.
+async fn put_in_force<Message, T>(
+    thread: &mpsc::Sender<Message>,
+    request: impl FnOnce(oneshot::Sender<T>) -> Message,
+    name: &str,
+) -> anyhow::Result<T> {
+    let (sender, receiver) = oneshot::channel();
+    let answer = async {
+        thread.send(request(sender)).await.ok()?;
+        receiver.await.ok()
+    };
+    match timeout(Request::Reload {}.patience() / 4, answer).await {
+        Ok(Some(result)) => Ok(result),
+        Ok(None) => bail!("the {name} thread has ended"),
+        Err(_) => bail!("no answer from the {name} thread; it may still change"),
     }
 }
 

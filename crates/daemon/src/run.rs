@@ -29,7 +29,7 @@ use crate::guard::record::{PastGroup, Record, moment, since_boot};
 use crate::guard::{Pulse, REPLICATOR_LIMIT, Thread};
 use crate::journal::{self, Journal};
 use crate::messages::{ControlRequest, CoreEvent, NetworkRequest, QUEUE, ReplicatorRequest};
-use crate::reload::Reloader;
+use crate::reload::{self, Reloader};
 use crate::{cli, control, network, replicator, service, tracking};
 
 /// How often the threads are looked after: one that ended unasked ends the daemon.
@@ -67,7 +67,11 @@ pub(crate) fn run(config: &Path, socket: &Path, guarded: Option<RawFd>) -> anyho
     let reloader = Arc::new(Reloader::new(
         file,
         config.clone(),
-        replicator_sender.clone(),
+        reload::Actors {
+            core: core_sender.clone(),
+            network: network_sender.clone(),
+            replicator: replicator_sender.clone(),
+        },
         Arc::clone(&record),
     ));
     let kept = Journal::open(&config.state_directory);

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::config::{Group, Subject, Track};
+use crate::config::{Group, Subject, Track, VirtualRouter};
 use crate::tracking::{Seen, Verdict};
 
 /// The lowest and highest priority that tracking leads to; 255 is an address owner's, and is never
@@ -154,6 +154,19 @@ impl Conditions {
             None => self.sum += change,
         }
         self.prioritise()
+    }
+
+    /// Takes the configured priorities of the members that are there. Returns every member's
+    /// priority: whoever asks has told the elections the configured one.
+    pub(crate) fn configure(&mut self, members: &[VirtualRouter]) -> Vec<(&str, u8)> {
+        for member in &mut self.members {
+            if let Some(wanted) = members.iter().find(|wanted| wanted.name == member.name) {
+                member.configured = wanted.priority;
+                member.in_force = wanted.priority;
+            }
+        }
+        drop(self.prioritise());
+        self.members.iter().map(|member| (member.name.as_str(), member.in_force)).collect()
     }
 
     /// Gives every member the priority of the worst of them: members move together, so the others

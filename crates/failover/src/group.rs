@@ -232,6 +232,14 @@ impl Group {
         self.decide(context);
     }
 
+    /// Takes other limits, which count from when they counted before, and other priorities.
+    pub(crate) fn configure(&mut self, config: &config::Group, context: &mut Context<'_>) {
+        self.limits = config.limits;
+        let limit = config.limits.preempt_without_flows;
+        self.change_preemption(context, |preemption, _| preemption.limit(limit));
+        prioritise(self.conditions.configure(&config.virtual_routers), context);
+    }
+
     pub(crate) fn in_sync(&mut self, in_sync: bool, context: &mut Context<'_>) {
         let is_backup = self.state == State::Backup;
         self.change_preemption(context, |it, now| it.in_sync(in_sync, is_backup, now));

@@ -318,6 +318,21 @@ impl Failover {
         actions
     }
 
+    /// Takes other limits of groups, and other priorities of their members. Groups and members that
+    /// are not in both configurations stay as they are.
+    #[must_use = "actions must be carried out"]
+    pub fn configure(&mut self, config: &Config, now: Instant) -> Vec<Action> {
+        let mut actions = Vec::new();
+        for wanted in &config.groups {
+            if let Some(&place) = self.group_places.get(&wanted.name) {
+                self.act(place, now, &mut actions, |group, context| {
+                    group.configure(wanted, context);
+                });
+            }
+        }
+        actions
+    }
+
     /// Lets one group act; what it waits for may be something else afterwards.
     fn act(
         &mut self,

@@ -42,6 +42,12 @@ impl Preemption {
         self.missing_since.filter(|_| !self.is_over_limit)
     }
 
+    /// Takes another limit.
+    pub(crate) fn limit(&mut self, limit: Option<Duration>) {
+        self.limit = limit;
+        self.is_over_limit &= limit.is_some();
+    }
+
     /// The group has become backup.
     pub(crate) fn backup(&mut self, now: Instant) {
         if self.replicated && !self.in_sync {

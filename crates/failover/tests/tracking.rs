@@ -191,6 +191,21 @@ fn members_of_different_priority_have_the_lowest_from_the_start_except_an_owner(
 }
 
 #[test]
+fn other_priorities_count_with_what_is_tracked_already() {
+    let track = || vec![weighing(interface("eth2"), -20)];
+    let members = |priority| vec![member("a", priority, track()), member("b", 200, Vec::new())];
+    let mut world = World::new(vec![group("g", members(100), Vec::new())], &[]);
+    world.see(interface("eth2"), Seen::Bad);
+    assert_eq!(world.failover.priority("a"), Some(80));
+    let wanted = Config { groups: vec![group("g", members(150), Vec::new())], checks: Vec::new() };
+    let actions = world.failover.configure(&wanted, world.now);
+    assert_eq!(actions, [priority("a", 130), priority("b", 130)]);
+    let nobody = vec![group("other", members(10), Vec::new())];
+    let nobody = Config { groups: nobody, checks: Vec::new() };
+    assert_eq!(world.failover.configure(&nobody, world.now), []);
+}
+
+#[test]
 fn status_has_every_tracked_thing_with_its_effect() {
     let track = vec![Track::unfit(interface("eth2")), weighing(file(), -2)];
     let group = Group {

@@ -3,6 +3,7 @@
 mod addresses;
 mod announcing;
 mod explaining;
+mod reloading;
 mod sending;
 mod stalling;
 mod starting;

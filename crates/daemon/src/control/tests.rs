@@ -18,6 +18,7 @@ use super::*;
 use crate::guard::record::Record;
 use crate::journal::{Journal, News};
 use crate::network::Snapshot;
+use crate::reload;
 use crate::status::{self, Status};
 
 fn transition(number: u64) -> status::Transition {
@@ -57,7 +58,9 @@ impl Bench {
         let state_directory = directory.path().join("state");
         let config = Config { router_id: "r1".to_owned(), state_directory, ..running.clone() };
         let record = Arc::new(Record::new().unwrap());
-        let reloader = Arc::new(Reloader::new(file, running, None, record));
+        let reloading =
+            reload::Actors { core: core.clone(), network: network.clone(), replicator: None };
+        let reloader = Arc::new(Reloader::new(file, running, reloading, record));
         let state = directory.path().join("state");
         Journal::open(&state).add_for_tests(&[transition(1), transition(2)]);
         let (news_sender, news) = watch::channel(News::default());

@@ -29,6 +29,7 @@ pub(super) struct Announcing {
 
 /// Addresses of a group that are announced at the same times: those of one virtual router, or those
 /// that none advertises.
+#[derive(PartialEq)]
 struct Part {
     key: String,
     /// Who advertises the addresses.
@@ -52,6 +53,30 @@ impl Announcing {
             links: BTreeMap::new(),
             announcers: BTreeMap::new(),
             failing: BTreeSet::new(),
+        }
+    }
+
+    /// Takes other addresses and times. Those of a group that `serves` are announced anew where they
+    /// are other ones; the rest goes on.
+    pub(super) fn configure(
+        &mut self,
+        config: &lockstep_config::Config,
+        serves: impl Fn(&str) -> bool,
+        now: Instant,
+    ) {
+        let before = std::mem::replace(&mut self.groups, parts(config));
+        for (group, parts) in &self.groups {
+            let old = before.get(group).map_or(&[][..], Vec::as_slice);
+            for part in parts.iter().filter(|part| serves(group) && !old.contains(part)) {
+                let targets = part.targets.iter().cloned();
+                self.schedule.start(&part.key, targets, part.times.clone(), now);
+            }
+        }
+        for (group, parts) in before {
+            let new = self.groups.get(&group).map_or(&[][..], Vec::as_slice);
+            for part in parts.iter().filter(|part| new.iter().all(|other| other.key != part.key)) {
+                self.schedule.stop(&part.key);
+            }
         }
     }
 

@@ -244,6 +244,13 @@ impl Elections {
         self.machines.routers[self.place(name)?].sending.trouble()
     }
 
+    /// Gives an election other settings.
+    pub(super) fn configure(&mut self, config: &lockstep_config::VirtualRouter, now: Instant) {
+        let Some(place) = self.place(&config.name) else { return };
+        let wanted = Box::new(config.vrrp.clone());
+        self.machines.event(place, Event::Configure(wanted), now);
+    }
+
     /// Why a virtual router is what it is.
     pub(super) fn standing(&self, name: &str, now: Instant) -> Standing {
         let place = self.place(name);

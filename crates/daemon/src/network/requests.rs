@@ -4,6 +4,7 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use lockstep_failover::{Step, StepId};
+use lockstep_routes::Declared;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Snapshot;
@@ -15,6 +16,8 @@ const STEPS: usize = 16_384;
 const ASKERS: usize = QUEUE;
 
 type Asker = oneshot::Sender<Snapshot>;
+/// What is to be wanted, and who waits until it is.
+pub(super) type Configuration = (Declared, oneshot::Sender<Result<(), String>>);
 
 /// A request that waits for no dump.
 #[derive(Debug, Eq, PartialEq)]
@@ -30,6 +33,8 @@ pub(super) enum Order {
 pub(super) struct Requests {
     inbox: mpsc::Receiver<NetworkRequest>,
     steps: VecDeque<GroupStep>,
+    /// The newest one that was not taken yet.
+    configuration: Option<Configuration>,
     /// Nothing comes after the steps that are there.
     ended: bool,
     askers: Vec<Asker>,
@@ -39,7 +44,14 @@ pub(super) struct Requests {
 
 impl Requests {
     pub(super) fn new(inbox: mpsc::Receiver<NetworkRequest>) -> Self {
-        Self { inbox, steps: VecDeque::new(), ended: false, askers: Vec::new(), modest: Vec::new() }
+        Self {
+            inbox,
+            steps: VecDeque::new(),
+            configuration: None,
+            ended: false,
+            askers: Vec::new(),
+            modest: Vec::new(),
+        }
     }
 
     /// Takes out of the channel what is in it.
@@ -62,9 +74,18 @@ impl Requests {
         match request {
             None | Some(NetworkRequest::Stop) => self.ended = true,
             Some(NetworkRequest::Steps(steps)) => self.steps.extend(steps),
+            Some(NetworkRequest::Configure(declared, answer)) => {
+                self.configuration = Some((*declared, answer));
+            }
             Some(NetworkRequest::Look(asker)) => wait_in(&mut self.askers, asker),
             Some(NetworkRequest::Status(asker)) => wait_in(&mut self.modest, asker),
         }
+    }
+
+    /// What is to be wanted from now on. Steps wait for it: their groups may be new.
+    pub(super) fn take_configuration(&mut self) -> Option<Configuration> {
+        self.sort();
+        self.configuration.take()
     }
 
     /// The next order, whatever else was asked before it. Steps of the same kind as the first are
@@ -141,7 +162,7 @@ impl Requests {
     }
 
     fn is_ordered(&self) -> bool {
-        self.ended || !self.steps.is_empty()
+        self.ended || !self.steps.is_empty() || self.configuration.is_some()
     }
 
     /// Waits until there is an order. May be given up half way.

@@ -1,0 +1,208 @@
+//! Another configuration for a running pair: what can be taken comes into force without a transition, what cannot changes
+//! nothing.
+
+use std::fs;
+
+use super::*;
+
+/// A router's file; `vrrp`, `replication` and `more` are added to its sections.
+fn config(priority: u8, addresses: &str, vrrp: &str, more: &str) -> String {
+    format!(
+        "[vrrp.gateway]\ninterface = \"eth0\"\nvrid = 51\npriority = {priority}\n\
+         advertisement-interval = \"100ms\"\nstartup-limit = \"0s\"\naddresses = [{addresses}]\n{vrrp}\n{more}\n"
+    )
+}
+
+const ADDRESS: &str = "\"10.51.0.1/24\"";
+const TWO: &str = "\"10.51.0.1/24\", \"10.51.0.2/24\"";
+
+/// Has the daemon read another file; the exit status, and what it said.
+#[track_caller]
+fn reload(daemon: &Lockstep, text: &str) -> (Option<i32>, String) {
+    fs::write(daemon.directory().join("lockstep.toml"), text).expect("the file is written");
+    let output = daemon.command(&["reload"]);
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8_lossy(&said).into_owned())
+}
+
+/// What the kernel of router `OURS` shows for `ip ARGUMENTS`.
+fn ip(segment: &Segment, arguments: &str) -> String {
+    let words: Vec<&str> = ["ip"].into_iter().chain(arguments.split_whitespace()).collect();
+    segment.run(OURS, &words)
+}
+
+#[test]
+fn what_a_running_daemon_takes_is_in_force_at_once_and_moves_no_group() {
+    let segment = alone();
+    let daemon = Lockstep::start(segment.node(OURS), &config(150, ADDRESS, "", ""));
+    daemon.wait_for_state("gateway", "master");
+    let route = "[[route]]\nto = \"10.70.0.0/16\"\nvia = \"10.51.0.99\"\n";
+    let other_route = "[[route]]\nto = \"10.70.0.0/16\"\nvia = \"10.51.0.98\"\n";
+    let table = "[tables]\nisp = 100\n[[route]]\nto = \"10.71.0.0/16\"\nvia = \"10.51.0.98\"\ntable = \"isp\"\n\
+                 [[rule]]\nfwmark = 7\ntable = \"isp\"\npriority = 1000\n";
+    let follows = "[[route]]\nto = \"10.72.0.0/16\"\nvia = \"10.51.0.98\"\nwhen = \"master\"\n";
+    let own_address = "[[address]]\naddress = \"10.52.0.1/24\"\ninterface = \"eth0\"\n";
+    // What is in the file, what is said of it, what the kernel is asked, and what it shows then or shows no more.
+    let matrix: &[(String, &str, &str, &str, bool)] = &[
+        (config(140, ADDRESS, "", ""), "vrrp.gateway.priority", "link show eth0", "eth0", true),
+        (
+            config(140, ADDRESS, "preempt = false", ""),
+            "vrrp.gateway.preempt",
+            "link show eth0",
+            "eth0",
+            true,
+        ),
+        (
+            config(140, ADDRESS, "preempt-delay = \"5s\"", ""),
+            "vrrp.gateway.preempt-delay",
+            "link show eth0",
+            "eth0",
+            true,
+        ),
+        (
+            config(140, TWO, "", ""),
+            "vrrp.gateway.addresses",
+            "address show eth0",
+            "10.51.0.2/24",
+            true,
+        ),
+        (
+            config(140, ADDRESS, "", ""),
+            "vrrp.gateway.addresses",
+            "address show eth0",
+            "10.51.0.2/24",
+            false,
+        ),
+        (
+            config(140, ADDRESS, "announce = { refresh = \"1s\" }", ""),
+            "vrrp.gateway.announce",
+            "link show eth0",
+            "eth0",
+            true,
+        ),
+        (
+            config(140, ADDRESS, "when-misunderstood = \"stay-backup\"", ""),
+            "vrrp.gateway.when-misunderstood",
+            "link show eth0",
+            "eth0",
+            true,
+        ),
+        (
+            config(140, ADDRESS, "", route),
+            "route",
+            "route show",
+            "10.70.0.0/16 via 10.51.0.99",
+            true,
+        ),
+        (
+            config(140, ADDRESS, "", other_route),
+            "route",
+            "route show",
+            "10.70.0.0/16 via 10.51.0.98",
+            true,
+        ),
+        (config(140, ADDRESS, "", table), "rule", "rule show", "fwmark 0x7 lookup 100", true),
+        (
+            config(140, ADDRESS, "", table),
+            "in force already",
+            "route show table 100",
+            "10.71.0.0/16",
+            true,
+        ),
+        (
+            config(140, ADDRESS, "", follows),
+            "route",
+            "route show",
+            "10.72.0.0/16 via 10.51.0.98",
+            true,
+        ),
+        (config(140, ADDRESS, "", ""), "route", "route show", "10.72.0.0/16", false),
+        (
+            config(140, ADDRESS, "", own_address),
+            "address",
+            "address show eth0",
+            "10.52.0.1/24",
+            true,
+        ),
+        (config(140, ADDRESS, "", ""), "address", "address show eth0", "10.52.0.1/24", false),
+    ];
+    for (text, said, question, shown, is_there) in matrix {
+        let (status, words) = reload(&daemon, text);
+        assert_eq!(status, Some(0), "{said}: {words}");
+        assert!(words.contains(said), "{said}: {words}");
+        let answer = ip(&segment, question);
+        assert_eq!(answer.contains(shown), *is_there, "{said}: {answer}");
+        assert!(ip(&segment, "address show eth0").contains("10.51.0.1/24"), "{said}");
+    }
+    assert_eq!(number(&daemon.virtual_router("gateway")["priority"]), 140);
+    let to: Vec<String> =
+        daemon.journal("gateway").iter().map(|entry| text(&entry["to"])).collect();
+    assert_eq!(to, ["backup", "master"]);
+    assert_eq!(ip(&segment, "route show table 100").trim(), "");
+}
+
+#[test]
+fn what_needs_a_restart_or_is_wrong_changes_nothing() {
+    let segment = alone();
+    let good = config(150, ADDRESS, "", "");
+    let daemon = Lockstep::start(segment.node(OURS), &good);
+    daemon.wait_for_state("gateway", "master");
+    let more = |more: &str| config(150, TWO, "", more);
+    let matrix = [
+        (more("").replace("vrid = 51", "vrid = 52"), 1, "vrrp.gateway"),
+        (more("").replace("100ms", "200ms"), 1, "vrrp.gateway"),
+        (more("[router]\nreal-time = 5"), 1, "router.real-time"),
+        (more("[check.a]\ncommand = [\"/bin/true\"]\n"), 1, "check.a"),
+        (
+            more("[vrrp.more]\ninterface = \"eth0\"\nvrid = 60\naddresses = [\"10.51.0.60/24\"]"),
+            1,
+            "vrrp.more",
+        ),
+        (more("[group.g]\nvirtual-routers = [\"gateway\"]"), 1, "group.g"),
+        (more("nonsense = 1"), 78, "nonsense"),
+        (
+            more("[[route]]\nto = \"10.70.0.0/16\"\nvia = \"10.51.0.99\"\ntable = \"nowhere\""),
+            78,
+            "nowhere",
+        ),
+    ];
+    for (text, status, said) in &matrix {
+        let (got, words) = reload(&daemon, text);
+        assert_eq!((got, words.contains(said)), (Some(*status), true), "{said}: {words}");
+        let addresses = ip(&segment, "address show eth0");
+        assert!(
+            addresses.contains("10.51.0.1/24") && !addresses.contains("10.51.0.2/24"),
+            "{said}: {addresses}"
+        );
+    }
+    assert_eq!(reload(&daemon, &good).0, Some(0));
+    assert_eq!(daemon.journal("gateway").len(), 2);
+}
+
+#[test]
+fn an_address_that_one_router_has_first_makes_no_two_masters() {
+    for first in [0, 1] {
+        let segment = Segment::new(&[Program::Lockstep, Program::Lockstep]);
+        let priorities = [150, 100];
+        let start = |index: usize| {
+            Lockstep::start(segment.node(index), &config(priorities[index], ADDRESS, "", ""))
+        };
+        let master = start(0);
+        master.wait_for_state("gateway", "master");
+        let backup = start(1);
+        backup.wait_for_state("gateway", "backup");
+        let daemons = [&master, &backup];
+        let heard = |daemon: &Lockstep| {
+            number(&daemon.virtual_router("gateway")["statistics"]["advertisement-rcvd"])
+        };
+        for index in [first, 1 - first] {
+            let (status, words) = reload(daemons[index], &config(priorities[index], TWO, "", ""));
+            assert_eq!(status, Some(0), "{words}");
+            let before = heard(&backup);
+            wait::until("the master is heard by the other list", || heard(&backup) >= before + 5);
+        }
+        assert_eq!(segment.masters(), "a");
+        assert_eq!(master.journal("gateway").len() + backup.journal("gateway").len(), 3);
+        assert!(ip(&segment, "address show eth0").contains("10.51.0.2/24"));
+    }
+}
