@@ -76,6 +76,11 @@ enum Command {
     Check {
         /// The configuration
         file: PathBuf,
+        /// Show what it would change about the running daemon, and what of that needs a restart
+        #[arg(long)]
+        diff: bool,
+        #[command(flatten)]
+        socket: Socket,
     },
     /// Have the daemon read its configuration again; all of it comes into force, or nothing does
     Reload(Ask),
@@ -211,7 +216,8 @@ fn perform(command: Command) -> anyhow::Result<()> {
             crate::release::command(&config, &socket.socket, all)
         }
         Command::Demo(options) => crate::demo::demo(&options),
-        Command::Check { file } => check::check(&file),
+        Command::Check { file, diff: false, .. } => check::check(&file),
+        Command::Check { file, diff: true, socket } => reload::compare(&file, &socket),
         Command::Reload(ask) => reload::reload(&ask),
         Command::Status { name, ask } => status::show(name.as_deref(), &ask),
         Command::Explain { group, ask } => explain::show(group.as_deref(), &ask),

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
 use crate::cli::{self, BadConfiguration};
-use crate::control::protocol::{Reloaded, Request};
+use crate::control::protocol::{Compared, Reloaded, Request};
 use crate::guard::record::Record;
 use crate::messages::{CoreEvent, NetworkRequest, ReplicatorRequest};
 use crate::service;
@@ -65,6 +65,18 @@ impl Reloader {
             Err(error) => warn!("not reloaded: {error:#}"),
         }
         result
+    }
+
+    /// What a file would change, of the configuration that is in force.
+    ///
+    /// # Errors
+    /// As [`Reloader::reload`], but for what needs a restart.
+    pub(crate) async fn compare(&self, file: PathBuf) -> anyhow::Result<Compared> {
+        let running = self.running.lock().await;
+        let wanted = spawn_blocking(move || cli::reread(&file));
+        let (wanted, _) = wanted.await.context("reading the configuration has failed")??;
+        let Changes { live, restart } = Changes::between(&running, &wanted);
+        Ok(Compared { live, restart })
     }
 
     async fn exchange(&self, running: &mut Config) -> anyhow::Result<Reloaded> {

@@ -126,7 +126,16 @@ fn what_a_running_daemon_takes_is_in_force_at_once_and_moves_no_group() {
         ),
         (config(140, ADDRESS, "", ""), "address", "address show eth0", "10.52.0.1/24", false),
     ];
+    let other = daemon.directory().join("other.toml");
     for (text, said, question, shown, is_there) in matrix {
+        fs::write(&other, text).expect("the file is written");
+        let output = daemon.command(&["check", "--diff", other.to_str().expect("text")]);
+        let told = String::from_utf8_lossy(&output.stdout).into_owned();
+        let expected = match *said {
+            "in force already" => "nothing differs from what is in force".to_owned(),
+            said => format!("{said}: taken by a reload"),
+        };
+        assert!(output.status.success() && told.contains(&expected), "{said}: {output:?}");
         let (status, words) = reload(&daemon, text);
         assert_eq!(status, Some(0), "{said}: {words}");
         assert!(words.contains(said), "{said}: {words}");
@@ -166,7 +175,15 @@ fn what_needs_a_restart_or_is_wrong_changes_nothing() {
             "nowhere",
         ),
     ];
+    let other = daemon.directory().join("other.toml");
     for (text, status, said) in &matrix {
+        fs::write(&other, text).expect("the file is written");
+        let output = daemon.command(&["check", "--diff", other.to_str().expect("text")]);
+        let told = String::from_utf8_lossy(&output.stdout).into_owned();
+        match status {
+            1 => assert!(told.contains(&format!("{said}: needs a restart")), "{said}: {output:?}"),
+            _ => assert_eq!(output.status.code(), Some(*status), "{said}: {output:?}"),
+        }
         let (got, words) = reload(&daemon, text);
         assert_eq!((got, words.contains(said)), (Some(*status), true), "{said}: {words}");
         let addresses = ip(&segment, "address show eth0");

@@ -5,6 +5,7 @@
 //! {"ok":[…]}   or   {"error":"…"}
 //! ```
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ValueEnum;
@@ -54,6 +55,11 @@ pub(crate) enum Request {
         /// Most changes in the part; at most [`PART_LIMIT`] are given.
         #[serde(default = "part_limit")]
         limit: u32,
+    },
+    /// What another file would change about the configuration in force. Answered by [`Compared`].
+    Compare {
+        /// The file's absolute path.
+        file: PathBuf,
     },
     /// Read the configuration again (SIGHUP). Answered by [`Reloaded`] when it is in force;
     /// [`Answer::BadConfiguration`] or an error when nothing has been changed.
@@ -225,6 +231,16 @@ pub(crate) struct Done {
     pub counts: std::collections::BTreeMap<String, u64>,
 }
 
+/// What a reload of another file would do, by the sections and keys of the file.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct Compared {
+    /// What a running daemon takes.
+    pub live: Vec<String>,
+    /// What needs a restart; with any of it a reload changes nothing.
+    pub restart: Vec<String>,
+}
+
 /// The configuration of the file is in force.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -260,6 +276,7 @@ impl Request {
             Self::Ping {}
             | Self::Status {}
             | Self::Explain {}
+            | Self::Compare { .. }
             | Self::Journal { .. }
             | Self::Replication {}
             | Self::ReplicationFlush { .. }

@@ -106,6 +106,7 @@ async fn answer(request: Request, sources: &Sources, parts: &mut Parts) -> Answe
         Request::RoutesDiff { after, limit } => {
             Answer::from_result(parts.difference(after, limit, sources).await)
         }
+        Request::Compare { file } => Answer::from_result(sources.reloader.compare(file).await),
         Request::Reload {} => Answer::from_result(sources.reloader.reload().await),
         Request::Replication {}
         | Request::ReplicationCommit { .. }
