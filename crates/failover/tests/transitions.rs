@@ -503,7 +503,7 @@ fn addresses_wait_for_a_commit_no_longer_than_the_limit_and_its_late_end_is_told
 
 #[test]
 fn preemption_without_flows_is_allowed_after_the_limit_and_forbidden_anew_by_the_next_backup() {
-    let limit = Duration::from_secs(60);
+    let limit = Duration::from_mins(1);
     let mut world =
         World::with_limits(Limits { preempt_without_flows: Some(limit), ..Limits::default() });
     world.usable("inside", Ok(()));
