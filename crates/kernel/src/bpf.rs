@@ -39,6 +39,7 @@ pub(crate) const SHIFT_RIGHT: u32 = libc::BPF_ALU | libc::BPF_RSH | libc::BPF_K;
 pub(crate) const SHIFT_RIGHT_X: u32 = libc::BPF_ALU | libc::BPF_RSH | libc::BPF_X;
 pub(crate) const JUMP: u32 = libc::BPF_JMP | libc::BPF_JA;
 pub(crate) const JUMP_EQUAL: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
+pub(crate) const JUMP_EQUAL_X: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_X;
 pub(crate) const JUMP_ANY_BIT: u32 = libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K;
 pub(crate) const RETURN: u32 = libc::BPF_RET | libc::BPF_K;
 

@@ -1,4 +1,4 @@
-//! VRRP sockets: advertisements in and out, and announcements out.
+//! VRRP sockets: advertisements and announcements in and out.
 //!
 //! | socket | one for | what it is |
 //! |---|---|---|
@@ -6,6 +6,7 @@
 //! | [`Sender`] | sending interface | packet socket: needs no route, address or conntrack entry |
 //! | [`UnicastSocket`] | family, interface | raw IP socket: routed, next hops resolved |
 //! | [`Announcer`] | interface | packet socket for whole frames |
+//! | [`AnnouncementListener`] | interface and family | packet socket, while a successor is awaited |
 //!
 //! None belongs to a single virtual router; which of them a packet is for is told by
 //! [`lockstep_vrrp::Datagram::vrid`]. All belong to the network namespace of the thread that opens
@@ -15,6 +16,7 @@ mod announcer;
 mod batch;
 mod failure;
 mod filter;
+mod listener;
 mod receiver;
 mod sender;
 mod unicast;
@@ -28,6 +30,7 @@ use socket2::Socket;
 pub use announcer::Announcer;
 pub use batch::Batch;
 pub use failure::Failure;
+pub use listener::AnnouncementListener;
 pub use receiver::Receiver;
 pub use sender::Sender;
 pub use unicast::{UnicastSocket, Unreachable};

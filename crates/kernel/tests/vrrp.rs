@@ -4,6 +4,8 @@
 
 #[path = "vrrp/cable.rs"]
 mod cable;
+#[path = "vrrp/hearing.rs"]
+mod hearing;
 #[path = "vrrp/links.rs"]
 mod links;
 #[path = "vrrp/made.rs"]

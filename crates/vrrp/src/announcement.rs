@@ -1,5 +1,6 @@
 //! Telling the link where the virtual addresses are now: gratuitous ARP and unsolicited
-//! neighbour advertisements (RFC 9568 §6.4.2, RFC 5227 §3, RFC 4861 §7.2.6).
+//! neighbour advertisements (RFC 9568 §6.4.2, RFC 5227 §3, RFC 4861 §7.2.6); and understanding
+//! when another router does.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -23,6 +24,30 @@ pub fn announcement(address: IpAddr, mac: [u8; 6], router: bool) -> Vec<u8> {
         IpAddr::V4(address) => gratuitous_arp(address, mac),
         IpAddr::V6(address) => neighbour_advertisement(address, mac, router),
     }
+}
+
+/// What an Ethernet frame announces: an address, and where it is. `None` when it is no announcement.
+/// The address is in both places of an ARP packet that is gratuitous, request or answer.
+pub fn announced(frame: &[u8]) -> Option<(IpAddr, [u8; 6])> {
+    let (header, packet) = frame.split_at_checked(ETHERNET_HEADER)?;
+    let mac: [u8; 6] = header.get(6..12)?.try_into().ok()?;
+    let address = match header.get(12..)? {
+        [0x08, 0x06] => {
+            let sender: [u8; 4] = packet.get(14..18)?.try_into().ok()?;
+            let for_ipv4 = packet.starts_with(&[0, 1, 0x08, 0x00, 6, 4]);
+            let gratuitous = for_ipv4 && packet.get(24..28)? == sender;
+            IpAddr::from(gratuitous.then_some(sender)?)
+        }
+        [0x86, 0xdd] => {
+            let (ip, message) = packet.split_at_checked(IPV6_HEADER)?;
+            let to_all = ip.get(24..)? == ALL_NODES.octets();
+            let is_advert = ip.get(6..8)? == [ICMPV6, 255] && message.starts_with(&[136, 0]);
+            let target: [u8; 16] = message.get(8..24)?.try_into().ok()?;
+            IpAddr::from((to_all && is_advert).then_some(target)?)
+        }
+        _ => return None,
+    };
+    Some((address, mac))
 }
 
 /// An ARP request for `address` from `address`, to everybody.
@@ -81,7 +106,52 @@ fn ethernet_frame(
     bytes
 }
 
+const ETHERNET_HEADER: usize = 14;
+const IPV6_HEADER: usize = 40;
+const ICMPV6: u8 = 58;
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 const ALL_NODES_MAC: MacAddr = MacAddr(0x33, 0x33, 0, 0, 0, 1);
 /// Bytes of the option that carries an Ethernet address.
 const LINK_LAYER_OPTION: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+
+    #[test]
+    fn what_is_announced_is_understood() {
+        for address in ["10.1.1.1", "2001:db8::1", "fe80::1"] {
+            let address = address.parse().unwrap();
+            assert_eq!(announced(&announcement(address, MAC, true)), Some((address, MAC)));
+        }
+    }
+
+    #[test]
+    fn a_question_and_an_answer_are_no_announcements() {
+        let mut question = gratuitous_arp("10.1.1.1".parse().unwrap(), MAC);
+        question[41] = 2;
+        assert_eq!(announced(&question), None, "it asks for another address");
+        let mut answer = neighbour_advertisement("2001:db8::1".parse().unwrap(), MAC, true);
+        answer[24 + 14..54].copy_from_slice(&"fe80::9".parse::<Ipv6Addr>().unwrap().octets());
+        assert_eq!(announced(&answer), None, "it is for one host");
+    }
+
+    #[test]
+    fn no_bytes_break_it() {
+        for address in ["10.1.1.1", "2001:db8::1"] {
+            let frame = announcement(address.parse().unwrap(), MAC, false);
+            for length in 0..frame.len() {
+                let _ = announced(&frame[..length]);
+            }
+            for (place, bit) in
+                (0..frame.len()).flat_map(|place| (0..8).map(move |bit| (place, bit)))
+            {
+                let mut changed = frame.clone();
+                changed[place] ^= 1 << bit;
+                let _ = announced(&changed);
+            }
+        }
+    }
+}

@@ -30,7 +30,7 @@ mod verdict;
 
 pub use address_list::AddressListDifference;
 pub use advertisement::{Advertisement, AuthenticationData, DecodeError, Format, MAX_ADDRESSES};
-pub use announcement::{announcement, gratuitous_arp, neighbour_advertisement};
+pub use announcement::{announced, announcement, gratuitous_arp, neighbour_advertisement};
 pub use announcements::{
     AnnouncementTarget, AnnouncementTimes, Announcements, MAX_ANNOUNCEMENTS_AT_ONCE,
 };
