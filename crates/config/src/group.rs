@@ -1,8 +1,9 @@
 //! `[check.NAME]` and `[group.NAME]`, and what names them elsewhere.
 
 use std::ops::Range;
+use std::time::Duration;
 
-use lockstep_failover::{Check, Config, Group, Subject, Track, VirtualRouter};
+use lockstep_failover::{Check, Config, Group, HAND_OVER_LIMIT, Subject, Track, VirtualRouter};
 use lockstep_routes::{Condition, When};
 use toml::Spanned;
 
@@ -15,6 +16,8 @@ use crate::surroundings::Surroundings;
 use crate::track;
 use crate::virtual_router::ReadVirtualRouter;
 
+/// Shortest and longest time that a successor has to serve.
+const HAND_OVER_TIME: (Duration, Duration) = (Duration::from_millis(10), Duration::from_mins(10));
 /// Most results in a row that can be asked for.
 const MAX_RESULTS: u32 = 1_000_000;
 
@@ -54,6 +57,11 @@ pub(crate) fn read(
             checks,
             track,
             notify: script::of_group(table, surroundings),
+            hand_over_limit: table
+                .or("hand-over-limit", HAND_OVER_LIMIT, |value| {
+                    value.duration(HAND_OVER_TIME.0..=HAND_OVER_TIME.1)
+                })
+                .unwrap_or(HAND_OVER_LIMIT),
             ..Group::default()
         });
     }

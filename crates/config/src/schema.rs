@@ -282,7 +282,7 @@ pub(crate) const CHECK: Section = Section {
 
 pub(crate) const GROUP: Section = Section {
     heading: "[group.NAME]",
-    keys: &["virtual-routers", "checks", "track", "notify"],
+    keys: &["virtual-routers", "checks", "track", "notify", "hand-over-limit"],
     foreign: &[
         ("track-interface", "write `track = [{ interface = \"eth2\" }]`"),
         ("track-file", "write `track = [{ file = \"/path\", weight = 1 }]`"),

@@ -20,6 +20,7 @@ mod reload;
 mod replication;
 mod routes;
 mod status;
+mod switchover;
 
 pub(crate) use check::{BadConfiguration, default_state_directory, load, meaning, reread};
 pub(crate) use replication::{dump, parts as dump_parts};
@@ -108,6 +109,10 @@ enum Command {
         #[command(flatten)]
         ask: Ask,
     },
+    /// Hand the mastership of a group over to a router that holds every flow
+    Switchover(switchover::Options),
+    /// Keep groups from being master while somebody works on this router
+    Maintenance(switchover::MaintenanceOptions),
     /// Show every declared link, address, route and rule, and why what is missing is missing
     Routes(routes::Options),
     /// Show the replication of flows, or have something done about it
@@ -222,6 +227,8 @@ fn perform(command: Command) -> anyhow::Result<()> {
         Command::Status { name, ask } => status::show(name.as_deref(), &ask),
         Command::Explain { group, ask } => explain::show(group.as_deref(), &ask),
         Command::Journal { follow, ask } => journal::show(follow, &ask),
+        Command::Switchover(options) => switchover::switchover(&options),
+        Command::Maintenance(options) => switchover::maintenance(&options),
         Command::Routes(options) => routes::perform(&options),
         Command::Replication(command) => replication::perform(&command),
         Command::Metrics(socket) => replication::metrics(&socket),

@@ -11,13 +11,14 @@ use std::time::Duration;
 use anyhow::Context as _;
 use lockstep_config::Config;
 use tokio::net::UnixListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Mutex, mpsc, watch};
 use tokio::time::timeout;
 use tracing::{error, warn};
 
 use crate::checks;
 use crate::hooks::{self, Hooks};
 use crate::journal::{Journal, News};
+use crate::maintenance::Maintenance;
 use crate::messages::{ControlRequest, CoreEvent, NetworkRequest, ReplicatorRequest};
 use crate::reload::Reloader;
 use crate::tracking;
@@ -27,6 +28,7 @@ pub(crate) mod protocol;
 
 mod assemble;
 mod entries;
+mod orders;
 mod parts;
 mod server;
 mod socket;
@@ -47,6 +49,8 @@ pub(crate) struct Actors {
     pub network: mpsc::Sender<NetworkRequest>,
     /// Asked for flows; `None` when replication is not configured.
     pub replicator: Option<mpsc::Sender<ReplicatorRequest>>,
+    /// Which groups are in maintenance.
+    pub maintenance: Maintenance,
     /// Reads the configuration again.
     pub reloader: Arc<Reloader>,
     /// The transitions, written down whenever the core says that there are new ones.
@@ -109,6 +113,7 @@ async fn run(
         core: actors.core,
         network: actors.network,
         replicator: actors.replicator,
+        maintenance: Arc::new(Mutex::new(actors.maintenance)),
         reloader: actors.reloader,
         checks,
         hooks: shown,

@@ -13,6 +13,7 @@
 
 mod announcing;
 mod election;
+mod handing_over;
 mod lateness;
 mod memory;
 mod outbox;
@@ -31,10 +32,11 @@ use tokio::sync::mpsc;
 use tokio::time::Sleep;
 use tracing::{debug, error, info, warn};
 
-use crate::messages::{CoreEvent, GroupStep, HookRequest, InterfaceState};
+use crate::messages::{CoreEvent, GroupStep, HookRequest, InterfaceState, MaintenanceChange};
 use crate::tracking;
 use announcing::Announcing;
 use election::{Elections, News, Which};
+use handing_over::HandingOver;
 use lateness::Lateness;
 pub(crate) use memory::Memory;
 pub(crate) use outboxes::Actors;
@@ -48,13 +50,16 @@ const MESSAGES: usize = 64;
 /// interval, long enough for many of them to leave together.
 const BREATH: Duration = Duration::from_millis(2);
 /// A shutdown takes no longer, whatever an actor does.
-const STOP_LIMIT: Duration = Duration::from_secs(8);
+const STOP_LIMIT: Duration = Duration::from_secs(14);
 
 /// The core at work.
 pub(crate) struct Core {
+    /// The groups that are in maintenance at the start, and since when.
+    kept_out: BTreeMap<String, String>,
     failover: Failover,
     elections: Elections,
     announcing: Announcing,
+    handing_over: HandingOver,
     /// What the interfaces are, to look at them again.
     interfaces: BTreeMap<String, InterfaceState>,
     /// Steps whose outcome is known when the turn's advertisements have left.
@@ -72,19 +77,23 @@ pub(crate) struct Core {
 
 impl Core {
     /// Everything in `init`; nothing is sent before [`Core::run`].
-    /// `last_transition` is the number of the last transition of an earlier run.
+    /// `last_transition` is the number of the last transition of an earlier run, `kept_out` says
+    /// which groups are in maintenance, and since when.
     pub(crate) fn new(
         config: &lockstep_config::Config,
         last_transition: u64,
+        kept_out: BTreeMap<String, String>,
         actors: Actors,
         memory: Memory,
     ) -> Self {
         let now = Instant::now();
         let (resuming, memory) = memory.split();
         Self {
+            kept_out,
             failover: Failover::new(&config.failover, now).after_transition(last_transition),
             elections: Elections::new(&config.virtual_routers),
             announcing: Announcing::new(config),
+            handing_over: HandingOver::default(),
             interfaces: BTreeMap::new(),
             on_the_wire: Vec::new(),
             stopped: 0,
@@ -99,6 +108,9 @@ impl Core {
 
     /// Runs until every group has handed over after [`CoreEvent::Stop`].
     pub(crate) async fn run(mut self, mut inbox: mpsc::Receiver<CoreEvent>) -> anyhow::Result<()> {
+        for (group, since) in std::mem::take(&mut self.kept_out) {
+            self.maintain(MaintenanceChange { group, since: Some(since), asker: None });
+        }
         self.feed(Event::Start);
         let mut stop_by: Option<Instant> = None;
         let mut messages = Vec::with_capacity(MESSAGES);
@@ -131,6 +143,11 @@ impl Core {
                     }
                 }
                 () = self.elections.readable() => self.elections.hear(Which::Ready),
+                () = self.handing_over.readable() => {
+                    for (id, outcome) in self.handing_over.hear() {
+                        self.feed(Event::Stepped { id, outcome });
+                    }
+                }
                 () = self.outboxes.ready() => {}
                 () = &mut sleep, if deadline.is_some() => {}
             }
@@ -270,6 +287,10 @@ impl Core {
                 // An asker that no longer waits is no concern of the core.
                 let _ = answer.send(());
             }
+            CoreEvent::Switchover { group, force, asker } => {
+                self.switch_over(&group, force, asker);
+            }
+            CoreEvent::Maintenance(change) => self.maintain(change),
             CoreEvent::Stop => self.feed(Event::Stop),
         }
     }
@@ -306,7 +327,14 @@ impl Core {
 
     /// Feeds the state machine and carries out what it asks, until nothing is left to do at once.
     fn feed(&mut self, event: Event) {
-        let mut events = VecDeque::from([event]);
+        let actions = self.failover.handle(event, Instant::now());
+        self.carry_out(actions);
+    }
+
+    /// Carries out what the state machine asks, and what follows at once.
+    fn carry_out(&mut self, actions: Vec<Action>) {
+        let mut events: VecDeque<Event> =
+            actions.into_iter().filter_map(|action| self.perform(action)).collect();
         while let Some(event) = events.pop_front() {
             for action in self.failover.handle(event, Instant::now()) {
                 events.extend(self.perform(action));
@@ -351,15 +379,28 @@ impl Core {
                 self.memory.serves(&group, true);
                 None
             }
+            Action::Withdraw { virtual_router } => {
+                self.elections.shut_down(&virtual_router, now);
+                None
+            }
+            Action::MayReturn { virtual_router } => {
+                self.elections.may_return(&virtual_router, now);
+                None
+            }
+            Action::HandoverEnded { group, result } => {
+                self.handover_ended(&group, &result);
+                None
+            }
             Action::Stopped { .. } => {
                 self.stopped += 1;
                 None
             }
             Action::Step { id, group, step, from, to, reason } => {
                 if matches!(step, Step::StopClaiming | Step::Claim) {
+                    self.hears_no_more(&group);
                     narrate(&group, from, to, &reason);
                 }
-                if step == Step::StopClaiming {
+                if matches!(step, Step::StopClaiming | Step::Retire) {
                     // Before a word of it leaves: whoever comes after a kill must not go on.
                     self.memory.serves(&group, false);
                 }
@@ -367,6 +408,10 @@ impl Core {
                     Step::Claim => self.claim(id, &group),
                     Step::StopClaiming => self.stop_claiming(id, &group, to),
                     Step::Announce => Some(self.announce(&group, from == State::Init)),
+                    Step::Retire => self.retire(id, &group),
+                    // The elections tell it.
+                    Step::PeerClaims => None,
+                    Step::PeerServes => self.await_service(id, &group),
                     Step::LinksUp
                     | Step::AddressesUp
                     | Step::RoutesUp
@@ -376,9 +421,10 @@ impl Core {
                         self.outboxes.network(GroupStep { id, group, step });
                         None
                     }
-                    Step::CommitFlows | Step::ReplicateActive | Step::ReplicateBackup => {
-                        self.outboxes.replicator(id, group, step)
-                    }
+                    Step::CommitFlows
+                    | Step::ReplicateActive
+                    | Step::ReplicateBackup
+                    | Step::Barrier => self.outboxes.replicator(id, group, step),
                     Step::Hooks => {
                         let members = self.failover.members(&group).map(|name| Member {
                             name: name.to_owned(),

@@ -14,6 +14,7 @@ mod guard;
 mod hooks;
 mod journal;
 mod logging;
+mod maintenance;
 mod messages;
 mod metrics;
 mod network;

@@ -19,7 +19,7 @@ use lockstep_failover::tracking::Seen;
 use lockstep_failover::{Outcome, State, Step, StepId, Subject};
 use tokio::sync::oneshot;
 
-use crate::control::protocol::{Cache, Caches, Done, Stored, What};
+use crate::control::protocol::{Cache, Caches, Done, Stored, Switched, What};
 use crate::network::Snapshot;
 use crate::status;
 
@@ -85,8 +85,30 @@ pub(crate) enum CoreEvent {
     /// Take what another configuration says of limits, elections and announcements, and say so. All
     /// that cannot be changed in a running daemon is as it was.
     Configure(Box<lockstep_config::Config>, oneshot::Sender<()>),
-    /// Hand over and end.
+    /// Hand the mastership of a group over to a peer, and say how it went.
+    Switchover {
+        /// The group.
+        group: String,
+        /// Whether a peer need not hold every flow.
+        force: bool,
+        /// Who asks.
+        asker: oneshot::Sender<Result<Switched, String>>,
+    },
+    /// A group is not to be master from now on, or no more.
+    Maintenance(MaintenanceChange),
+    /// Hand over and end; said twice, end.
     Stop,
+}
+
+/// An order about the maintenance of a group.
+#[derive(Debug)]
+pub(crate) struct MaintenanceChange {
+    /// The group.
+    pub group: String,
+    /// Since when, for people; `None` ends it.
+    pub since: Option<String>,
+    /// Who asks; told when it is backup.
+    pub asker: Option<oneshot::Sender<Result<Switched, String>>>,
 }
 
 /// An interface as the kernel has it.
@@ -150,7 +172,7 @@ pub(crate) struct GroupStep {
 /// What the replicator thread is asked.
 #[derive(Debug)]
 pub(crate) enum ReplicatorRequest {
-    /// `CommitFlows`, `ReplicateActive` or `ReplicateBackup`, each with what it is to be answered
+    /// `CommitFlows`, `ReplicateActive`, `ReplicateBackup` or `Barrier`, each with what it is to be answered
     /// with.
     Steps(Vec<(StepId, Step)>),
     /// Role, peers, caches, counters.

@@ -52,6 +52,7 @@ use requests::{Order, Requests};
 use schedule::Schedule;
 
 pub(crate) use own_table::rules_of;
+pub(crate) use ownership::replace as replace_file;
 pub(crate) use release::{Left, release};
 pub(crate) use snapshot::{Assessed, Snapshot};
 

@@ -14,6 +14,7 @@
 //! A step is answered when what must come before its successors has been done: a commit at its
 //! end, a change of role at once; reading the kernel's table goes on afterwards.
 
+mod barrier;
 mod commands;
 mod commit;
 mod events;
@@ -47,6 +48,7 @@ use crate::control::protocol::{Done, What};
 use crate::guard::Pulse;
 use crate::messages::{CoreEvent, ReplicatorRequest};
 use crate::status;
+use barrier::Barrier;
 use commit::{Committing, Ended};
 use gathering::Gathering;
 use links::OneLink;
@@ -132,6 +134,7 @@ struct Actor {
     requests: mpsc::Receiver<ReplicatorRequest>,
     /// Steps that came while another one was being carried out.
     waiting: VecDeque<(StepId, Step)>,
+    barrier: Option<Barrier>,
     commit: Option<Committing>,
     reading: Option<Reading>,
     /// Who waits for the end of a reading that has not begun yet.
@@ -192,6 +195,7 @@ impl Actor {
             local: Vec::new(),
             requests,
             waiting: VecDeque::new(),
+            barrier: None,
             commit: None,
             reading: None,
             readers: Vec::new(),
@@ -257,7 +261,9 @@ impl Actor {
         let outcome = Outcome::Failed(format!("flows are no longer replicated: {error:#}"));
         let under_way = self.commit.take().into_iter().flat_map(|commit| commit.steps);
         let waiting = std::mem::take(&mut self.waiting).into_iter().map(|(id, _)| id);
-        let answers: Vec<_> = under_way.chain(waiting).map(|id| (id, outcome.clone())).collect();
+        let barrier = self.barrier.take().map(|barrier| barrier.id);
+        let answers: Vec<_> =
+            under_way.chain(waiting).chain(barrier).map(|id| (id, outcome.clone())).collect();
         if answers.is_empty() {
             return;
         }
@@ -278,6 +284,7 @@ impl Actor {
             self.replicator.handle_timeout(now);
         }
         self.transmit();
+        self.look_at_barrier().await;
         self.report().await
     }
 
@@ -337,6 +344,7 @@ impl Actor {
             self.replicator.refresh_deadline(now),
             self.redump_at,
             self.pulse.due(),
+            self.barrier_deadline(),
         ];
         deadlines.into_iter().flatten().fold(self.housekeeping_at, Instant::min)
     }
@@ -377,7 +385,14 @@ impl Actor {
 
     fn accept(&mut self, request: ReplicatorRequest) {
         match request {
-            ReplicatorRequest::Steps(steps) => self.waiting.extend(steps),
+            ReplicatorRequest::Steps(steps) => {
+                for (id, step) in steps {
+                    match step {
+                        Step::Barrier => self.begin_barrier(id),
+                        step => self.waiting.push_back((id, step)),
+                    }
+                }
+            }
             // Whoever asked may have given up.
             ReplicatorRequest::Status(answer) => drop(answer.send(self.status())),
             ReplicatorRequest::Command(command, answer) => self.command(command, answer),
@@ -420,7 +435,11 @@ impl Actor {
             | Step::AddressesDown
             | Step::RoutesDown
             | Step::LinksDown
-            | Step::Hooks => {
+            | Step::Hooks
+            | Step::Barrier
+            | Step::Retire
+            | Step::PeerClaims
+            | Step::PeerServes => {
                 Outcome::Failed(format!("{} is not for the replicator", step.as_str()))
             }
         }

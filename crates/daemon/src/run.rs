@@ -28,6 +28,7 @@ use crate::core::{Actors, Core, Memory};
 use crate::guard::record::{PastGroup, Record, moment, since_boot};
 use crate::guard::{Pulse, REPLICATOR_LIMIT, Thread};
 use crate::journal::{self, Journal};
+use crate::maintenance::Maintenance;
 use crate::messages::{ControlRequest, CoreEvent, NetworkRequest, QUEUE, ReplicatorRequest};
 use crate::reload::{self, Reloader};
 use crate::{cli, control, network, replicator, service, tracking};
@@ -38,7 +39,7 @@ const LOOK_AFTER_THREADS: Duration = Duration::from_millis(200);
 const NAMESPACE_LIMIT: Duration = Duration::from_secs(2);
 const NAMESPACE_RETRY: Duration = Duration::from_millis(10);
 /// How long one is waited for that hands over: as long as that may take, with its hooks.
-const WORK_LIMIT: Duration = Duration::from_secs(15);
+const WORK_LIMIT: Duration = Duration::from_secs(21);
 
 /// Runs the daemon until it is told to end. `guarded` is the number under which it has inherited its
 /// guard's record, when it has a guard.
@@ -59,6 +60,8 @@ pub(crate) fn run(config: &Path, socket: &Path, guarded: Option<RawFd>) -> anyho
     let _at_work = take_work()?;
     let resumed = take_over(&record, &config, &text)?;
     drop(text);
+    let maintenance = Maintenance::load(&config.state_directory)?;
+    let kept_out = maintenance.since().clone();
     let (core_sender, core_inbox) = mpsc::channel(QUEUE);
     let (network_sender, network_requests) = mpsc::channel(QUEUE);
     let (control_sender, control_requests) = mpsc::channel(QUEUE);
@@ -86,6 +89,7 @@ pub(crate) fn run(config: &Path, socket: &Path, guarded: Option<RawFd>) -> anyho
             core: core_sender.clone(),
             network: network_sender.clone(),
             replicator: replicator_sender.clone(),
+            maintenance,
             reloader: Arc::clone(&reloader),
             journal: (kept, news),
         },
@@ -121,6 +125,7 @@ pub(crate) fn run(config: &Path, socket: &Path, guarded: Option<RawFd>) -> anyho
     let core = Core::new(
         &config,
         last_transition,
+        kept_out,
         actors,
         Memory::new(&config, Arc::clone(&record), resumed),
     );

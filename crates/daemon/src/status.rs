@@ -91,6 +91,9 @@ pub(crate) struct Group {
     pub reason: String,
     /// The step of a transition under way.
     pub step: Option<String>,
+    /// Since when it is in maintenance, RFC 3339 in UTC; `None` when it is not.
+    #[serde(default)]
+    pub maintenance: Option<String>,
     /// What is tracked for it and its members.
     #[serde(default)]
     pub tracked: Vec<Tracked>,

@@ -16,7 +16,7 @@ pub struct Config {
 }
 
 /// Virtual routers that move together.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Group {
     /// Its name.
     pub name: String,
@@ -36,6 +36,28 @@ pub struct Group {
     pub replicated: bool,
     /// How long it waits for others.
     pub limits: Limits,
+    /// How long a master that hands over serves on after its successor has claimed, unless that is
+    /// heard to serve.
+    pub hand_over_limit: Duration,
+}
+
+/// Unless a group says otherwise: long enough for the commit of a few hundred thousand flows.
+pub const HAND_OVER_LIMIT: Duration = Duration::from_secs(5);
+
+impl Default for Group {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            virtual_routers: Vec::new(),
+            checks: Vec::new(),
+            track: Vec::new(),
+            notify: Notify::default(),
+            replicated: false,
+            limits: Limits::default(),
+            alone: false,
+            hand_over_limit: HAND_OVER_LIMIT,
+        }
+    }
 }
 
 /// How long a group waits for what is not its own to hurry.

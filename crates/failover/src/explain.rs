@@ -31,6 +31,10 @@ impl Group {
                 because.extend(self.complaints(now));
                 would_change.push("none of this holds any more: it becomes backup then".into());
             }
+            State::Backup if self.in_maintenance_since().is_some() => {
+                because.push(self.reason());
+                would_change.push("`lockstep maintenance off`".into());
+            }
             State::Backup | State::Master => {
                 because.push(self.reason());
                 *asks_elections = true;

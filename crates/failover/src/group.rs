@@ -11,13 +11,17 @@
 //!   any ── Stop ──▶ stopped
 //! ```
 //!
+//! A master that hands over stays master until another one serves (`handover.rs`); in maintenance
+//! a group is backup, whatever else is observed (`maintenance.rs`).
+//!
 //! Entering a state begins its plan; a newer state cuts a plan that is still under way. The actors
 //! carry steps out in the order they were given, so that what a cut plan left behind is undone or
 //! completed by the plan that cut it.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::fitness::{Conditions, Fitness, Tracker};
+use crate::handover::{Handover, STOPPED, is_of_handover};
 use crate::hold::{Hold, Holds};
 use crate::journal::Journal;
 use crate::plan::{self, Doing, Plan};
@@ -30,26 +34,33 @@ use crate::{Action, Limits, Outcome, State, Step, StepId, VirtualRouterEvent, co
 #[derive(Clone, Debug)]
 pub struct Group {
     name: String,
-    replicated: bool,
-    state: State,
+    pub(crate) replicated: bool,
+    hand_over_limit: Duration,
+    pub(crate) state: State,
     since: Instant,
-    reason: String,
-    members: Vec<Member>,
+    pub(crate) reason: String,
+    pub(crate) members: Vec<Member>,
     /// How many members would be master.
     elected: usize,
     conditions: Conditions,
-    preemption: Preemption,
+    pub(crate) preemption: Preemption,
     limits: Limits,
     stopping: bool,
+    pub(crate) started: bool,
+    /// Whether the members take part in their elections.
+    pub(crate) takes_part: bool,
+    /// Since when it is in maintenance, for people.
+    pub(crate) maintenance: Option<String>,
+    pub(crate) handover: Option<Handover>,
     /// What failed that made this a fault, and when to try again.
     held: Option<Hold>,
     holds: Holds,
-    plan: Option<Plan>,
+    pub(crate) plan: Option<Plan>,
 }
 
 #[derive(Clone, Debug)]
-struct Member {
-    name: String,
+pub(crate) struct Member {
+    pub(crate) name: String,
     /// Why this member would be master, while it would.
     elected: Option<String>,
 }
@@ -71,6 +82,7 @@ impl Group {
         Self {
             name: config.name.clone(),
             replicated: config.replicated,
+            hand_over_limit: config.hand_over_limit,
             state: State::Init,
             since: now,
             reason: "starting".to_owned(),
@@ -80,6 +92,10 @@ impl Group {
             preemption: Preemption::new(config.replicated, config.limits.preempt_without_flows),
             limits: config.limits,
             stopping: false,
+            started: false,
+            takes_part: false,
+            maintenance: None,
+            handover: None,
             held: None,
             holds: Holds::default(),
             plan: None,
@@ -166,6 +182,7 @@ impl Group {
     }
 
     pub(crate) fn start(&mut self, context: &mut Context<'_>) {
+        self.started = true;
         self.tell_preemption(context);
         prioritise(self.conditions.start(), context);
         self.decide(context);
@@ -193,7 +210,11 @@ impl Group {
         context: &mut Context<'_>,
     ) {
         match event {
-            VirtualRouterEvent::Elected { reason } => self.set_elected(member, Some(reason)),
+            VirtualRouterEvent::Elected { reason } => {
+                self.set_elected(member, Some(reason.clone()));
+                self.unclaimed(member, &reason, context);
+            }
+            VirtualRouterEvent::Succeeded { by } => self.succeeded(member, by, context),
             VirtualRouterEvent::Deferred => self.set_elected(member, None),
             VirtualRouterEvent::Superseded { reason } => {
                 self.set_elected(member, None);
@@ -256,8 +277,12 @@ impl Group {
     }
 
     pub(crate) fn stop(&mut self, context: &mut Context<'_>) {
-        self.stopping = true;
-        self.decide(context);
+        let again = std::mem::replace(&mut self.stopping, true);
+        if again && self.is_handing_over() {
+            self.enter(State::Stopped, STOPPED.to_owned(), context);
+        } else if again || !self.stops_by_handing_over(context) {
+            self.decide(context);
+        }
     }
 
     pub(crate) fn stepped(&mut self, id: StepId, outcome: Outcome, context: &mut Context<'_>) {
@@ -269,12 +294,15 @@ impl Group {
         context.steps.close(id);
         context.journal.step_ends(plan.number, outcome.clone(), context.now);
         plan.doing = Doing::Nothing;
+        let has_failed = matches!(outcome, Outcome::Failed(_));
+        if has_failed && attempt < plan::ATTEMPTS && !is_of_handover(step) {
+            let at = context.now + plan::RETRY_AFTER;
+            plan.doing = Doing::Waiting { step, attempt: attempt + 1, at };
+            return;
+        }
+        self.note_handover_step(step, &outcome, context.now);
         match outcome {
             Outcome::Done(_) | Outcome::Pending(_) => self.go_on(context),
-            Outcome::Failed(_) if attempt < plan::ATTEMPTS => {
-                let at = context.now + plan::RETRY_AFTER;
-                plan.doing = Doing::Waiting { step, attempt: attempt + 1, at };
-            }
             Outcome::Failed(why) => self.give_up(step, &why, context),
         }
     }
@@ -290,11 +318,13 @@ impl Group {
         let Some(plan) = &mut self.plan else { return };
         match plan.doing {
             Doing::Step { id, step, until, .. } if context.now >= until => {
-                context.steps.give_up(id, plan.number);
-                let why = format!("no answer within {:?}", plan::limit(step, &self.limits));
-                let outcome = plan::unanswered(step, &why);
-                context.journal.step_ends(plan.number, outcome, context.now);
+                let number = plan.number;
+                context.steps.give_up(id, number);
                 plan.doing = Doing::Nothing;
+                let why = format!("no answer within {:?}", self.limit(step));
+                let outcome = plan::unanswered(step, &why);
+                self.note_handover_step(step, &outcome, context.now);
+                context.journal.step_ends(number, outcome, context.now);
                 self.give_up(step, &why, context);
             }
             Doing::Waiting { step, attempt, at } if context.now >= at => {
@@ -311,12 +341,18 @@ impl Group {
     }
 
     /// Compares what was observed with the state, and leaves the state if it does not follow.
-    fn decide(&mut self, context: &mut Context<'_>) {
+    pub(crate) fn decide(&mut self, context: &mut Context<'_>) {
         if self.state == State::Stopped {
             return;
         }
         if self.stopping {
-            return self.enter(State::Stopped, "stopped on request".to_owned(), context);
+            if self.is_handing_over() && !matches!(self.fitness(), Fitness::Unfit(_)) {
+                return;
+            }
+            return self.enter(State::Stopped, STOPPED.to_owned(), context);
+        }
+        if self.maintenance.is_some() {
+            return self.keep_out(context);
         }
         match (self.state, self.fitness()) {
             (State::Fault, Fitness::Unfit(reason)) => self.reason = reason,
@@ -327,6 +363,7 @@ impl Group {
             (State::Fault, Fitness::Fit) => {
                 self.start_members(format!("recovered from: {}", self.reason), context);
             }
+            (State::Backup, Fitness::Fit) if !self.takes_part => self.take_part_again(context),
             (State::Backup, Fitness::Fit) => {
                 if let Some(reason) = self.all_elected() {
                     self.enter(State::Master, reason, context);
@@ -338,7 +375,7 @@ impl Group {
         }
     }
 
-    fn fitness(&self) -> Fitness {
+    pub(crate) fn fitness(&self) -> Fitness {
         match (self.conditions.fitness(), &self.held) {
             (unfit @ Fitness::Unfit(_), _) => unfit,
             (_, Some(held)) => Fitness::Unfit(held.sentence()),
@@ -357,6 +394,13 @@ impl Group {
         member.elected = reason;
     }
 
+    pub(crate) fn forget_elections(&mut self) {
+        for member in &mut self.members {
+            member.elected = None;
+        }
+        self.elected = 0;
+    }
+
     /// The first member's reason once every member would be master.
     fn all_elected(&self) -> Option<String> {
         let first = self.members.first()?.elected.clone();
@@ -368,7 +412,8 @@ impl Group {
         self.start_elections(context);
     }
 
-    fn start_elections(&self, context: &mut Context<'_>) {
+    pub(crate) fn start_elections(&mut self, context: &mut Context<'_>) {
+        self.takes_part = true;
         let startups = self
             .members
             .iter()
@@ -376,7 +421,7 @@ impl Group {
         context.actions.extend(startups);
     }
 
-    fn enter(&mut self, to: State, reason: String, context: &mut Context<'_>) {
+    pub(crate) fn enter(&mut self, to: State, reason: String, context: &mut Context<'_>) {
         let from = self.state;
         let plan = |number, replicated| Plan::new(from, to, number, replicated);
         self.enter_by(plan, to, reason, context);
@@ -389,6 +434,15 @@ impl Group {
         reason: String,
         context: &mut Context<'_>,
     ) {
+        self.cut_plan(&reason, context);
+        self.end_handover(&reason, context);
+        let number = context.journal.begin(&self.name, self.state, to, &reason, context.now);
+        let plan = plan(number, self.replicated);
+        self.enter_with(plan, to, reason, context);
+    }
+
+    /// Nothing of the plan under way is done any more.
+    pub(crate) fn cut_plan(&mut self, reason: &str, context: &mut Context<'_>) {
         if let Some(plan) = self.plan.take() {
             if let Doing::Step { id, .. } = plan.doing {
                 context.steps.close(id);
@@ -397,13 +451,25 @@ impl Group {
             context.journal.step_ends(plan.number, cut, context.now);
             context.journal.is_over(plan.number);
         }
-        for member in &mut self.members {
-            member.elected = None;
-        }
-        self.elected = 0;
+    }
+
+    /// Enters a state in the entry of the journal with this number.
+    pub(crate) fn enter_in(
+        &mut self,
+        number: u64,
+        to: State,
+        reason: String,
+        context: &mut Context<'_>,
+    ) {
+        let plan = Plan::new(self.state, to, number, self.replicated);
+        self.enter_with(plan, to, reason, context);
+    }
+
+    fn enter_with(&mut self, plan: Plan, to: State, reason: String, context: &mut Context<'_>) {
+        self.forget_elections();
         self.holds.serves_no_more(context.now);
-        let number = context.journal.begin(&self.name, self.state, to, &reason, context.now);
-        self.plan = Some(plan(number, self.replicated));
+        self.takes_part &= matches!(to, State::Backup | State::Master);
+        self.plan = Some(plan);
         self.state = to;
         self.since = context.now;
         self.reason = reason;
@@ -416,10 +482,13 @@ impl Group {
         self.go_on(context);
     }
 
-    fn go_on(&mut self, context: &mut Context<'_>) {
+    pub(crate) fn go_on(&mut self, context: &mut Context<'_>) {
         let Some(plan) = &mut self.plan else { return };
         if let Some(step) = plan.next() {
             return self.begin(step, 1, context);
+        }
+        if self.goes_on_after_handover(context) {
+            return;
         }
         if let Some(plan) = self.plan.take() {
             context.journal.is_over(plan.number);
@@ -435,10 +504,10 @@ impl Group {
     }
 
     fn begin(&mut self, step: Step, attempt: u32, context: &mut Context<'_>) {
+        let limit = self.limit(step);
         let Some(plan) = &mut self.plan else { return };
         let id = context.steps.open(context.group);
-        plan.doing =
-            Doing::Step { id, step, attempt, until: context.now + plan::limit(step, &self.limits) };
+        plan.doing = Doing::Step { id, step, attempt, until: context.now + limit };
         context.journal.step_begins(plan.number, step, id, context.now);
         context.actions.push(Action::Step {
             id,
@@ -448,10 +517,22 @@ impl Group {
             to: plan.to,
             reason: self.reason.clone(),
         });
+        self.begins_handover_step(step, context);
+    }
+
+    /// The longest wait for an answer to `step`.
+    fn limit(&self, step: Step) -> Duration {
+        let of_handover = self.handover.as_ref();
+        of_handover
+            .and_then(|handover| handover.limit(step, self.hand_over_limit))
+            .unwrap_or_else(|| plan::limit(step, &self.limits))
     }
 
     /// A group that cannot be a whole master goes to fault; anything else is noted and passed over.
     fn give_up(&mut self, step: Step, why: &str, context: &mut Context<'_>) {
+        if self.gives_handover_up(step, why, context) {
+            return;
+        }
         let to = self.plan.as_ref().map(|plan| plan.to);
         if to == Some(State::Master) && plan::is_vital(step) {
             let reason = format!("{} failed: {why}", step.as_str());

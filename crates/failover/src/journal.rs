@@ -110,6 +110,14 @@ impl Journal {
         self.last_number
     }
 
+    /// The transition that was to lead elsewhere leads here.
+    pub(crate) fn leads_to(&mut self, number: u64, to: State) {
+        if let Some(transition) = self.find(number) {
+            transition.to = to;
+            self.revision += 1;
+        }
+    }
+
     /// Notes that a step of transition `number` has begun.
     pub(crate) fn step_begins(&mut self, number: u64, step: Step, id: StepId, now: Instant) {
         if let Some(transition) = self.find(number) {

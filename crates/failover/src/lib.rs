@@ -8,10 +8,12 @@ mod config;
 mod explain;
 mod fitness;
 pub mod group;
+mod handover;
 mod hold;
 pub mod hooks;
 mod journal;
 mod machine;
+mod maintenance;
 mod plan;
 mod preemption;
 mod queue;
@@ -19,9 +21,11 @@ mod step;
 pub mod tracking;
 
 pub use config::{
-    Check, Config, Group, Limits, Notify, OnFailure, Process, RunAs, Subject, Track, VirtualRouter,
+    Check, Config, Group, HAND_OVER_LIMIT, Limits, Notify, OnFailure, Process, RunAs, Subject,
+    Track, VirtualRouter,
 };
 pub use explain::Explanation;
+pub use handover::HandedOver;
 pub use journal::{JOURNAL_LIMIT, Journal, StepRecord, Transition};
 pub use machine::{Action, CheckStatus, Event, Failover, Tracked, VirtualRouterEvent};
 pub use step::{Outcome, Step, StepId};

@@ -1,13 +1,14 @@
 //! All groups of one router: events in, actions out, a deadline on request.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Instant;
 
 use crate::group::{Context, Group};
 use crate::journal::Journal;
 use crate::queue::{Deadlines, OpenSteps};
 use crate::tracking::{Seen, Tracker, Verdict};
-use crate::{Config, Outcome, State, Step, StepId, Subject, config};
+use crate::{Config, HandedOver, Outcome, State, Step, StepId, Subject, config};
 
 /// The failover groups of one router.
 ///
@@ -102,7 +103,7 @@ pub enum Event {
     InSync(bool),
     /// The deadline has passed. Spurious ones are harmless.
     Timeout,
-    /// Hand everything over and end.
+    /// Hand everything over and end; said twice, end without handing over.
     Stop,
 }
 
@@ -116,6 +117,11 @@ pub enum VirtualRouterEvent {
     },
     /// It was elected and has heard a master after all.
     Deferred,
+    /// It has retired, and another router is heard as master.
+    Succeeded {
+        /// That router.
+        by: IpAddr,
+    },
     /// It is master and its advertisements have not left for too long: the others will take over,
     /// so that it must not go on serving. The group falls into fault and tries again after a while.
     Failing {
@@ -207,6 +213,23 @@ pub enum Action {
     Serves {
         /// The group.
         group: String,
+    },
+    /// Let a virtual router take no more part in its election; a master says priority 0.
+    Withdraw {
+        /// Its name.
+        virtual_router: String,
+    },
+    /// A virtual router that has handed over may preempt its successor as any other may.
+    MayReturn {
+        /// Its name.
+        virtual_router: String,
+    },
+    /// A hand-over that was begun has ended, and the group is settled or goes on to something else.
+    HandoverEnded {
+        /// The group.
+        group: String,
+        /// How it went; when it was called off, why.
+        result: Result<HandedOver, String>,
     },
     /// The group has ended; the daemon may when all have.
     Stopped {
@@ -331,6 +354,43 @@ impl Failover {
             }
         }
         actions
+    }
+
+    /// Hands the mastership of a group over to a peer; [`Action::HandoverEnded`] says how it went.
+    /// With `force` also when nobody knows whether a peer is there and holds every flow.
+    ///
+    /// # Errors
+    /// Why that cannot begin now, in a sentence.
+    pub fn switchover(
+        &mut self,
+        group: &str,
+        force: bool,
+        now: Instant,
+    ) -> Result<Vec<Action>, String> {
+        let Some(&place) = self.group_places.get(group) else { return Err(unknown(group)) };
+        let mut actions = Vec::new();
+        let mut answer = Ok(());
+        self.act(place, now, &mut actions, |group, context| {
+            answer = group.switchover(force, context);
+        });
+        answer.map(|()| actions)
+    }
+
+    /// Keeps a group from being master from now on (`since`, for people) or no more. A master is
+    /// handed over first; then [`Action::HandoverEnded`] follows.
+    ///
+    /// # Errors
+    /// When there is no such group.
+    pub fn maintain(
+        &mut self,
+        group: &str,
+        since: Option<String>,
+        now: Instant,
+    ) -> Result<Vec<Action>, String> {
+        let Some(&place) = self.group_places.get(group) else { return Err(unknown(group)) };
+        let mut actions = Vec::new();
+        self.act(place, now, &mut actions, |group, context| group.maintain(since, context));
+        Ok(actions)
     }
 
     /// Lets one group act; what it waits for may be something else afterwards.
@@ -471,6 +531,11 @@ impl Failover {
         }
     }
 
+    /// Whether a hand-over of this group is under way, its leaving included.
+    pub fn is_handing_over(&self, group: &str) -> bool {
+        self.group(group).is_some_and(|group| group.handover.is_some())
+    }
+
     /// What every group did and why.
     pub fn journal(&self) -> &Journal {
         &self.journal
@@ -480,6 +545,10 @@ impl Failover {
     pub fn journal_mut(&mut self) -> &mut Journal {
         &mut self.journal
     }
+}
+
+fn unknown(group: &str) -> String {
+    format!("there is no group {group}")
 }
 
 /// Where each name stands; the first of two that are the same.

@@ -55,6 +55,11 @@ impl Plan {
         Self { to, from, number, steps, next: 0, doing: Doing::Nothing }
     }
 
+    /// Other steps in the same entry of the journal.
+    pub(crate) fn of(steps: &'static [Step], from: State, to: State, number: u64) -> Self {
+        Self { to, from, number, steps, next: 0, doing: Doing::Nothing }
+    }
+
     /// The next step of the order, which is then gone from it.
     pub(crate) fn next(&mut self) -> Option<Step> {
         let step = self.steps.get(self.next).copied();
@@ -93,7 +98,11 @@ pub(crate) fn limit(step: Step, limits: &Limits) -> Duration {
         | Step::AddressesDown
         | Step::LinksDown
         | Step::ReplicateBackup
-        | Step::Hooks => STEP_LIMIT,
+        | Step::Hooks
+        | Step::Barrier
+        | Step::Retire
+        | Step::PeerClaims
+        | Step::PeerServes => STEP_LIMIT,
     }
 }
 

@@ -27,6 +27,11 @@ impl Preemption {
         self.replicated
     }
 
+    /// Whether a peer holds all flows of the group, or this router all of the peer's.
+    pub(crate) fn is_in_sync(&self) -> bool {
+        self.in_sync
+    }
+
     pub(crate) fn allowed(&self) -> bool {
         !self.replicated || self.in_sync || self.is_over_limit
     }

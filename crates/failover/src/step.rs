@@ -31,6 +31,14 @@ pub enum Step {
     ReplicateBackup,
     /// The hooks of the new state are started.
     Hooks,
+    /// A peer acknowledges every change of a flow that it has been told.
+    Barrier,
+    /// The members tell the others that the next may claim, and serve on.
+    Retire,
+    /// Another router is heard as master of every member. Nobody has to do anything for it.
+    PeerClaims,
+    /// Another router is heard to announce the group's addresses.
+    PeerServes,
 }
 
 impl Step {
@@ -50,6 +58,10 @@ impl Step {
             Self::LinksDown => "links down",
             Self::ReplicateBackup => "replicate as backup",
             Self::Hooks => "hooks",
+            Self::Barrier => "barrier",
+            Self::Retire => "retire",
+            Self::PeerClaims => "peer claims",
+            Self::PeerServes => "peer serves",
         }
     }
 }

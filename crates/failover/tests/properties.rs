@@ -20,6 +20,9 @@ enum Move {
     Answer(bool),
     LateAnswer(u64),
     InSync(bool),
+    Succeeded(bool),
+    Switchover(bool),
+    Maintain(bool),
     Wait(u64),
 }
 
@@ -33,6 +36,9 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
         8 => prop::bool::weighted(0.9).prop_map(Move::Answer),
         1 => (0u64..50).prop_map(Move::LateAnswer),
         1 => any::<bool>().prop_map(Move::InSync),
+        2 => any::<bool>().prop_map(Move::Succeeded),
+        1 => any::<bool>().prop_map(Move::Switchover),
+        1 => prop::bool::weighted(0.3).prop_map(Move::Maintain),
         2 => (0u64..40_000).prop_map(Move::Wait),
     ];
     prop::collection::vec(one, 0..200)
@@ -136,6 +142,22 @@ proptest! {
                     Event::Stepped { id: StepId(id), outcome: Outcome::Done(String::new()) }
                 }
                 Move::InSync(in_sync) => Event::InSync(in_sync),
+                Move::Succeeded(which) => Event::VirtualRouter {
+                    name: member(which),
+                    event: VirtualRouterEvent::Succeeded { by: "192.0.2.3".parse().unwrap() },
+                },
+                Move::Switchover(force) => {
+                    if let Ok(actions) = failover.switchover("gateway", force, now) {
+                        watch.see(&actions);
+                    }
+                    continue;
+                }
+                Move::Maintain(on) => {
+                    let since = on.then(|| "today".to_owned());
+                    let actions = failover.maintain("gateway", since, now).unwrap();
+                    watch.see(&actions);
+                    continue;
+                }
                 Move::Wait(milliseconds) => {
                     now += Duration::from_millis(milliseconds);
                     watch.ended(Step::CommitFlows);
@@ -148,6 +170,7 @@ proptest! {
             let actions = failover.handle(event, now);
             watch.see(&actions);
         }
+        let _ = failover.maintain("gateway", None, now).unwrap();
         // Once the faults stop, the group settles as master when it is elected.
         for name in names {
             let up = Event::Interface { virtual_router: name.into(), usable: Ok(()) };

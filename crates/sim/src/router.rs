@@ -48,6 +48,8 @@ pub(crate) enum Packet {
     Vrrp(Vec<u8>),
     /// A datagram of the replicator.
     Replication(Vec<u8>),
+    /// Gratuitous ARP for the virtual address.
+    Announcement,
 }
 
 /// What a router did that the world has to carry on.
@@ -83,6 +85,10 @@ pub(crate) struct Daemon {
     storage: VecDeque<Pending>,
     commit: Option<(StepId, Commit, Instant)>,
     committed: bool,
+    /// The step that waits for the other router's announcement.
+    serves: Option<StepId>,
+    /// That was heard since this router has retired.
+    announced: bool,
     rng: Rng,
     shown: State,
 }
@@ -131,6 +137,8 @@ impl Router {
             storage: VecDeque::new(),
             commit: None,
             committed: false,
+            serves: None,
+            announced: false,
             rng: rng.fork(),
             shown: State::Init,
         };
@@ -316,6 +324,12 @@ impl Daemon {
                 let actions = self.election.receive(&datagram, now);
                 self.carry_out(number, actions, now, effects);
             }
+            Packet::Announcement => {
+                self.announced = true;
+                if let Some(id) = self.serves.take() {
+                    self.done(number, id, now, effects);
+                }
+            }
             Packet::Replication(bytes) => {
                 self.replicator.handle_datagram(Origin::group(0, address(1 - number)), &bytes, now);
             }
@@ -340,6 +354,7 @@ impl Daemon {
                 }
                 vrrp::Action::Elected { reason } => VirtualRouterEvent::Elected { reason },
                 vrrp::Action::Deferred => VirtualRouterEvent::Deferred,
+                vrrp::Action::Succeeded { by, .. } => VirtualRouterEvent::Succeeded { by },
                 vrrp::Action::Superseded { reason, .. } => {
                     VirtualRouterEvent::Superseded { reason }
                 }
@@ -389,16 +404,29 @@ impl Daemon {
                 let actions = self.election.handle(vrrp::Event::Priority(priority), now);
                 self.carry_out(number, actions, now, effects);
             }
-            failover::Action::Serves { .. } | failover::Action::Stopped { .. } => {}
+            failover::Action::Withdraw { .. } => {
+                let actions = self.election.handle(vrrp::Event::Shutdown, now);
+                self.carry_out(number, actions, now, effects);
+            }
+            failover::Action::MayReturn { .. } => {
+                let actions = self.election.handle(vrrp::Event::MayReturn, now);
+                self.carry_out(number, actions, now, effects);
+            }
+            failover::Action::HandoverEnded { .. }
+            | failover::Action::Serves { .. }
+            | failover::Action::Stopped { .. } => {}
             failover::Action::Step { id, step, to, .. } => {
                 let election = match (step, to) {
                     (Step::Claim, _) => Some(vrrp::Event::Claim),
                     (Step::StopClaiming, State::Backup) => Some(vrrp::Event::Relinquish),
                     (Step::StopClaiming, _) => Some(vrrp::Event::Shutdown),
+                    (Step::Retire, _) => Some(vrrp::Event::Retire),
                     _ => None,
                 };
                 if let Some(event) = election {
                     self.committed = false;
+                    self.announced = false;
+                    self.serves = None;
                     let actions = self.election.handle(event, now);
                     self.carry_out(number, actions, now, effects);
                     return self.done(number, id, now, effects);
@@ -410,7 +438,20 @@ impl Daemon {
                         let due = self.storage.back().map_or(now, |last| last.due).max(now) + delay;
                         self.storage.push_back(Pending { id, step, due, committed });
                     }
-                    Step::Announce | Step::Hooks => self.done(number, id, now, effects),
+                    Step::Announce => {
+                        effects.push(Effect::Send(Packet::Announcement));
+                        self.done(number, id, now, effects);
+                    }
+                    Step::Hooks => self.done(number, id, now, effects),
+                    Step::Barrier if self.has_told_all(now) => self.done(number, id, now, effects),
+                    Step::Barrier => {
+                        let outcome = Outcome::Failed("the other lacks flows".to_owned());
+                        self.stepped(number, id, outcome, now, effects);
+                    }
+                    // The election tells it.
+                    Step::PeerClaims => {}
+                    Step::PeerServes if self.announced => self.done(number, id, now, effects),
+                    Step::PeerServes => self.serves = Some(id),
                     _ => {
                         let due = self.network.back().map_or(now, |last| last.due).max(now) + delay;
                         self.network.push_back(Pending { id, step, due, committed });

@@ -110,6 +110,14 @@ impl World {
         self.now = end;
     }
 
+    fn switch_over(&mut self, router: usize) {
+        let failover = &mut self.routers[router].failover;
+        let actions = failover.switchover("gateway", true, self.now).unwrap();
+        for action in actions {
+            self.carry_out(router, action);
+        }
+    }
+
     fn happen(&mut self, event: Event) {
         match event {
             Event::Group(router, event) => {
@@ -139,6 +147,7 @@ impl World {
                 }
                 Action::Elected { reason } => VirtualRouterEvent::Elected { reason },
                 Action::Deferred => VirtualRouterEvent::Deferred,
+                Action::Succeeded { by, .. } => VirtualRouterEvent::Succeeded { by },
                 Action::Superseded { reason, .. } => VirtualRouterEvent::Superseded { reason },
                 _ => continue,
             };
@@ -186,12 +195,27 @@ impl World {
                 let event = vrrp::Event::PreemptAllowed(allowed);
                 return self.elect(router, place(&virtual_router), event);
             }
+            failover::Action::Withdraw { virtual_router } => {
+                return self.elect(router, place(&virtual_router), vrrp::Event::Shutdown);
+            }
+            failover::Action::MayReturn { virtual_router } => {
+                return self.elect(router, place(&virtual_router), vrrp::Event::MayReturn);
+            }
             failover::Action::Priority { .. }
+            | failover::Action::HandoverEnded { .. }
             | failover::Action::Serves { .. }
             | failover::Action::Stopped { .. } => return,
         };
         let outcome = match step {
             Step::Claim => self.claim(router),
+            Step::Retire => {
+                for member in 0..2 {
+                    self.elect(router, member, vrrp::Event::Retire);
+                }
+                Outcome::Done(String::new())
+            }
+            // The elections tell it.
+            Step::PeerClaims => return,
             Step::StopClaiming => {
                 for member in 0..2 {
                     let backup = to == State::Backup;
@@ -310,4 +334,19 @@ fn a_router_that_can_send_again_is_master_within_a_minute_and_an_election() {
         world.run(Duration::from_mins(1) + 10 * INTERVAL);
         assert_eq!(world.states(), [State::Master, State::Backup]);
     }
+}
+
+#[test]
+fn a_group_that_was_handed_over_stays_where_it_is_until_its_master_dies() {
+    let mut world = World::new();
+    world.run(10 * INTERVAL);
+    assert_eq!(world.states(), [State::Master, State::Backup]);
+    world.switch_over(0);
+    world.run(100 * INTERVAL);
+    assert_eq!(world.states(), [State::Backup, State::Master], "although its priority is lower");
+    let transitions = world.routers.iter().map(|router| router.transitions).sum::<usize>();
+    assert_eq!(transitions, 2, "one has left and one has come since the beginning");
+    world.switch_over(1);
+    world.run(10 * INTERVAL);
+    assert_eq!(world.states(), [State::Master, State::Backup], "and back");
 }

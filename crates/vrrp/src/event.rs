@@ -84,6 +84,12 @@ pub enum Event {
     Claim,
     /// The group gives up mastership because of another member; nothing is said on the wire.
     Relinquish,
+    /// The group hands mastership over: the others are told to hurry, this router becomes backup
+    /// and says [`Action::Succeeded`] when another one has claimed. When none does, it says
+    /// [`Action::Elected`] again. From now on it yields: see [`Event::MayReturn`].
+    Retire,
+    /// A router that has handed over may preempt its successor as any other may.
+    MayReturn,
     /// [`crate::VirtualRouter::next_deadline`] is reached; harmless when it is not.
     Timeout,
     /// An advertisement that [`crate::judge`] lets through.
@@ -124,6 +130,13 @@ pub enum Action {
         from: StateName,
         /// After.
         to: StateName,
+    },
+    /// This router has retired, and another one is heard as master.
+    Succeeded {
+        /// Its address.
+        by: IpAddr,
+        /// Its priority.
+        priority: u8,
     },
     /// A better router is master; this one is backup already and the group has to follow.
     Superseded {

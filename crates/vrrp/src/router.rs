@@ -17,7 +17,8 @@
 //! to wait for other members. The group normally answers in the same instant.
 //!
 //! What each state does is in `router/backup.rs` and `router/master.rs`, changed settings and
-//! priorities in `router/settings.rs`, what is heard in `router/hearing.rs`.
+//! priorities in `router/settings.rs`, what is heard in `router/hearing.rs`, handing over in
+//! `router/retiring.rs`.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -32,11 +33,13 @@ use crate::statistics::Statistics;
 
 use hearing::{ComparedList, Heeded};
 use replay::{Sequence, Stamps};
+use retiring::Yields;
 
 mod backup;
 mod hearing;
 mod master;
 mod replay;
+mod retiring;
 mod settings;
 mod standing;
 mod stated;
@@ -54,6 +57,7 @@ pub struct VirtualRouter {
     state: State,
     primary: Option<IpAddr>,
     preempt_allowed: bool,
+    yields: Yields,
     /// Since when it takes part and has heard nothing for its VRID; the start-up limit counts
     /// from there. `None` once something was heard, and where no limit holds.
     unheard_since: Option<Instant>,
@@ -88,6 +92,7 @@ impl VirtualRouter {
             state: State::Initialize,
             primary: None,
             preempt_allowed: true,
+            yields: Yields::No,
             unheard_since: None,
             lower_since: None,
             listened: 0,
@@ -118,6 +123,8 @@ impl VirtualRouter {
             | Event::Shutdown
             | Event::Claim
             | Event::Relinquish
+            | Event::Retire
+            | Event::MayReturn
             | Event::PreemptAllowed(_)
             | Event::PrimaryAddress(_) => Vec::new(),
         };
@@ -166,6 +173,13 @@ impl VirtualRouter {
                 Vec::new()
             }
             (State::Initialize, Event::Relinquish) => Vec::new(),
+
+            (State::Master { .. }, Event::Retire) => self.retire(now),
+            (State::Initialize | State::Backup { .. }, Event::Retire) => Vec::new(),
+            (State::Initialize | State::Backup { .. } | State::Master { .. }, Event::MayReturn) => {
+                self.yields = Yields::No;
+                Vec::new()
+            }
 
             (State::Initialize, Event::Timeout) => Vec::new(),
             (State::Backup { .. }, Event::Timeout) => self.backup_timeout(now),
@@ -314,7 +328,7 @@ impl VirtualRouter {
         self.unheard_since = (!owner && !self.config.startup_limit.is_zero()).then_some(now);
         let backup = self.listening(self.config.advertisement_interval, now);
         let mut actions = self.enter(backup);
-        if owner && self.preempt_allowed {
+        if owner && self.preempt_allowed && self.yields == Yields::No {
             self.set_elected(true);
             self.elected_for = NewMasterReason::Priority;
             let reason = "it owns the addresses (priority 255)".to_owned();
@@ -329,6 +343,7 @@ impl VirtualRouter {
         let mut actions = vec![self.advertise(self.priority.value())];
         self.statistics.master_transitions += 1;
         self.new_master_reason = self.elected_for;
+        self.yields = Yields::No;
         self.heard = None;
         let adver_at = now + self.config.advertisement_interval;
         let master =
@@ -373,11 +388,16 @@ impl VirtualRouter {
     }
 
     fn advertise(&mut self, priority: u8) -> Action {
+        self.advertise_every(self.config.advertisement_interval, priority)
+    }
+
+    fn advertise_every(&mut self, interval: Duration, priority: u8) -> Action {
         self.statistics.advertisements_sent += 1;
         if priority == 0 {
             self.statistics.priority_zero_sent += 1;
         }
-        let mut advertisement = Advertisement::of(&self.config, priority);
+        let mut advertisement =
+            Advertisement { interval, ..Advertisement::of(&self.config, priority) };
         if let Format::V2(authentication) = &mut advertisement.format
             && self.uses_header()
         {

@@ -155,6 +155,8 @@ enum Happening {
     Shutdown,
     Claim,
     Relinquish,
+    Retire,
+    MayReturn,
     Timeout,
     /// Time passes to the deadline, then it is told.
     Deadline,
@@ -177,6 +179,8 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => Just(Happening::Shutdown),
         3 => Just(Happening::Claim),
         1 => Just(Happening::Relinquish),
+        2 => Just(Happening::Retire),
+        1 => Just(Happening::MayReturn),
         2 => Just(Happening::Timeout),
         5 => Just(Happening::Deadline),
         6 => (priority, 1..4096_u64, 1..5_u8).prop_map(|(priority, centiseconds, last_octet)| {
@@ -235,6 +239,8 @@ impl Watched {
             Happening::Shutdown => Event::Shutdown,
             Happening::Claim => Event::Claim,
             Happening::Relinquish => Event::Relinquish,
+            Happening::Retire => Event::Retire,
+            Happening::MayReturn => Event::MayReturn,
             Happening::Timeout | Happening::Packet(_) => Event::Timeout,
             Happening::Deadline => {
                 let deadline = self.router.next_deadline();
@@ -269,18 +275,25 @@ impl Watched {
             .iter()
             .filter_map(|action| if let Action::Send(sent) = action { Some(sent) } else { None })
             .collect();
-        prop_assert!(sends.len() <= 1, "one event, one advertisement: {:?}", actions);
+        let most = if event == Some(&Event::Retire) { 2 } else { 1 };
+        prop_assert!(sends.len() <= most, "one event, one advertisement: {:?}", actions);
         self.sent += sends.len() as u64;
         prop_assert_eq!(self.router.statistics().advertisements_sent, self.sent);
         for sent in &sends {
             prop_assert!(matches!(actions[0], Action::Send(_)), "the advertisement goes first");
             prop_assert!(
                 !asleep(before)
-                    || matches!(event, Some(Event::Claim | Event::Shutdown | Event::Timeout)),
+                    || matches!(event, Some(Event::Claim | Event::Shutdown | Event::Timeout))
+                    || (event == Some(&Event::Retire) && sent.priority == 0),
                 "a master that overslept listens first"
             );
             let last = sent.priority == 0;
-            prop_assert_eq!(last, after.name() == StateName::Initialize, "0 means the end");
+            let ends = after.name() == StateName::Initialize;
+            prop_assert!(event == Some(&Event::Retire) || last == ends, "0 means the end");
+        }
+        if event == Some(&Event::Retire) && before.name() == StateName::Master {
+            prop_assert_eq!(sends.last().map(|sent| sent.priority), Some(0));
+            prop_assert_eq!(after.name(), StateName::Backup);
         }
 
         let changes: Vec<_> = actions
@@ -291,6 +304,7 @@ impl Watched {
                 | Action::Elected { .. }
                 | Action::Deferred
                 | Action::Superseded { .. }
+                | Action::Succeeded { .. }
                 | Action::Rejected { .. }
                 | Action::Differs { .. }
                 | Action::Withheld { .. }
@@ -362,6 +376,10 @@ impl Watched {
                 }
                 Action::StateChanged { to, .. } => self.elected &= *to == StateName::Backup,
                 Action::Superseded { .. } => prop_assert_eq!(after.name(), StateName::Backup),
+                Action::Succeeded { by, .. } => {
+                    prop_assert_eq!(after.name(), StateName::Backup);
+                    prop_assert_eq!(self.router.yields_to(), Some(*by));
+                }
                 Action::Send(_)
                 | Action::Rejected { .. }
                 | Action::Differs { .. }

@@ -172,6 +172,7 @@ impl Lan {
                 Action::Elected { .. }
                 | Action::Deferred
                 | Action::Superseded { .. }
+                | Action::Succeeded { .. }
                 | Action::Rejected { .. }
                 | Action::Differs { .. }
                 | Action::Withheld { .. }

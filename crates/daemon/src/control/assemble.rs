@@ -4,13 +4,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::protocol::{Done, PART_LIMIT};
 use crate::checks;
 use crate::hooks;
+use crate::maintenance::Maintenance;
 use crate::messages::{Asked, Command, CoreEvent, Entries, NetworkRequest, ReplicatorRequest};
 use crate::network::Snapshot;
 use crate::reload::Reloader;
@@ -35,6 +36,8 @@ pub(crate) struct Sources {
     pub network: mpsc::Sender<NetworkRequest>,
     /// Flows, when they are replicated.
     pub replicator: Option<mpsc::Sender<ReplicatorRequest>>,
+    /// Which groups are in maintenance.
+    pub maintenance: Arc<Mutex<Maintenance>>,
     /// Reads the configuration again.
     pub reloader: Arc<Reloader>,
     /// The checks.

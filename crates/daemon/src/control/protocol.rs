@@ -64,6 +64,23 @@ pub(crate) enum Request {
     /// Read the configuration again (SIGHUP). Answered by [`Reloaded`] when it is in force;
     /// [`Answer::BadConfiguration`] or an error when nothing has been changed.
     Reload {},
+    /// Hand the mastership of a group over to a peer. Answered by [`Switched`] when that has ended;
+    /// an error when it was refused or called off.
+    Switchover {
+        /// The group.
+        group: String,
+        /// Also when nobody knows whether a peer is there and holds every flow.
+        #[serde(default)]
+        force: bool,
+    },
+    /// Keep groups from being master, or end that. Answered by a list of [`Maintained`].
+    Maintenance {
+        /// Whether they are to be kept from it.
+        on: bool,
+        /// The group; all without.
+        #[serde(default)]
+        group: Option<String>,
+    },
     /// Answered by [`crate::status::Replication`], all statistics included.
     Replication {},
     /// Put what the peers have told into the kernel (`conntrackd -c`). Answered by [`Done`] when
@@ -241,6 +258,38 @@ pub(crate) struct Compared {
     pub restart: Vec<String>,
 }
 
+/// A group was handed over.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct Switched {
+    /// The group.
+    pub group: String,
+    /// The primary address of the new master.
+    pub master: Option<String>,
+    /// Whether that was heard to serve.
+    pub announced: bool,
+    /// Microseconds until a peer had acknowledged everything.
+    pub prepared_us: u64,
+    /// Microseconds from priority 0 until the new master had claimed.
+    pub claimed_us: Option<u64>,
+    /// Microseconds from priority 0 until it served.
+    pub served_us: Option<u64>,
+}
+
+/// A group is in maintenance, or is not any more.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct Maintained {
+    /// The group.
+    pub group: String,
+    /// Since when it is in maintenance; `None` when it is not.
+    pub since: Option<String>,
+    /// How it was handed over, when it was master.
+    pub handed_over: Option<Switched>,
+    /// Why it was master and could not be handed over.
+    pub left_because: Option<String>,
+}
+
 /// The configuration of the file is in force.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -271,6 +320,8 @@ impl Request {
             | Self::ReplicationCommit { .. }
             | Self::ReplicationReread { .. }
             | Self::ReplicationKernelFlush { .. } => Duration::from_mins(10),
+            // A backup that has the longest interval claims within its skew time.
+            Self::Switchover { .. } | Self::Maintenance { .. } => Duration::from_mins(2),
             // A large table is read and judged first.
             Self::Routes { .. } | Self::RoutesDiff { .. } => Duration::from_mins(1),
             Self::Ping {}
@@ -353,6 +404,8 @@ mod tests {
             },
             Request::RoutesDiff { after: None, limit: PART_LIMIT },
             Request::Reload {},
+            Request::Switchover { group: "gateway".to_owned(), force: true },
+            Request::Maintenance { on: true, group: None },
             Request::Replication {},
         ] {
             let line = serde_json::to_vec(&request).unwrap();

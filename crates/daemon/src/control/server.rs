@@ -23,6 +23,8 @@ use crate::messages::{Asked, Command};
 pub(crate) const CONNECTIONS: usize = 32;
 /// How long a client may take to write a request or to read the answer.
 pub(crate) const CLIENT_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a hand-over may take; less than who asks waits for the answer.
+const ORDER_PATIENCE: Duration = Duration::from_secs(110);
 /// Pause after the kernel could not give a connection, so that lack of descriptors is no busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -107,6 +109,12 @@ async fn answer(request: Request, sources: &Sources, parts: &mut Parts) -> Answe
             Answer::from_result(parts.difference(after, limit, sources).await)
         }
         Request::Compare { file } => Answer::from_result(sources.reloader.compare(file).await),
+        Request::Switchover { group, force } => {
+            Answer::from_result(sources.switchover(group, force, ORDER_PATIENCE).await)
+        }
+        Request::Maintenance { on, group } => {
+            Answer::from_result(sources.maintain(group, on, ORDER_PATIENCE).await)
+        }
         Request::Reload {} => Answer::from_result(sources.reloader.reload().await),
         Request::Replication {}
         | Request::ReplicationCommit { .. }

@@ -63,9 +63,10 @@ impl Bench {
         let reloader = Arc::new(Reloader::new(file, running, reloading, record));
         let state = directory.path().join("state");
         Journal::open(&state).add_for_tests(&[transition(1), transition(2)]);
+        let maintenance = Maintenance::load(&state).unwrap();
         let (news_sender, news) = watch::channel(News::default());
         let journal = (Journal::open(&state), news);
-        let actors = Actors { core, network, replicator: None, reloader, journal };
+        let actors = Actors { core, network, replicator: None, maintenance, reloader, journal };
         let thread = spawn(&config, &path, actors, receiver).unwrap();
         Self {
             _directory: directory,

@@ -112,6 +112,15 @@ impl Announcing {
         }
     }
 
+    /// What a group announces, with the kernel's numbers of the interfaces that are there.
+    pub(super) fn targets(&self, group: &str) -> Vec<(u32, AnnouncementTarget)> {
+        let parts = self.groups.get(group).into_iter().flatten();
+        let with_index = |target: &AnnouncementTarget| {
+            Some((self.links.get(&*target.interface)?.index, target.clone()))
+        };
+        parts.flat_map(|part| &part.targets).filter_map(with_index).collect()
+    }
+
     /// The addresses of a master were gone and are back.
     pub(super) fn restart(&mut self, group: &str, now: Instant) {
         for part in self.groups.get(group).into_iter().flatten() {

@@ -231,6 +231,16 @@ impl Elections {
         self.event(name, Event::Relinquish, now);
     }
 
+    /// Has the others hurry to claim, and gives mastership up.
+    pub(super) fn retire(&mut self, name: &str, now: Instant) {
+        self.event(name, Event::Retire, now);
+    }
+
+    /// Ends the yielding of one that has retired.
+    pub(super) fn may_return(&mut self, name: &str, now: Instant) {
+        self.event(name, Event::MayReturn, now);
+    }
+
     /// Ends the election, with priority 0 from a master; whether it was one.
     pub(super) fn shut_down(&mut self, name: &str, now: Instant) -> bool {
         let Some(place) = self.place(name) else { return false };
@@ -452,6 +462,7 @@ impl Machines {
             }
             Action::Elected { reason } => VirtualRouterEvent::Elected { reason },
             Action::Deferred => VirtualRouterEvent::Deferred,
+            Action::Succeeded { by, .. } => VirtualRouterEvent::Succeeded { by },
             Action::Superseded { reason, .. } => VirtualRouterEvent::Superseded { reason },
         };
         self.news.push(News::Group { name: name.clone(), event });

@@ -19,6 +19,13 @@ pub(super) enum WireStep {
         /// Their names.
         members: Vec<String>,
     },
+    /// These virtual routers were master, and have told the others to claim.
+    Retired {
+        /// To be answered with.
+        id: StepId,
+        /// Their names.
+        members: Vec<String>,
+    },
     /// These virtual routers were master and have said priority 0.
     Resigned {
         /// To be answered with.
@@ -61,7 +68,7 @@ impl Core {
     /// How a step has ended whose advertisements have left or failed to.
     pub(super) fn answer(&self, step: WireStep) -> Event {
         match step {
-            WireStep::Claimed { id, members } => {
+            WireStep::Claimed { id, members } | WireStep::Retired { id, members } => {
                 let (_, failures) = self.told(&members);
                 let outcome = if failures.is_empty() {
                     Outcome::Done(counted(members.len(), "advertisement"))

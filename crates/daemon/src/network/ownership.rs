@@ -182,7 +182,7 @@ fn read(path: &Path, home: &Home) -> anyhow::Result<Option<Owned>> {
 }
 
 /// Puts a file in the place of another at once; makes the directory if need be.
-fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
+pub(crate) fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
     if let Some(directory) = path.parent() {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
     }

@@ -292,7 +292,11 @@ fn meaning(step: Step) -> Option<(Kind, Side)> {
         | Step::ReplicateActive
         | Step::StopClaiming
         | Step::ReplicateBackup
-        | Step::Hooks => None,
+        | Step::Hooks
+        | Step::Barrier
+        | Step::Retire
+        | Step::PeerClaims
+        | Step::PeerServes => None,
     }
 }
 

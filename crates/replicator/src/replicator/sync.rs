@@ -128,6 +128,16 @@ impl Replicator {
         self.standing.say()
     }
 
+    /// As the active one: whether what its kernel has is known, and can be told from what has changed
+    /// since.
+    pub fn knows_its_kernel(&self) -> bool {
+        self.role == Role::Active
+            && !self.internal.is_in_doubt()
+            && !self.internal.lacks_flows()
+            && !self.internal.table.is_refusing()
+            && !self.copy_after_dump
+    }
+
     pub(super) fn standing(&self, now: Instant) -> Standing {
         let mut present = self.peers.iter().filter(|peer| peer.present());
         let differs = present.find_map(|peer| {

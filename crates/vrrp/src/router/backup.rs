@@ -1,8 +1,10 @@
 //! Backup: when silence, a lower priority or a stop makes this router stand for master
 //! (RFC 9568 §6.4.2).
 
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use super::retiring::Yields;
 use super::{MOST_LISTENED, VirtualRouter, seconds};
 use crate::advertisement::{Advertisement, Format};
 use crate::config::{Priority, WhenMisunderstood};
@@ -74,7 +76,9 @@ impl VirtualRouter {
             (NewMasterReason::NoResponse, LastEvent::MasterTimeout);
         let Some(heard) = self.heard else {
             let silence = seconds(now.saturating_duration_since(since));
-            return format!("no advertisement heard for {silence} s since it began to listen");
+            let since =
+                if self.awaits_claim() { "its own priority 0" } else { "it began to listen" };
+            return format!("no advertisement heard for {silence} s since {since}");
         };
         let Heard { address, priority, at, resigned, .. } = heard;
         let silence = now.saturating_duration_since(at);
@@ -149,6 +153,7 @@ impl VirtualRouter {
     pub(super) fn heed_as_backup(
         &mut self,
         advertisement: &Advertisement,
+        source: IpAddr,
         stopping: bool,
         now: Instant,
     ) -> Vec<Action> {
@@ -157,24 +162,29 @@ impl VirtualRouter {
             return Vec::new();
         };
         if advertisement.priority == 0 {
+            if self.awaits_claim() {
+                return Vec::new();
+            }
+            self.yields_no_more_to(source);
             let skewed = now + self.skew_time_for(master_adver_interval);
             // keepalived says it twice on a fault; the second must not put off the takeover.
             self.set_master_down_at(if stopping { skewed.min(master_down_at) } else { skewed });
             return Vec::new();
         }
+        let interval = self.interval_of(advertisement);
+        let succeeded = self.consider_successor(advertisement.priority, source, interval, now);
         if self.replaces(advertisement.priority, now) {
             return Vec::new();
         }
         self.listened = 0;
         self.withheld = false;
-        let interval = self.interval_of(advertisement);
         self.state = State::Backup {
             master_down_at: now + self.master_down_interval_for(interval),
             master_adver_interval: interval,
             since,
             elected: false,
         };
-        if elected { vec![Action::Deferred] } else { Vec::new() }
+        elected.then_some(Action::Deferred).into_iter().chain(succeeded).collect()
     }
 
     /// Whether a working master of that priority is to be replaced, so that its advertisements do
@@ -192,7 +202,8 @@ impl VirtualRouter {
 
     /// An address owner preempts whatever its configuration says (RFC 9568 §6.1).
     fn preempts(&self) -> bool {
-        self.preempt_allowed && (self.config.preempt || self.priority == Priority::OWNER)
+        let allowed = self.preempt_allowed && self.yields == Yields::No;
+        allowed && (self.config.preempt || self.priority == Priority::OWNER)
     }
 
     /// A working master that was about to be replaced gets its full time again when replacing it

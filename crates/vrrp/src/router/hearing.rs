@@ -115,7 +115,7 @@ impl VirtualRouter {
         let news = self.note(advertisement, source, now);
         let mut actions = match self.state {
             State::Initialize => Vec::new(),
-            State::Backup { .. } => self.heed_as_backup(advertisement, stopping, now),
+            State::Backup { .. } => self.heed_as_backup(advertisement, source, stopping, now),
             State::Master { .. } => self.heed_as_master(advertisement, source, now),
         };
         actions.extend(news);
@@ -185,7 +185,8 @@ impl VirtualRouter {
         }
         if advertisement.version() == Version::V3 {
             let (theirs, ours) = (advertisement.interval, self.config.advertisement_interval);
-            let differing = (theirs != ours).then_some(Differing::Interval { theirs, ours });
+            let differs = theirs != ours && !self.hurries(advertisement, source);
+            let differing = differs.then_some(Differing::Interval { theirs, ours });
             self.statistics.interval_differences += u64::from(differing.is_some());
             let kind = |one: &Differing| matches!(one, Differing::Interval { .. });
             news.extend(self.differ(source, differing, kind, now));

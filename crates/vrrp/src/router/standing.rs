@@ -82,6 +82,11 @@ impl VirtualRouter {
             }
             return;
         }
+        if self.yields_to() == Some(address) {
+            let why = "mastership was handed over to it, so that priority does not count now";
+            to.because.push(why.to_owned());
+            return;
+        }
         if !self.preempt_allowed {
             to.because.push("its group does not let it preempt yet".to_owned());
             return;

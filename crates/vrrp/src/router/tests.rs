@@ -15,6 +15,7 @@ mod late;
 mod neighbours;
 mod preemption;
 mod replay;
+mod retiring;
 mod settings;
 mod standing;
 mod withheld;
@@ -44,6 +45,14 @@ fn every_state_answers_every_event_as_the_rfc_says() {
         ("nothing to give up", Backup, Relinquish, " | backup +2.609"),
         ("the group says no", Elected, Relinquish, " | backup +2.609"),
         ("nothing on the wire", Master, Relinquish, "master→backup | backup +3.609"),
+        ("nothing to hand over", Initialize, Retire, " | initialize"),
+        ("nothing to hand over", Backup, Retire, " | backup +2.609"),
+        ("nothing to hand over", Elected, Retire, " | elected +2.609"),
+        ("the others hurry", Master, Retire, "send 0, master→backup | backup +2.000"),
+        ("noted", Initialize, MayReturn, " | initialize"),
+        ("noted", Backup, MayReturn, " | backup +2.609"),
+        ("noted", Elected, MayReturn, " | elected +2.609"),
+        ("noted", Master, MayReturn, " | master +0.000"),
         ("spurious", Initialize, Timeout, " | initialize"),
         ("too early", Backup, Timeout, " | backup +2.609"),
         ("too early", Elected, Timeout, " | elected +2.609"),
@@ -138,8 +147,8 @@ fn every_state_answers_every_event_as_the_rfc_says() {
 }
 
 use Happening::{
-    Claim, Hear, Preempt, Readdress, Relinquish, Renumber, Shutdown, Startup, Timeout,
-    TimeoutWhenDue, Track,
+    Claim, Hear, MayReturn, Preempt, Readdress, Relinquish, Renumber, Retire, Shutdown, Startup,
+    Timeout, TimeoutWhenDue, Track,
 };
 use Situation::{Backup, Elected, Initialize, Master};
 
@@ -157,6 +166,8 @@ enum Happening {
     Shutdown,
     Claim,
     Relinquish,
+    Retire,
+    MayReturn,
     Timeout,
     TimeoutWhenDue,
     Hear(u8, &'static str),
@@ -173,6 +184,8 @@ impl Happening {
             Shutdown => Event::Shutdown,
             Claim => Event::Claim,
             Relinquish => Event::Relinquish,
+            Retire => Event::Retire,
+            MayReturn => Event::MayReturn,
             Timeout | TimeoutWhenDue => Event::Timeout,
             Hear(priority, source) => heard(&config(), priority, source),
             Preempt(allowed) => Event::PreemptAllowed(allowed),
@@ -604,6 +617,7 @@ fn told(actions: &[Action]) -> String {
             Action::Deferred => "deferred".to_owned(),
             Action::StateChanged { from, to } => format!("{}→{}", from.as_str(), to.as_str()),
             Action::Superseded { by, priority, .. } => format!("superseded by {by} ({priority})"),
+            Action::Succeeded { by, priority } => format!("succeeded by {by} ({priority})"),
             Action::Rejected { source, rejection } => format!("{source} sends {rejection}"),
             Action::Differs { source, differing } => format!("{source} differs: {differing}"),
             Action::Withheld { .. } => "withheld".to_owned(),

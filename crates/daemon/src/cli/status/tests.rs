@@ -37,6 +37,7 @@ fn status() -> Status {
         since: "2026-03-01T12:00:00.000Z".to_owned(),
         reason: "a reason".to_owned(),
         step: step.map(str::to_owned),
+        maintenance: None,
         tracked: Vec::new(),
     };
     Status {

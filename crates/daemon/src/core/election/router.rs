@@ -153,8 +153,14 @@ impl Router {
         }
     }
 
-    /// Whether the start-up limit keeps it from electing itself, and for how long.
+    /// What keeps it from electing itself: the start-up limit, and for how long; or that it has
+    /// handed over.
     fn waiting(&self, now: Instant) -> Option<String> {
+        if let Some(successor) = self.machine.yields_to() {
+            return Some(format!(
+                "until the mastership of {successor} ends, because it was handed over to it"
+            ));
+        }
         let State::Backup { master_down_at, .. } = self.machine.state() else { return None };
         let until = self.machine.next_deadline().filter(|until| *until > master_down_at)?;
         let rest = until.saturating_duration_since(now).as_secs_f64();

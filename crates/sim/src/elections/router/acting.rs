@@ -50,6 +50,7 @@ impl Router {
                     VirtualRouterEvent::Elected { reason }
                 }
                 Action::Deferred => VirtualRouterEvent::Deferred,
+                Action::Succeeded { by, .. } => VirtualRouterEvent::Succeeded { by },
                 Action::Superseded { reason, .. } => VirtualRouterEvent::Superseded { reason },
                 Action::Rejected { .. }
                 | Action::Differs { .. }
@@ -165,6 +166,13 @@ impl Router {
                     self.prioritise(priority, now, out)?;
                 }
                 failover::Action::Serves { .. } => {}
+                failover::Action::Withdraw { .. } => {
+                    self.drive(vrrp::Event::Shutdown, now, out)?;
+                }
+                failover::Action::MayReturn { .. } => {
+                    self.drive(vrrp::Event::MayReturn, now, out)?;
+                }
+                failover::Action::HandoverEnded { .. } => {}
                 failover::Action::Stopped { .. } => {
                     let Some(daemon) = &mut self.daemon else { return Ok(()) };
                     daemon.stopped = true;
