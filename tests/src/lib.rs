@@ -7,6 +7,7 @@ pub mod compare;
 pub mod conntrackd;
 pub mod daemon;
 pub mod frames;
+pub mod gateway;
 pub mod inject;
 pub mod keepalived;
 pub mod pair;

@@ -53,7 +53,7 @@ impl Actor {
         if present().next().is_none() {
             return Some(Outcome::Failed(self.replicator.sync_state().reason));
         }
-        let told = present().any(|peer| is_told(peer));
+        let told = present().any(is_told);
         if barrier.told_at.is_none() && told && self.replicator.knows_its_kernel() {
             barrier.told_at = Some(now);
         }
