@@ -218,7 +218,7 @@ impl Network {
                 Ok(results) => {
                     for (change, result) in batch.iter().zip(results) {
                         answers.push(match result {
-                            Some(result) => judge(change, result),
+                            Some(result) => self.judge_addition(change, result).await,
                             None => self.ask_again(change).await,
                         });
                     }
@@ -301,9 +301,31 @@ impl Network {
             {
                 judge(change, Err(Refusal::lost()))
             }
-            Some(result) => judge(change, result),
+            Some(result) => self.judge_addition(change, result).await,
             None => judge(change, Err(Refusal::lost())),
         }
+    }
+
+    /// [`judge`]; a rule that the kernel has taken for another one is added beside that. Asked not
+    /// to add a rule twice, it compares no `from`, `to` or `tos` that is not given.
+    async fn judge_addition(
+        &mut self,
+        change: &Change,
+        result: Result<(), Refusal>,
+    ) -> Result<(), ChangeError> {
+        let (Change::AddRule { rule }, Err(Refusal { errno: libc::EEXIST, .. })) =
+            (change, &result)
+        else {
+            return judge(change, result);
+        };
+        let wanted = ActualRule { key: rule.key(), protocol: rule.protocol, special: false };
+        let there = self.rules().await.map_err(|error| lost(change, &error))?;
+        if there.contains(&wanted) {
+            return judge(change, result);
+        }
+        let request = self.changes.request([encode::another(&wanted)]);
+        let answer = request.await.map_err(|error| lost(change, &error))?.into_iter().next();
+        judge(change, answer.flatten().unwrap_or_else(|| Err(Refusal::lost())))
     }
 }
 

@@ -352,6 +352,9 @@ fn the_removal_of_a_rule_takes_no_other_that_says_more() {
         let rules = [kept[0].clone(), kept[1].clone(), wide.clone(), kept[2].clone()];
         let additions = rules.map(|rule| Change::AddRule { rule });
         world.carry_out(&additions).await;
+        let there = world.network.rules().await.unwrap();
+        let ours = there.iter().filter(|rule| rule.protocol == PROTOCOL_LOCKSTEP);
+        assert_eq!(ours.count(), additions.len(), "{there:?}");
         let removed = lockstep_routes::ActualRule {
             key: wide.key(),
             protocol: wide.protocol,
@@ -377,6 +380,26 @@ fn the_removal_of_a_rule_takes_no_other_that_says_more() {
         let answers = world.network.apply(&[Change::RemoveRule { rule: removed }]).await;
         assert!(answers[0].is_err(), "what cannot be put back is not taken away: {answers:?}");
         assert!(ip("rule show priority 8").contains("uidrange"));
+    });
+}
+
+#[test]
+fn a_rule_is_added_beside_one_that_says_more_and_not_twice() {
+    in_namespace(async |world| {
+        ip("rule add priority 9 from 10.0.0.0/8 lookup 70000 protocol static");
+        ip("rule add priority 9 to 10.0.0.0/8 tos 0x10 lookup 70000");
+        for protocol in [PROTOCOL_LOCKSTEP, 4] {
+            let wide = Rule { protocol, ..rule(everything(9, LARGE)) };
+            let addition = [Change::AddRule { rule: wide.clone() }];
+            world.carry_out(&addition).await;
+            let answers = world.network.apply(&addition).await;
+            assert_eq!(answers[0].is_ok(), protocol == PROTOCOL_LOCKSTEP, "{answers:?}");
+            let there = world.network.rules().await.unwrap();
+            let same = |one: &&lockstep_routes::ActualRule| {
+                (&one.key, one.protocol) == (&wide.key(), protocol)
+            };
+            assert_eq!(there.iter().filter(same).count(), 1, "{there:?}");
+        }
     });
 }
 
