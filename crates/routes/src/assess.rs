@@ -1,6 +1,7 @@
 //! How each declared object stands in the kernel, and why.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::index::Index;
 use crate::places::{Place, Places};
@@ -165,7 +166,7 @@ fn of_routes(
 
 fn of_route(
     desired: Desired<'_>,
-    route: &Route,
+    route: &Arc<Route>,
     place: &Place<'_, '_>,
     index: &Index<'_>,
     refusals: &Refusals,
@@ -187,10 +188,14 @@ fn of_route(
         let with = there.describe(index.actual, desired.declared);
         return State::Conflicting { with, protocol: there.protocol };
     }
-    match reach::obstacle(route, index) {
-        Some(reason) => State::Pending(reason),
-        None if place.is_in_use(index) => State::Pending(Reason::Outranked),
-        None => due(&object(), refusals),
+    match reach::possible(route, index) {
+        Err(reason) => State::Pending(reason),
+        Ok(part) if !Arc::ptr_eq(&part, route) && place.installed(&part, index).is_some() => {
+            let reason = reach::first_obstacle(route, index).unwrap_or(Reason::Due);
+            State::Pending(Reason::InPart(Box::new(reason)))
+        }
+        Ok(_) if place.is_in_use(index) => State::Pending(Reason::Outranked),
+        Ok(_) => due(&object(), refusals),
     }
 }
 
@@ -206,9 +211,15 @@ fn of_installed(route: &Route, there: &ActualRoute, index: &Index<'_>) -> State 
             && !link.up
         {
             let reason = Reason::LinkDown(link.name.clone());
-            return State::Pending(match hop.via {
+            let reason = match hop.via {
                 Some(via) => Reason::OfNextHop { via, reason: Box::new(reason) },
                 None => reason,
+            };
+            let mut devs = there.next_hops.iter().filter_map(|hop| hop.dev);
+            return State::Pending(if devs.any(|dev| index.actual.is_up(dev)) {
+                Reason::InPart(Box::new(reason))
+            } else {
+                reason
             });
         }
     }
@@ -219,6 +230,7 @@ fn of_installed(route: &Route, there: &ActualRoute, index: &Index<'_>) -> State 
 /// The rules by place: those that are there, and the places where one is wanted.
 struct Rules<'a> {
     desired: Desired<'a>,
+    there: &'a [ActualRule],
     in_place: BTreeMap<&'a RuleKey, Vec<&'a ActualRule>>,
     wanted: BTreeSet<RuleKey>,
 }
@@ -231,18 +243,24 @@ impl<'a> Rules<'a> {
         }
         let wanted = desired.declared.rules.iter();
         let wanted = wanted.filter(|rule| desired.phases.wants(&rule.condition, Kind::Routes));
-        Self { desired, in_place, wanted: wanted.map(Rule::key).collect() }
+        let there = &actual.rules;
+        Self { desired, there, in_place, wanted: wanted.map(Rule::key).collect() }
     }
 
     fn state(&self, rule: &Rule, refusals: &Refusals) -> State {
         let Desired { phases, owned, .. } = self.desired;
         let key = rule.key();
         let there = self.in_place.get(&key).map_or(&[][..], Vec::as_slice);
-        let ours = there.iter().any(|there| owned.owns_rule(there));
+        let mut of_ours = there.iter().filter(|there| owned.owns_rule(there)).peekable();
+        let ours = of_ours.peek().is_some();
+        let mut stays = || of_ours.all(|there| plan::takes_anothers(there, self.there, owned));
         let serves = there.iter().any(|there| plan::serves(there, rule.protocol, owned));
         match phases.wants(&rule.condition, Kind::Routes) {
             true if serves => State::Installed,
             true => due(&Object::Rule(key), refusals),
+            false if ours && !self.wanted.contains(&key) && stays() => {
+                State::Pending(Reason::Inseparable)
+            }
             false if ours && !self.wanted.contains(&key) => leaving(&Object::Rule(key), refusals),
             false => not_wanted(self.desired, &rule.condition, Kind::Routes),
         }

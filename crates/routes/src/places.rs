@@ -27,8 +27,8 @@ pub(crate) struct Place<'p, 'a> {
 pub(crate) enum Verdict<'a> {
     /// This one stays: it is wanted.
     Keep(&'a ActualRoute),
-    /// A route can be put there.
-    Put(&'a Arc<Route>),
+    /// A route can be put there, with those of its next hops that can be.
+    Put(Arc<Route>),
     /// Nothing can be put there. What is left of a wanted one stays, and somebody else's.
     Clear,
 }
@@ -109,8 +109,15 @@ impl<'a> Place<'_, 'a> {
             if let Some(there) = self.installed(route, index) {
                 return Verdict::Keep(there);
             }
-            if !self.is_conflicting() && reach::obstacle(route, index).is_none() {
-                return Verdict::Put(route);
+            if self.is_conflicting() {
+                continue;
+            }
+            if let Ok(possible) = reach::possible(route, index) {
+                let in_part = Some(&possible).filter(|possible| !Arc::ptr_eq(possible, route));
+                return match in_part.and_then(|part| self.installed(part, index)) {
+                    Some(there) => Verdict::Keep(there),
+                    None => Verdict::Put(possible),
+                };
             }
         }
         Verdict::Clear

@@ -101,7 +101,7 @@ fn routes(
     for place in places.iter() {
         let kept = match place.verdict(index) {
             Verdict::Put(route) => {
-                let (devs, route) = (index.devs(route), route.clone());
+                let devs = index.devs(&route);
                 if place.there().next().is_none() {
                     to_put.push(Change::AddRoute { route, devs });
                 } else {
@@ -139,7 +139,7 @@ fn expect_networks(places: &Places<'_>, index: &mut Index<'_>) {
             continue;
         }
         let verdict = place.verdict(index);
-        let kept = if let Verdict::Keep(there) = verdict { Some(there) } else { None };
+        let kept = if let Verdict::Keep(there) = &verdict { Some(*there) } else { None };
         for there in place.there().filter(|there| there.is_connected()) {
             if let Some(dev) = there.only_dev()
                 && (matches!(verdict, Verdict::Put(_)) || place.is_superfluous(there, kept, index))
@@ -149,7 +149,7 @@ fn expect_networks(places: &Places<'_>, index: &mut Index<'_>) {
         }
         if let Verdict::Put(route) = verdict
             && route.is_on_link()
-            && let [Some(dev)] = index.devs(route)[..]
+            && let [Some(dev)] = index.devs(&route)[..]
         {
             index.expect_network(route.table, route.to.trunc(), dev, true);
         }
@@ -196,7 +196,11 @@ fn rules(desired: Desired<'_>, actual: &Actual) -> (Vec<Change>, Vec<Change>) {
 /// Whether removing the rule would remove somebody else's in its place. The kernel takes the first
 /// one that has all the selectors it is told, and may have more; only our own protocol number keeps
 /// it from those of others. Then it stays.
-fn takes_anothers(rule: &ActualRule, rules: &[ActualRule], owned: &crate::Owned) -> bool {
+pub(crate) fn takes_anothers(
+    rule: &ActualRule,
+    rules: &[ActualRule],
+    owned: &crate::Owned,
+) -> bool {
     rule.protocol != PROTOCOL_LOCKSTEP
         && rules.iter().take_while(|there| *there != rule).any(|there| {
             there.protocol == rule.protocol

@@ -1,28 +1,47 @@
 //! Whether the kernel would take a route now, told from links, addresses and connected networks.
 
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
 
 use crate::index::Index;
 use crate::{NextHop, Reason, Route, RouteKind};
 
-/// What stands in the way of a route, if anything.
+/// As much of a route as the kernel would take now: of several next hops those that can be, or the
+/// first reason why it cannot be at all.
 ///
 /// The kernel looks a next hop up among the connected networks of the route's own table and then
-/// by its rules, of which the main table counts here; it refuses a route through a link that is
-/// down, and a source address that the router does not have. Of several next hops each must be
-/// possible: the kernel takes all or none.
-pub(crate) fn obstacle(route: &Route, index: &Index<'_>) -> Option<Reason> {
-    if !matches!(route.kind, RouteKind::Unicast | RouteKind::Local) {
-        return None;
+/// by its rules, see [`Networks::links_to`](crate::networks::Networks::links_to); it refuses a route through a link that is down, and a
+/// source address that the router does not have. Of several next hops it takes all or none. But a
+/// route that is there when one of its links goes down it keeps, and uses the others: one that
+/// comes later is to be no worse.
+pub(crate) fn possible(route: &Arc<Route>, index: &Index<'_>) -> Result<Arc<Route>, Reason> {
+    if !leads(route) {
+        return Ok(Arc::clone(route));
     }
-    if let Some(reason) = route.next_hops.iter().find_map(|hop| hop_obstacle(route, hop, index)) {
-        return Some(reason);
+    if let Some(source) = route.source.filter(|source| !index.is_source(*source)) {
+        return Err(first_obstacle(route, index).unwrap_or(Reason::SourceMissing(source)));
     }
-    route.source.filter(|source| !index.is_source(*source)).map(Reason::SourceMissing)
+    let Some(reason) = first_obstacle(route, index) else { return Ok(Arc::clone(route)) };
+    let can_be = |hop: &&NextHop| hop_obstacle(route, hop, index).is_none();
+    let next_hops: Vec<_> = route.next_hops.iter().filter(can_be).cloned().collect();
+    if next_hops.is_empty() {
+        return Err(reason);
+    }
+    Ok(Arc::new(Route { next_hops, ..Route::clone(route) }))
+}
+
+/// What stands in the way of the first next hop that cannot be.
+pub(crate) fn first_obstacle(route: &Route, index: &Index<'_>) -> Option<Reason> {
+    route.next_hops.iter().filter(|_| leads(route)).find_map(|hop| hop_obstacle(route, hop, index))
+}
+
+/// Whether packets go out by it, or end here.
+fn leads(route: &Route) -> bool {
+    matches!(route.kind, RouteKind::Unicast | RouteKind::Local)
 }
 
 /// What stands in the way of one next hop; among several it is named.
-pub(crate) fn hop_obstacle(route: &Route, hop: &NextHop, index: &Index<'_>) -> Option<Reason> {
+fn hop_obstacle(route: &Route, hop: &NextHop, index: &Index<'_>) -> Option<Reason> {
     let reason = match link_obstacle(route, hop, index) {
         Some(reason) => reason,
         None => next_hop_obstacle(route, hop, hop.via?, index)?,

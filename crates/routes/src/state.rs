@@ -63,19 +63,24 @@ pub enum Reason {
     },
     /// The next hop is this router itself.
     NextHopOwn(IpAddr),
-    /// One of several next hops waits for something, and the route with it: the kernel takes all
-    /// or none. Where the route is there already, the others do its work.
+    /// One of several next hops waits for something.
     OfNextHop {
         /// The next hop.
         via: IpAddr,
         /// What it waits for.
         reason: Box<Reason>,
     },
+    /// The kernel has the route, and leads packets to those of its next hops that can be; the first
+    /// of the others waits for this.
+    InPart(Box<Reason>),
     /// The address is there with another broadcast address, label or scope, and making it anew
     /// would take something from others.
     Drifted,
     /// The router does not have the source address.
     SourceMissing(IpAddr),
+    /// A rule that is not wanted now stays, because the kernel would remove somebody else's in its
+    /// place.
+    Inseparable,
     /// Another declared route that is wanted now has its place in the table.
     Outranked,
     /// Nothing: it is about to be put in place.
@@ -101,11 +106,15 @@ impl fmt::Display for Reason {
             }
             Self::NextHopOwn(via) => write!(f, "next hop {via} is this router itself"),
             Self::OfNextHop { via, reason } => write!(f, "next hop {via}: {reason}"),
+            Self::InPart(reason) => write!(f, "in use in part: {reason}"),
             Self::Drifted => f.write_str(
                 "it is there with another broadcast address, label or scope, and \
                  cannot be made anew without harm to what others have made",
             ),
             Self::SourceMissing(source) => write!(f, "source address {source} is missing"),
+            Self::Inseparable => f.write_str(
+                "it stays: the kernel would remove a rule of somebody else's in its place",
+            ),
             Self::Outranked => f.write_str("another declared route has its place"),
             Self::Due => f.write_str("about to be installed"),
             Self::Leaving => f.write_str("about to be removed"),

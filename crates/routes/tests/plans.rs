@@ -187,13 +187,13 @@ fn a_multipath_route_is_put_back_whole_and_its_rest_stays_until_then() {
     let mut down = actual.clone();
     down.record(&Change::SetLink { index: 2, name: "eth2".to_owned(), up: false });
     assert_eq!(carried_out(&declared, &mut down), [""; 0], "the kernel keeps it all");
-    let reason = "next hop 2001:db8:2::9: link eth2 is down";
+    let reason = "in use in part: next hop 2001:db8:2::9: link eth2 is down";
     assert_eq!(states(&declared, &down).0[0].reason().as_deref(), Some(reason));
 
     actual.record(&Change::RemoveLink { index: 2, name: "eth2".to_owned() });
     assert_eq!(carried_out(&declared, &mut actual), [""; 0], "what is left does what it can");
     assert_eq!(actual.routes.last().unwrap().next_hops.len(), 1);
-    let reason = "next hop 2001:db8:2::9: eth2 does not exist";
+    let reason = "in use in part: next hop 2001:db8:2::9: eth2 does not exist";
     assert_eq!(states(&declared, &actual).0[0].reason().as_deref(), Some(reason));
 
     actual.links.insert(3, link(3, "eth2", true));
@@ -205,6 +205,57 @@ fn a_multipath_route_is_put_back_whole_and_its_rest_stays_until_then() {
         [format!("ip -6 route replace 2001:db8:50::/48 {command}")]
     );
     assert_eq!(states(&declared, &actual).0, [State::Installed]);
+}
+
+#[test]
+fn a_multipath_route_goes_in_with_the_next_hops_that_can_be_and_becomes_whole() {
+    let mut actual = router(false);
+    let weighted = |weight, via| NextHop { weight, ..hop(via, None) };
+    let hops = vec![weighted(3, "10.1.0.9"), weighted(2, "10.2.0.9"), weighted(1, "10.1.0.8")];
+    let declared = routes(vec![route("0.0.0.0/0", hops)]);
+    let part = "ip route add default table 2 proto 112 nexthop via 10.1.0.9 weight 3 \
+                nexthop via 10.1.0.8 weight 1";
+    assert_eq!(carried_out(&declared, &mut actual), [part]);
+    assert_eq!(carried_out(&declared, &mut actual), [""; 0], "more is not possible");
+    let reason = "in use in part: next hop 10.2.0.9: link eth2 is down";
+    assert_eq!(states(&declared, &actual).0[0].reason().as_deref(), Some(reason));
+
+    let eth2 = "eth2".to_owned();
+    actual.record(&Change::SetLink { index: 2, name: eth2.clone(), up: true });
+    let whole = "ip route replace default table 2 proto 112 nexthop via 10.1.0.9 weight 3 \
+                 nexthop via 10.2.0.9 weight 2 nexthop via 10.1.0.8 weight 1";
+    assert_eq!(carried_out(&declared, &mut actual), [whole]);
+    actual.links.get_mut(&2).unwrap().carrier = true;
+    assert_eq!(states(&declared, &actual).0, [State::Installed]);
+
+    // Of IPv4 the kernel drops all of it with an interface.
+    actual.record(&Change::RemoveLink { index: 2, name: eth2 });
+    assert_eq!(carried_out(&declared, &mut actual), [part]);
+    for index in [1, 2] {
+        let name = format!("eth{index}");
+        actual.record(&Change::SetLink { index, name, up: false });
+    }
+    assert_eq!(carried_out(&declared, &mut actual), [""; 0], "now none can be");
+    assert_eq!(
+        states(&declared, &actual).0[0].reason().as_deref(),
+        Some("next hop 10.1.0.9: link eth1 is down")
+    );
+}
+
+#[test]
+fn the_only_next_hop_left_has_no_weight_and_one_route_of_somebody_keeps_a_part_out() {
+    let mut actual = router(false);
+    let weighted = |weight, via| NextHop { weight, ..hop(via, None) };
+    let hops = vec![weighted(3, "10.1.0.9"), weighted(2, "10.2.0.9")];
+    let mut theirs = actual.clone();
+    let declared = routes(vec![route("0.0.0.0/0", hops)]);
+    let part = ["ip route add default via 10.1.0.9 table 2 proto 112"];
+    assert_eq!(carried_out(&declared, &mut actual), part);
+    assert_eq!(carried_out(&declared, &mut actual), [""; 0]);
+    let foreign = Route { protocol: STATIC, ..route("0.0.0.0/0", vec![hop("10.1.0.9", None)]) };
+    carried_out(&routes(vec![foreign]), &mut theirs);
+    assert_eq!(carried_out(&declared, &mut theirs), [""; 0]);
+    assert_eq!(states(&declared, &theirs).0[0].as_str(), "conflicting");
 }
 
 #[test]

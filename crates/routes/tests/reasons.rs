@@ -10,9 +10,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lockstep_routes::{
-    Actual, ActualNextHop, ActualRoute, Address, Change, Condition, Declared, Desired, Fwmark,
-    Interest, Kind, NextHop, NextHops, Object, Owned, PROTOCOL_LOCKSTEP, Phases, Refusals, Route,
-    RouteKind, Rule, RuleKey, Scope, Side, State, TableId, When, assess, assess_groups, plan,
+    Actual, ActualNextHop, ActualRoute, ActualRule, Address, Change, Condition, Declared, Desired,
+    Fwmark, Interest, Kind, NextHop, NextHops, Object, Owned, PROTOCOL_LOCKSTEP, Phases, Refusals,
+    Route, RouteKind, Rule, RuleKey, Scope, Side, State, TableId, When, assess, assess_groups,
+    plan,
 };
 
 use objects::{link, there};
@@ -390,8 +391,46 @@ fn of_several_next_hops_the_one_that_cannot_be_is_named() {
         (second("10.1.1.2", None), "next hop 10.1.1.2 is this router itself"),
     ];
     for (hop, reason) in cases {
-        assert_eq!(reason_of(several(&hop), &router(false)).as_deref(), Some(reason));
+        let declared = routes(vec![several(&hop)]);
+        let phases = Phases::default();
+        let desired = desired(&declared, &phases);
+        let mut actual = router(false);
+        actual.record_all(&plan(desired, &actual.clone()));
+        let state = assess(desired, &actual, &Refusals::default()).routes.remove(0);
+        assert_eq!(state.as_str(), "pending");
+        assert_eq!(state.reason(), Some(format!("in use in part: {reason}")));
+        let mut neither = several(&hop);
+        neither.next_hops.remove(0);
+        neither.next_hops.push(hop);
+        assert_eq!(reason_of(neither, &router(false)).as_deref(), Some(reason));
     }
+}
+
+#[test]
+fn a_rule_that_cannot_be_removed_without_somebody_elses_says_so() {
+    let at = |to: Option<&str>| {
+        let to = to.map(|to| to.parse().unwrap());
+        RuleKey { to, ..objects::everything(101, TABLE_ETH2) }
+    };
+    let there = |key| ActualRule { key, protocol: 4, special: false };
+    let mut actual = router(true);
+    actual.rules = vec![there(at(Some("10.60.0.0/15"))), there(at(None))];
+    let condition = Condition { when: When::Master, group: Some("gateway".to_owned()) };
+    let ours = Rule { protocol: 4, condition, ..objects::rule(at(None)) };
+    let mut owned = NOTHING_OWNED.clone();
+    owned.note(&Change::AddRule { rule: ours.clone() });
+    let declared = Declared { rules: vec![ours], ..Declared::default() };
+    let phases = Phases::default();
+    let desired = Desired { declared: &declared, phases: &phases, owned: &owned };
+    let reason = |actual: &Actual| {
+        assess(desired, actual, &Refusals::default()).rules.remove(0).reason().unwrap()
+    };
+    assert_eq!(plan(desired, &actual), []);
+    let stays = "it stays: the kernel would remove a rule of somebody else's in its place";
+    assert_eq!(reason(&actual), stays);
+    actual.rules.reverse();
+    assert_eq!(plan(desired, &actual).len(), 1);
+    assert_eq!(reason(&actual), "about to be removed");
 }
 
 #[test]
