@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use crate::networks::Networks;
 use crate::{
-    Actual, ActualAddress, ActualLink, ActualRoute, Change, Desired, Kind, Route, TableId,
+    Actual, ActualAddress, ActualLink, ActualRoute, Change, Desired, Kind, Route, RouteKey, TableId,
 };
 
 /// Links by name, addresses by place, networks by prefix; as they are, and further and further as
@@ -38,7 +38,7 @@ impl<'a> Index<'a> {
             addresses.entry((there.index, address)).or_default().push(there);
             *own.entry(address).or_insert(false) |= !there.tentative;
             if !actual.is_up(there.index) {
-                asleep.add(TableId::MAIN, there.address.trunc(), there.index);
+                asleep.add_address(there.address, there.index);
             }
         }
         let declared = desired.declared;
@@ -54,7 +54,7 @@ impl<'a> Index<'a> {
             switched: BTreeMap::new(),
             addresses,
             own,
-            networks: Networks::of(&actual.routes, |index| actual.is_up(index)),
+            networks: Networks::of(actual),
             asleep,
             wanted,
             virtual_links: declared.virtual_links.iter().map(|link| link.name.as_str()).collect(),
@@ -72,7 +72,7 @@ impl<'a> Index<'a> {
             Change::AddAddress { index, address, .. } => {
                 self.own.insert(address.address.addr(), true);
                 if self.is_up(*index) {
-                    self.networks.add(TableId::MAIN, address.address.trunc(), *index);
+                    self.networks.add_address(address.address, *index);
                 }
             }
             Change::AddVirtualLink { .. }
@@ -90,15 +90,15 @@ impl<'a> Index<'a> {
         let of_link = |there: &&ActualAddress| there.index == index;
         for there in self.actual.addresses.iter().filter(of_link) {
             if up {
-                self.networks.add(TableId::MAIN, there.address.trunc(), index);
+                self.networks.add_address(there.address, index);
             } else {
-                self.networks.remove(TableId::MAIN, there.address.trunc(), index);
+                self.networks.remove_address(there.address, index);
             }
         }
         if !up {
             let routes = self.actual.routes.iter().filter(|route| route.is_connected());
             for route in routes.filter(|route| route.only_dev() == Some(index)) {
-                self.networks.remove(route.table, route.to, index);
+                self.networks.remove(route.key(), index);
             }
         }
     }
@@ -118,7 +118,7 @@ impl<'a> Index<'a> {
             }
         }
         for (index, network) in networks {
-            self.networks.remove(TableId::MAIN, network, index);
+            self.networks.remove_address(network, index);
         }
         // No source any more; still no next hop as long as it is there.
         for address in lost {
@@ -127,11 +127,11 @@ impl<'a> Index<'a> {
     }
 
     /// From now on the route is there as well, or no longer.
-    pub(crate) fn expect_network(&mut self, table: TableId, to: IpNet, dev: u32, there: bool) {
+    pub(crate) fn expect_network(&mut self, place: RouteKey, dev: u32, there: bool) {
         if there && self.is_up(dev) {
-            self.networks.add(table, to, dev);
+            self.networks.add(place, dev);
         } else {
-            self.networks.remove(table, to, dev);
+            self.networks.remove(place, dev);
         }
     }
 

@@ -144,14 +144,14 @@ fn expect_networks(places: &Places<'_>, index: &mut Index<'_>) {
             if let Some(dev) = there.only_dev()
                 && (matches!(verdict, Verdict::Put(_)) || place.is_superfluous(there, kept, index))
             {
-                index.expect_network(there.table, there.to, dev, false);
+                index.expect_network(there.key(), dev, false);
             }
         }
         if let Verdict::Put(route) = verdict
             && route.is_on_link()
             && let [Some(dev)] = index.devs(&route)[..]
         {
-            index.expect_network(route.table, route.to.trunc(), dev, true);
+            index.expect_network(route.key(), dev, true);
         }
     }
 }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::networks::Networks;
+use crate::networks::{METRIC_CONNECTED, Networks};
 use crate::{
     Actual, ActualAddress, ActualNextHop, ActualRoute, ActualRule, Address, Change, NextHops,
     PROTOCOL_LOCKSTEP, Route, RouteKey, RouteKind, TableId,
@@ -16,8 +16,6 @@ use crate::{
 const PROTOCOL_KERNEL: u8 = 2;
 /// `RT_SCOPE_LINK`: on this link.
 const SCOPE_LINK: u8 = 253;
-/// The metric of the connected routes of IPv6 (`IP6_RT_PRIO_ADDRCONF`).
-const METRIC_CONNECTED: u32 = 256;
 
 /// Changes of one kind that follow each other: thousands of addresses or routes come and go
 /// together, and each run of them is one pass over what is there.
@@ -305,7 +303,7 @@ impl<'a> Run<'a> {
 
     fn networks(&mut self, actual: &Actual) -> &Networks {
         self.networks.get_or_insert_with(|| {
-            let mut networks = Networks::of(&actual.routes, |index| actual.is_up(index));
+            let mut networks = Networks::of(actual);
             self.routes_put.values().for_each(|route| networks.add_route(route));
             networks
         })

@@ -434,6 +434,37 @@ fn a_rule_that_cannot_be_removed_without_somebody_elses_says_so() {
 }
 
 #[test]
+fn a_next_hop_is_found_in_the_tables_that_the_rules_lead_the_router_itself_to() {
+    let mut actual = router(true);
+    let there = TableId(300);
+    actual.routes.push(ActualRoute { table: there, ..connected(2, "10.60.0.0/24") });
+    let beyond = || route("10.61.0.0/16", Some("10.60.0.9"), None);
+    let unreachable = Some("next hop 10.60.0.9 is on no connected network".to_owned());
+    assert_eq!(reason_of(beyond(), &actual), unreachable);
+    let all = || objects::everything(100, there);
+    let to = |net: &str| Some(net.parse().unwrap());
+    let iif = |name: &str| Some(name.to_owned());
+    let fwmark = Some(Fwmark { value: 2, mask: u32::MAX });
+    let cases = [
+        (all(), true),
+        (RuleKey { to: to("10.60.0.0/16"), ..all() }, true),
+        (RuleKey { to: to("10.61.0.0/16"), ..all() }, false),
+        (RuleKey { iif: iif("lo"), ..all() }, true),
+        (RuleKey { iif: iif("eth0"), ..all() }, false),
+        (RuleKey { fwmark, ..all() }, false),
+        (RuleKey { from: to("10.0.0.0/8"), ..all() }, false),
+        (RuleKey { ipv6: true, ..all() }, false),
+    ];
+    for (key, leads) in cases {
+        let mut actual = actual.clone();
+        actual.rules.push(ActualRule { key: key.clone(), protocol: 4, special: false });
+        let due = Some("about to be installed".to_owned());
+        let wanted = if leads { due } else { unreachable.clone() };
+        assert_eq!(reason_of(beyond(), &actual), wanted, "{key}");
+    }
+}
+
+#[test]
 fn what_is_in_the_way_is_shown_with_names() {
     let mut declared = routes(vec![route("0.0.0.0/0", Some("10.147.48.1"), None)]);
     declared.tables = vec![("Table_eth2".to_owned(), TABLE_ETH2)];

@@ -395,9 +395,12 @@ impl Generator {
         }
     }
 
-    /// Each has a selector that what the router itself looks up has not: the way to a next hop is
-    /// looked up by the rules too.
+    /// Almost each has a selector that what the router itself looks up has not: the way to a next
+    /// hop is looked up by the rules too.
     fn rule(&mut self) -> Rule {
+        if self.once_in(8) {
+            return self.way_to_next_hops();
+        }
         let ipv6 = self.once_in(3);
         let net = |ipv4: &str, six: &str| (if ipv6 { six } else { ipv4 }).parse().unwrap();
         let action = match self.0.u8(..8) {
@@ -438,6 +441,20 @@ impl Generator {
             protocol: self.pick(&[PROTOCOL_LOCKSTEP, PROTOCOL_LOCKSTEP, STATIC]),
             condition: self.condition(),
         }
+    }
+
+    /// By which the kernel finds next hops in another table. None of IPv6, where a gateway's route
+    /// in that table would hide the networks of the next.
+    fn way_to_next_hops(&mut self) -> Rule {
+        let action = RuleAction::Lookup(self.pick(&TABLES));
+        let mut key = RuleKey { action, ..everything(self.0.u32(100..104), TableId::MAIN) };
+        match self.0.u8(..3) {
+            0 => key.iif = Some("lo".to_owned()),
+            1 => key.to = Some("10.60.0.0/15".parse().unwrap()),
+            _ => {}
+        }
+        let protocol = self.pick(&[PROTOCOL_LOCKSTEP, STATIC]);
+        Rule { key, protocol, condition: self.condition() }
     }
 
     /// What is declared and what is not, of an earlier run and of others. Routes of others lead

@@ -1,14 +1,17 @@
 //! A model of the kernel (Linux 6.18) that refuses what the real one refuses, and drops silently
 //! what the real one drops silently.
 
+use std::cmp::Reverse;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 use lockstep_routes::{
     Actual, ActualAddress, ActualLink, ActualNextHop, ActualRoute, ActualRule, Address, Change,
-    Macvlan, NextHop, NextHops, PROTOCOL_LOCKSTEP, Route, RouteKey, RouteKind, Scope, TableId,
-    VIRTUAL_LINK_MARK,
+    Macvlan, NextHop, NextHops, PROTOCOL_LOCKSTEP, Route, RouteKey, RouteKind, RuleKey, Scope,
+    TableId, VIRTUAL_LINK_MARK,
 };
+
+use super::objects::everything;
 
 /// The protocol number of what the kernel makes itself.
 const KERNEL: u8 = 2;
@@ -317,17 +320,27 @@ impl Kernel {
         }
     }
 
-    /// The link of the longest network that holds a next hop: in the route's own table first.
+    /// The link of the longest network that holds a next hop: in the route's own table first, then
+    /// where the rules lead it.
     fn connected(&self, table: TableId, via: IpAddr, dev: Option<u32>) -> Option<u32> {
-        [table, TableId::MAIN].into_iter().find_map(|table| {
+        let mut rules: Vec<_> = self.actual.rules.iter().map(|rule| &rule.key).collect();
+        rules.sort_by_key(|key| key.priority);
+        let led_to = rules.into_iter().filter_map(|key| {
+            let selects_all = RuleKey { to: None, iif: None, ..key.clone() }
+                == RuleKey { ipv6: key.ipv6, ..everything(key.priority, key.table()?) };
+            let from_here = key.iif.as_deref().is_none_or(|iif| iif == "lo");
+            let to = key.to.is_none_or(|to| to.contains(&via));
+            key.table().filter(|_| selects_all && from_here && to && !key.ipv6 && via.is_ipv4())
+        });
+        [table].into_iter().chain(led_to).chain([TableId::MAIN]).find_map(|table| {
             self.actual
                 .routes
                 .iter()
                 .filter(|route| route.table == table)
                 .filter(|route| route.is_connected() && route.to.contains(&via))
-                .filter_map(|route| Some((route.to.prefix_len(), route.only_dev()?)))
+                .filter_map(|route| Some((route, route.only_dev()?)))
                 .filter(|(_, link)| dev.is_none_or(|dev| dev == *link))
-                .max_by_key(|(length, _)| *length)
+                .min_by_key(|(route, _)| (Reverse(route.to.prefix_len()), route.metric))
                 .map(|(_, link)| link)
         })
     }
