@@ -1,5 +1,6 @@
 //! The thread on the real kernel, each test in a network namespace of its own.
 
+mod between;
 mod many;
 mod ownership;
 mod virtual_links;
