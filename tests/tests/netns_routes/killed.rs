@@ -88,7 +88,8 @@ table = 100
             let protocol = if number % 3 == 0 { "protocol = \"static\"\n" } else { "" };
             let _ = write!(
                 text,
-                "\n[[route]]\nto = \"10.70.{}.0/24\"\nvia = \"10.147.52.1\"\ntable = 100\n{protocol}when = \"master\"\ngroup = \"gateway\"\n",
+                "\n[[route]]\nto = \"10.{}.{}.0/24\"\nvia = \"10.147.52.1\"\ntable = 100\n{protocol}when = \"master\"\ngroup = \"gateway\"\n",
+                70 + number / 256,
                 number % 256
             );
         }
@@ -197,4 +198,84 @@ fn a_static_route_of_somebody_else_that_is_just_as_declared_is_never_removed() {
     let left = routes(&site.node, "-4", "100");
     assert!(left.contains(&theirs), "{left:?}");
     assert!(!left.contains(&ours), "{left:?}");
+}
+
+/// How many routes the group has in its table.
+fn of_the_group(site: &Site) -> usize {
+    routes(&site.node, "-4", "100").iter().filter(|route| route.contains("10.147.52.1")).count() - 1
+}
+
+/// Waits until some have been carried out, and says how many.
+fn in_the_middle(site: &Site, what: &str, is_middle: impl Fn(usize) -> bool) -> usize {
+    wait::some(what, || Some(of_the_group(site)).filter(|count| is_middle(*count)))
+}
+
+#[test]
+fn killed_in_the_middle_of_ten_thousand_routes_it_leaves_and_loses_nothing() {
+    const ROUTES: usize = 10_000;
+    let site = Site::new();
+    let config = site.config(ROUTES);
+    let first = Lockstep::start(&site.node, &config);
+    wait::until("everything is there", || of_the_group(&site) == ROUTES);
+    wait::until("it says so", || installed(&first));
+    let wanted = site.picture();
+    drop(first);
+
+    // What a router is whose group is not master, and what others have put there.
+    site.check(false);
+    let backup = Lockstep::start(&site.node, &config);
+    wait::until("nothing of the group's is there", || of_the_group(&site) == 0);
+    backup.wait_for_state("gateway", "fault");
+    let unwanted = site.picture();
+    drop(backup);
+
+    for round in 0..2 {
+        site.check(true);
+        let mut coming = Lockstep::launch(&site.node, &config);
+        let come = in_the_middle(&site, "some have come", |count| count > 0);
+        coming.kill();
+        println!("round {round}: killed when {come} were seen, {} are there", of_the_group(&site));
+
+        // The next run goes on from there, and then somebody takes the mastership away.
+        let mut going = Lockstep::launch(&site.node, &config);
+        wait::until_or("everything is there", || of_the_group(&site) == ROUTES);
+        wait::until_or("everything is as it was", || site.picture() == wanted);
+        assert_eq!(site.picture(), wanted, "round {round}");
+        site.check(false);
+        let left = in_the_middle(&site, "some have gone", |count| count < ROUTES);
+        going.kill();
+        println!("round {round}: killed when {left} were left, {} are", of_the_group(&site));
+
+        let mut gone = Lockstep::launch(&site.node, &config);
+        wait::until_or("nothing is left", || site.picture() == unwanted);
+        assert_eq!(site.picture(), unwanted, "round {round}");
+        gone.kill();
+    }
+}
+
+#[test]
+fn a_link_that_flaps_at_random_moments_of_transitions_loses_nothing() {
+    let site = Site::new();
+    let lockstep = Lockstep::start(&site.node, &site.config(500));
+    wait::until("everything is there", || installed(&lockstep));
+    let wanted = site.picture();
+
+    let mut state: u32 = 0x85eb_ca6b;
+    for round in 0..30 {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        let becomes_master = round % 2 == 1;
+        site.check(becomes_master);
+        // From before the check is run to after the transition: what is drawn is when the link flaps.
+        thread::sleep(Duration::from_millis(u64::from(state % 150)));
+        site.node.set_link("eth2", false).expect("it goes down");
+        thread::sleep(Duration::from_millis(u64::from(state / 150 % 40)));
+        site.node.set_link("eth2", true).expect("it comes up");
+        lockstep.wait_for_state("gateway", if becomes_master { "master" } else { "fault" });
+    }
+
+    wait::until_or("everything is as it was", || site.picture() == wanted);
+    assert_eq!(site.picture(), wanted);
+    assert!(installed(&lockstep));
 }
