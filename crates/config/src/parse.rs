@@ -89,7 +89,7 @@ fn read(report: &Report, entries: &DeTable<'_>, surroundings: &Surroundings) -> 
         addresses,
         routes: routes.iter().map(|read| Arc::clone(&read.route)).collect(),
         rules: rules.iter().map(|read| read.rule.clone()).collect(),
-        tables: tables.into_list(),
+        tables: tables.into_list().into(),
         virtual_links: routers
             .iter()
             .filter_map(|router| Some(router.virtual_link.as_ref()?.get_ref().clone()))

@@ -213,7 +213,8 @@ fn declared() -> Declared {
             ("local", 255),
         ]
         .map(|(name, number)| (name.to_owned(), TableId(number)))
-        .to_vec(),
+        .to_vec()
+        .into(),
         virtual_links: Vec::new(),
     }
 }

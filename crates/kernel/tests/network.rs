@@ -74,7 +74,7 @@ fn cloudstack() -> Declared {
             fwmark: Some(Fwmark { value: 2, mask: u32::MAX }),
             ..everything(32_000, TABLE_ETH2)
         })],
-        tables: vec![("Table_eth2".to_owned(), TABLE_ETH2)],
+        tables: vec![("Table_eth2".to_owned(), TABLE_ETH2)].into(),
         virtual_links: Vec::new(),
     }
 }
@@ -140,7 +140,7 @@ fn every_kind_of_object_is_added_dumped_replaced_and_removed() {
                 rule(RuleKey { iif: Some("eth0".to_owned()), ..everything(103, LARGE) }),
                 rule(RuleKey { oif: Some("lo".to_owned()), ipv6: true, ..everything(104, LARGE) }),
             ],
-            tables: Vec::new(),
+            tables: lockstep_routes::Tables::default(),
             virtual_links: Vec::new(),
         };
         let phases = Phases::default();

@@ -24,6 +24,7 @@ mod reach;
 mod record;
 mod refusal;
 mod state;
+mod tables;
 mod text;
 mod virtual_link;
 
@@ -40,5 +41,6 @@ pub use owned::{Owned, OwnedRoute};
 pub use plan::{plan, plan_kind};
 pub use refusal::{Refusal, Refusals};
 pub use state::{Reason, State};
+pub use tables::Tables;
 pub use text::protocol_name;
 pub use virtual_link::{VIRTUAL_LINK_MARK, VIRTUAL_LINK_METRIC};

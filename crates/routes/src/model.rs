@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use crate::Tables;
+
 /// A routing table by number; 254 is `main`.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct TableId(pub u32);
@@ -248,7 +250,7 @@ pub struct Declared {
     /// Rules.
     pub rules: Vec<Rule>,
     /// Names of tables, for people.
-    pub tables: Vec<(String, TableId)>,
+    pub tables: Tables,
     /// Interfaces of our own with a virtual MAC address.
     pub virtual_links: Vec<VirtualLink>,
 }

@@ -55,10 +55,7 @@ impl fmt::Display for TableId {
 impl Declared {
     /// The table's declared name, or the one everybody knows, or its number.
     pub fn table_name(&self, table: TableId) -> String {
-        self.tables
-            .iter()
-            .find(|(_, id)| *id == table)
-            .map_or_else(|| table.to_string(), |(name, _)| name.clone())
+        self.tables.name(table).map_or_else(|| table.to_string(), str::to_owned)
     }
 }
 

@@ -340,8 +340,10 @@ fn objects_read_as_in_iproute2() {
         condition: Condition::ALWAYS,
     };
     assert_eq!(vip.to_string(), "10.1.1.1/32 brd 10.1.1.255 dev eth0 label eth0:1 scope link");
-    let declared =
-        Declared { tables: vec![("Table_eth2".to_owned(), TABLE_ETH2)], ..Declared::default() };
+    let declared = Declared {
+        tables: vec![("Table_eth2".to_owned(), TABLE_ETH2)].into(),
+        ..Declared::default()
+    };
     assert_eq!(declared.table_name(TABLE_ETH2), "Table_eth2");
     assert_eq!(declared.table_name(TableId::MAIN), "main");
     assert_eq!(declared.table_name(TableId(9)), "9");
@@ -467,7 +469,7 @@ fn a_next_hop_is_found_in_the_tables_that_the_rules_lead_the_router_itself_to() 
 #[test]
 fn what_is_in_the_way_is_shown_with_names() {
     let mut declared = routes(vec![route("0.0.0.0/0", Some("10.147.48.1"), None)]);
-    declared.tables = vec![("Table_eth2".to_owned(), TABLE_ETH2)];
+    declared.tables = vec![("Table_eth2".to_owned(), TABLE_ETH2)].into();
     let vip: Address = Address {
         interface: "eth0".to_owned(),
         address: "2001:db8::1/64".parse().unwrap(),

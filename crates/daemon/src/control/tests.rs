@@ -137,7 +137,7 @@ fn declared() -> Declared {
     Declared {
         links: vec![Link { interface: "eth2".to_owned(), up: Condition::ALWAYS }],
         routes: (0..ROUTES).map(route).collect(),
-        tables: vec![("odd".to_owned(), TableId(101))],
+        tables: vec![("odd".to_owned(), TableId(101))].into(),
         ..Declared::default()
     }
 }

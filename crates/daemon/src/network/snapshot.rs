@@ -166,8 +166,8 @@ impl<'a> Filter<'a> {
 
 /// A table by its declared name, by a name that everybody knows, or by number.
 fn table_of(name: &str, declared: &Declared) -> anyhow::Result<TableId> {
-    if let Some((_, table)) = declared.tables.iter().find(|(declared, _)| declared == name) {
-        return Ok(*table);
+    if let Some(table) = declared.tables.number(name) {
+        return Ok(table);
     }
     let well_known = [TableId::MAIN, TableId::LOCAL, TableId(253)];
     if let Some(table) = well_known.into_iter().find(|table| table.to_string() == name) {

@@ -283,7 +283,7 @@ pub(super) fn declared() -> Declared {
         .map(Arc::new)
         .into(),
         rules: vec![rule(32_000)],
-        tables: vec![("static_route".to_owned(), TableId(100))],
+        tables: vec![("static_route".to_owned(), TableId(100))].into(),
         virtual_links: Vec::new(),
     }
 }
