@@ -141,6 +141,8 @@ struct Actor {
     told: BTreeMap<String, InterfaceState>,
     core: mpsc::Sender<CoreEvent>,
     schedule: Schedule,
+    /// Memory that a long plan has taken is still to be given back.
+    has_planned_much: bool,
 }
 
 impl Actor {
@@ -184,6 +186,7 @@ impl Actor {
             told: BTreeMap::new(),
             core,
             schedule: Schedule::new(Instant::now()),
+            has_planned_much: false,
         })
     }
 

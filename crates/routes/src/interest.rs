@@ -10,7 +10,8 @@ use crate::{ActualRoute, Declared, Owned, PROTOCOL_LOCKSTEP, RouteKey, TableId};
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Interest {
     tables: BTreeSet<TableId>,
-    keys: BTreeSet<RouteKey>,
+    /// In order.
+    keys: Vec<RouteKey>,
     /// Address family (true: IPv6) and prefix length of every declared route.
     lengths: BTreeSet<(bool, u8)>,
 }
@@ -20,18 +21,14 @@ impl Interest {
     /// found.
     pub fn of(declared: &Declared) -> Self {
         let mut interest = Self { tables: BTreeSet::from([TableId::MAIN]), ..Self::default() };
-        for route in &declared.routes {
-            interest.add(route.key());
-        }
+        interest.add(declared.routes.iter().map(|route| route.key()));
         interest
     }
 
     /// Also the places that earlier routes of ours had.
     #[must_use]
     pub fn and_owned(mut self, owned: &Owned) -> Self {
-        for key in owned.routes.keys() {
-            self.add(*key);
-        }
+        self.add(owned.routes.keys().copied());
         self
     }
 
@@ -42,10 +39,15 @@ impl Interest {
         self
     }
 
-    fn add(&mut self, key: RouteKey) {
-        self.tables.insert(key.table);
-        self.keys.insert(key);
-        self.lengths.insert((matches!(key.to, IpNet::V6(_)), key.to.prefix_len()));
+    fn add(&mut self, keys: impl Iterator<Item = RouteKey>) {
+        for key in keys {
+            self.tables.insert(key.table);
+            self.lengths.insert((matches!(key.to, IpNet::V6(_)), key.to.prefix_len()));
+            self.keys.push(key);
+        }
+        self.keys.sort_unstable();
+        self.keys.dedup();
+        self.keys.shrink_to_fit();
     }
 
     /// The tables to dump, ascending.
@@ -71,6 +73,6 @@ impl Interest {
     pub fn wants(&self, route: &ActualRoute) -> bool {
         route.protocol == PROTOCOL_LOCKSTEP
             || route.is_connected()
-            || self.keys.contains(&route.key())
+            || self.keys.binary_search(&route.key()).is_ok()
     }
 }

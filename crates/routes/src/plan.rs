@@ -38,7 +38,7 @@ pub fn plan(desired: Desired<'_>, actual: &Actual) -> Vec<Change> {
     }
     let (routes_to_put, routes_to_remove) = routes(desired, actual, &mut index);
     let (rules_to_add, rules_to_remove) = rules(desired, actual);
-    [
+    in_order([
         virtual_to_remove,
         virtual_to_add,
         up,
@@ -49,8 +49,7 @@ pub fn plan(desired: Desired<'_>, actual: &Actual) -> Vec<Change> {
         routes_to_remove,
         addresses.last,
         down,
-    ]
-    .concat()
+    ])
 }
 
 /// The changes of one kind only, as one step of a transition wants them; in the order of [`plan`].
@@ -60,18 +59,28 @@ pub fn plan_kind(desired: Desired<'_>, actual: &Actual, kind: Kind) -> Vec<Chang
         Kind::Links => {
             let (to_remove, to_add) = virtual_link::changes(desired, actual, &index);
             let (up, down) = links(desired, &index);
-            [to_remove, to_add, up, down].concat()
+            in_order([to_remove, to_add, up, down])
         }
         Kind::Addresses => {
             let addresses = address::changes(desired, actual, &index);
-            [addresses.first, addresses.last].concat()
+            in_order([addresses.first, addresses.last])
         }
         Kind::Routes => {
             let (routes_to_put, routes_to_remove) = routes(desired, actual, &mut index);
             let (rules_to_add, rules_to_remove) = rules(desired, actual);
-            [routes_to_put, rules_to_add, rules_to_remove, routes_to_remove].concat()
+            in_order([routes_to_put, rules_to_add, rules_to_remove, routes_to_remove])
         }
     }
+}
+
+/// One after another; mostly there is one, which is not copied.
+fn in_order<const N: usize>(parts: [Vec<Change>; N]) -> Vec<Change> {
+    let mut parts = parts.into_iter().filter(|part| !part.is_empty());
+    let mut all = parts.next().unwrap_or_default();
+    for mut part in parts {
+        all.append(&mut part);
+    }
+    all
 }
 
 fn links(desired: Desired<'_>, index: &Index<'_>) -> (Vec<Change>, Vec<Change>) {

@@ -10,12 +10,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lockstep_kernel::network::{Hints, Network};
+use lockstep_kernel::scheduling::give_back_what_is_free;
 use lockstep_routes::{Actual, Change, Kind, Object, When, plan, plan_kind};
 use tokio::sync::oneshot;
 use tracing::{debug, info, warn};
 
 use super::requests::Requests;
-use super::schedule::{FAILED_LOOK, INTERVAL, REST};
+use super::schedule::{DEAR, FAILED_LOOK, INTERVAL, REST};
 use super::{Actor, PIECE, Snapshot};
 use crate::messages::CoreEvent;
 
@@ -161,9 +162,11 @@ impl Actor {
         self.settle_links().await;
         self.schedule.looks();
         let reading = Network::routes_and_rules(Arc::clone(&self.interest));
-        let Some((routes, rules)) = self.read(reading, turn).await? else {
+        let Some((mut routes, rules)) = self.read(reading, turn).await? else {
             return Ok(false);
         };
+        // It has grown by doubling, and is kept until the next look.
+        routes.shrink_to_fit();
         let actual = Arc::make_mut(&mut self.actual);
         actual.routes = routes;
         actual.rules = rules;
@@ -215,6 +218,7 @@ impl Actor {
                 let missing: BTreeSet<Object> = changes.iter().map(Change::object).collect();
                 Arc::make_mut(&mut self.refusals).retain(|object| missing.contains(object));
             }
+            self.has_planned_much |= changes.len() > PIECE;
             self.schedule.cost += if rounds == 0 { began.elapsed() } else { Duration::ZERO };
             match self.reconcile(changes, requests.as_deref_mut()).await {
                 Reconciled::Nothing => break,
@@ -228,6 +232,10 @@ impl Actor {
         }
         self.ownership.keep();
         self.schedule.looked(Instant::now(), self.refusals.next_deadline());
+        // Reading and planning have taken several times what is kept of it.
+        if std::mem::take(&mut self.has_planned_much) || self.schedule.cost > DEAR {
+            give_back_what_is_free();
+        }
     }
 
     /// Links up and addresses. A link goes down only after its routes, which are not known here.
@@ -247,7 +255,9 @@ impl Actor {
         mut requests: Option<&mut Requests>,
     ) -> Reconciled {
         let now = Instant::now();
-        changes.retain(|change| self.refusals.is_due(&change.object(), now));
+        if !self.refusals.is_empty() {
+            changes.retain(|change| self.refusals.is_due(&change.object(), now));
+        }
         if changes.is_empty() {
             return Reconciled::Nothing;
         }

@@ -96,6 +96,7 @@ impl Actor {
             done.extend(self.carry_out(piece).await.into_iter().map(Change::object));
         }
         self.ownership.keep();
+        self.has_planned_much |= changes.len() > PIECE;
         Ok(self.outcomes(groups, kind, side, &done))
     }
 

@@ -1,5 +1,6 @@
 //! When it is worth looking again: that something has changed, not what.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 
@@ -52,13 +53,14 @@ impl std::ops::BitOrAssign for Hints {
 /// Listens to the kernel's announcements of the network namespace in which it was made.
 pub struct Monitor {
     socket: TokioSocket,
-    interest: Interest,
+    /// The tables of interest.
+    tables: BTreeSet<TableId>,
     received: Vec<u8>,
 }
 
 impl fmt::Debug for Monitor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Monitor").field("interest", &self.interest).finish_non_exhaustive()
+        f.debug_struct("Monitor").field("tables", &self.tables).finish_non_exhaustive()
     }
 }
 
@@ -72,7 +74,8 @@ impl Monitor {
         if let Err(error) = socket.socket_ref().set_rx_buf_sz(RECEIVE_BUFFER) {
             tracing::debug!(%error, "the monitor keeps its small receive buffer");
         }
-        Ok(Self { socket, interest: interest.clone(), received: Vec::with_capacity(DATAGRAM) })
+        let tables = interest.tables().collect();
+        Ok(Self { socket, tables, received: Vec::with_capacity(DATAGRAM) })
     }
 
     /// Waits until something of interest has changed, and takes what else is waiting.
@@ -96,7 +99,7 @@ impl Monitor {
     async fn receive(&mut self) -> io::Result<Hints> {
         self.received.clear();
         match self.socket.recv_from(&mut self.received).await {
-            Ok(sender) if sender.port_number() == 0 => Ok(hints_in(&self.received, &self.interest)),
+            Ok(sender) if sender.port_number() == 0 => Ok(hints_in(&self.received, &self.tables)),
             Ok(_) => Ok(Hints::default()),
             Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
                 Ok(Hints { overrun: true, ..Hints::default() })
@@ -106,13 +109,13 @@ impl Monitor {
     }
 }
 
-fn hints_in(datagram: &[u8], interest: &Interest) -> Hints {
+fn hints_in(datagram: &[u8], tables: &BTreeSet<TableId>) -> Hints {
     let mut hints = Hints::default();
     for message in messages_in(datagram) {
         match message.message_type() {
             16 | 17 => hints.links = true,
             20 | 21 => hints.addresses = true,
-            24 | 25 => hints.routes |= concerns(message.payload(), interest),
+            24 | 25 => hints.routes |= concerns(message.payload(), tables),
             32 | 33 => hints.rules = true,
             _ => {}
         }
@@ -121,7 +124,7 @@ fn hints_in(datagram: &[u8], interest: &Interest) -> Hints {
 }
 
 /// Whether a route message is about a table of interest.
-fn concerns(route: &[u8], interest: &Interest) -> bool {
+fn concerns(route: &[u8], tables: &BTreeSet<TableId>) -> bool {
     const TABLE: usize = 4;
     const ATTRIBUTES: usize = 12;
     const RTA_TABLE: u16 = 15;
@@ -132,5 +135,5 @@ fn concerns(route: &[u8], interest: &Interest) -> bool {
         .find(|attribute| attribute.kind() == RTA_TABLE)
         .and_then(|attribute| attribute.value().try_into().ok())
         .map_or(table.into(), u32::from_ne_bytes);
-    interest.covers(TableId(table))
+    tables.contains(&TableId(table))
 }
