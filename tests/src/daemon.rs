@@ -32,6 +32,17 @@ impl Lockstep {
         daemon
     }
 
+    /// [`Lockstep::start`] with the log that a router writes: for whoever measures what it costs.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    #[track_caller]
+    pub fn start_as_on_a_router(node: &Node, config: &str) -> Self {
+        let daemon = Self::begin(node, &["env", "LOCKSTEP_LOG=info"], config, &["--unsupervised"]);
+        wait::until("the daemon answers `lockstep status`", || daemon.try_status().is_some());
+        daemon
+    }
+
     /// Starts the daemon without waiting for anything, and without a guard: killed, it is as a router
     /// without power.
     pub fn launch(node: &Node, config: &str) -> Self {

@@ -36,7 +36,7 @@ pub(crate) fn measure(counts: &[usize], idle: u64) {
         let load = Load { routes: *routes, tables: TABLES };
         let theirs = by_ip(load);
         let node = router();
-        let mut lockstep = Lockstep::start(&node, &load.config());
+        let mut lockstep = Lockstep::start_as_on_a_router(&node, &load.config());
         wait(&node, load, load.routes);
         let process = lockstep.process().id();
         let before = Cost::of(&[process]);
@@ -67,7 +67,8 @@ pub(crate) fn measure(counts: &[usize], idle: u64) {
 
 fn memory_of_none() -> u64 {
     let node = router();
-    let mut lockstep = Lockstep::start(&node, &Load { routes: 1, tables: 1 }.config());
+    let mut lockstep =
+        Lockstep::start_as_on_a_router(&node, &Load { routes: 1, tables: 1 }.config());
     Cost::of(&[lockstep.process().id()]).memory
 }
 

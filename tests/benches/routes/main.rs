@@ -2,7 +2,8 @@
 //! beside `ip -batch`, in one run.
 //!
 //! `cargo build --release && cargo bench -p lockstep-tests --bench routes [-- WHAT… ROUTES…]`, as root. WHAT is `apply`
-//! (plan and changes as the daemon makes them), `daemon` (reconciliation after a flap, memory, an idle stretch) or `quick`;
+//! (plan and changes as the daemon makes them), `daemon` (an interface up until its routes are installed, reconciliation after
+//! a flap, memory, an idle stretch) or `quick`;
 //! without any of them, everything. ROUTES are the numbers of routes.
 //!
 //! Each measurement has a namespace of its own, and contenders take turns.
@@ -14,6 +15,7 @@ mod apply;
 #[path = "../common/cost.rs"]
 mod cost;
 mod daemon;
+mod link_up;
 mod load;
 
 /// Routes, unless the command line says otherwise.
@@ -38,6 +40,7 @@ fn main() {
         apply::measure(&counts, &TABLES, if quick { 1 } else { 3 });
     }
     if all || said("daemon") {
+        link_up::measure(if quick { 10 } else { 50 });
         daemon::measure(&counts, if quick { 5 } else { 60 });
     }
 }
