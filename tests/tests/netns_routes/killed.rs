@@ -55,6 +55,7 @@ state-directory = "{directory}/state"
 [check.alive]
 command = ["{directory}/check.sh"]
 interval = "50ms"
+timeout = "5s"
 rise = 1
 fall = 1
 
