@@ -175,8 +175,9 @@ impl Actor {
 
     pub(super) async fn take_stock_of_links(&mut self) -> io::Result<()> {
         self.schedule.links_changed = None;
-        let links = self.network.links().await?;
+        // In this order: an address that goes with its link is not missed on one that was up before.
         let addresses = self.network.addresses().await?;
+        let links = self.network.links().await?;
         let actual = Arc::make_mut(&mut self.actual);
         actual.links = links;
         actual.addresses = addresses;
