@@ -164,6 +164,21 @@ impl Drop for Conntrackd {
     }
 }
 
+/// The version installed, for example `conntrackd 1.4.7`.
+///
+/// # Panics
+/// When conntrackd is not installed.
+pub fn version() -> String {
+    let output = Command::new("conntrackd").arg("-v").output();
+    let output = output.expect("conntrackd (is it installed?) runs");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let version = text.split_whitespace().find_map(|word| {
+        let number = word.strip_prefix('v')?.trim_end_matches('.');
+        number.starts_with(|first: char| first.is_ascii_digit()).then(|| number.to_owned())
+    });
+    format!("conntrackd {}", version.unwrap_or_default())
+}
+
 /// The flows of a kernel, of one protocol (`tcp`, `udp`).
 ///
 /// # Panics

@@ -148,3 +148,15 @@ impl Drop for Keepalived {
         }
     }
 }
+
+/// The version installed, for example `keepalived 2.2.7`.
+///
+/// # Panics
+/// When keepalived is not installed.
+pub fn version() -> String {
+    let output = Command::new("keepalived").arg("--version").output();
+    let output = output.expect("keepalived (is it installed?) runs");
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    let version = text.split_whitespace().nth(1).unwrap_or_default();
+    format!("keepalived {}", version.trim_start_matches('v'))
+}

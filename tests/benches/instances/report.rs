@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
+use lockstep_tests::keepalived;
+
 use crate::Measured;
-use crate::contender::{Kind, keepalived_version};
+use crate::contender::Kind;
 
 pub(crate) fn heading() {
     println!(
         "{} and lockstep, a pair each, version 3; the ratio is ours to theirs",
-        keepalived_version()
+        keepalived::version()
     );
     println!(
         "{:>9} {:>8}  {:<10} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9}  {:>9}",

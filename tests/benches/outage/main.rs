@@ -26,10 +26,11 @@ use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use lockstep_lab::{Interface, Lan, Node};
+use lockstep_tests::keepalived;
 use tempfile::TempDir;
 
 use addresses::Addresses;
-use contender::{Daemon, Kind, VirtualRouter, keepalived_version};
+use contender::{Daemon, Kind, VirtualRouter};
 use cost::Cost;
 use echo::Echo;
 
@@ -71,7 +72,10 @@ fn main() {
         return;
     }
     let rounds = std::env::args().find_map(|word| word.parse().ok()).unwrap_or(ROUNDS);
-    println!("{} and lockstep; outage in ms, median and longest of {rounds}", keepalived_version());
+    println!(
+        "{} and lockstep; outage in ms, median and longest of {rounds}",
+        keepalived::version()
+    );
     println!(
         "{:<12} {:>9}  {:>11} {:>9}  {:>9} {:>9}  {:>6}",
         "master is", "interval", "keepalived", "longest", "lockstep", "longest", "ratio"

@@ -15,7 +15,6 @@ mod report;
 mod watch;
 
 use std::net::Ipv4Addr;
-use std::process::Command;
 use std::time::Duration;
 
 use lockstep_lab::{Interface, Lan, Node};
@@ -64,7 +63,7 @@ fn main() {
     let takeovers =
         std::env::args().find_map(|argument| argument.parse().ok()).unwrap_or(TAKEOVERS);
     let mut contenders = [
-        Contender::new(keepalived_version(), keepalived),
+        Contender::new(lockstep_tests::keepalived::version(), keepalived),
         Contender::new("lockstep".to_owned(), |node| lockstep(node, "")),
         Contender::new("lockstep, replicating".to_owned(), |node| lockstep(node, REPLICATION)),
     ];
@@ -158,13 +157,4 @@ fn keepalived(node: &Node) -> Router {
         INTERVAL.as_secs_f64(),
     );
     Router::Keepalived { _process: Keepalived::configured(node, &configuration) }
-}
-
-/// For example `keepalived 2.2.7`.
-fn keepalived_version() -> String {
-    let output = Command::new("keepalived").arg("--version").output();
-    let output = output.expect("keepalived (is it installed?) runs");
-    let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    let version = text.split_whitespace().nth(1).unwrap_or_default();
-    format!("keepalived {}", version.trim_start_matches('v'))
 }
