@@ -459,6 +459,7 @@ impl Replicator {
             self.step_resync(place, now);
             self.peers[place].settle(now);
         }
+        self.drop_what_is_over(now);
         self.ask_for_what_was_refused(now);
         let standing = self.standing(now);
         if standing != self.standing {

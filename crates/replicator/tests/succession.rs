@@ -206,3 +206,96 @@ fn once_everybody_knows_who_serves_nobody_asks_again() {
     site.assert_replicated(1, 0);
     site.assert_replicated(1, 2);
 }
+
+/// The numbers of the flows that the router knows from others.
+fn known(site: &Site, node: usize) -> Vec<u32> {
+    let numbers = (0..1_000).filter(|number| {
+        let orig = common::flow(*number).orig;
+        site.nodes[node].external_flows().any(|flow| flow.orig == orig)
+    });
+    numbers.collect()
+}
+
+#[test]
+fn what_ends_at_the_successor_of_a_dead_router_before_it_is_told_does_not_stay() {
+    for config in [quick_grouped, quick_udp, quick_notrack] {
+        let mut site = Site::new(3, 1, SLOW, config);
+        site.run_s(5);
+        serve(&mut site, 0, 0..100);
+        site.run_s(15);
+        site.plugged[0] = [false; LINKS];
+        serve(&mut site, 1, 0..100);
+        for number in 20..40 {
+            site.destroy(1, number);
+        }
+        let begun = site.now;
+        while known(&site, 2).len() > 80 {
+            assert!(site.now < begun + Duration::from_secs(20), "{}", known(&site, 2).len());
+            site.run(Duration::from_millis(100));
+        }
+        site.assert_replicated(1, 2);
+        site.run_s(1);
+        assert!(site.nodes[2].sync_state().in_sync, "{}", site.nodes[2].sync_state().reason);
+    }
+}
+
+#[test]
+fn while_it_is_open_whether_the_old_router_serves_on_the_third_is_not_in_sync() {
+    let mut site = Site::new(3, 1, SLOW, quick_grouped);
+    site.run_s(5);
+    serve(&mut site, 0, 0..100);
+    site.run_s(15);
+    site.plugged[0] = [false; LINKS];
+    serve(&mut site, 1, 50..100);
+    let mut hidden = 0;
+    for _ in 0..1_000 {
+        site.run(Duration::from_millis(10));
+        // Between the last of its flows and the end of a copy there is the time of a message.
+        let told_all = site.nodes[1].counters().bulks_sent > 0
+            && site.nodes[2].sync_state().reason.contains("has not been heard since");
+        hidden += u32::from(told_all && known(&site, 2).len() > 50);
+        let wrong = site.nodes[2].sync_state().in_sync
+            && site.nodes[2].sync_state().reason.contains(&site::address(1, 0).to_string())
+            && known(&site, 2).len() > 50;
+        assert!(!wrong, "in sync with {} flows", known(&site, 2).len());
+    }
+    assert!(hidden > 10, "it was open for a while");
+    site.assert_replicated(1, 2);
+}
+
+#[test]
+fn two_routers_that_serve_apart_take_nothing_from_each_other_at_the_third() {
+    let mut site = Site::new(3, 1, SLOW, quick_grouped);
+    site.run_s(5);
+    serve(&mut site, 0, 0..100);
+    site.run_s(15);
+    // The third hears both of them, and they do not hear each other.
+    (site.plugged[0], site.plugged[1]) = ([true, false], [false, true]);
+    site.run_s(10);
+    serve(&mut site, 1, 0..50);
+    for number in 100..120 {
+        site.create(0, number);
+    }
+    site.run_s(10);
+    site.plugged[0] = [false; LINKS];
+    site.run_s(60);
+    assert_eq!(known(&site, 2), (0..120).collect::<Vec<_>>(), "it may serve these alone");
+}
+
+#[test]
+fn who_started_when_a_router_was_gone_already_is_not_its_successor() {
+    for config in [quick_grouped, quick_udp] {
+        let mut site = Site::new(3, 1, SLOW, config);
+        site.run_s(5);
+        serve(&mut site, 0, 0..100);
+        site.run_s(15);
+        site.plugged[0] = [false; LINKS];
+        site.run_s(3);
+        // What it had been told is lost with its cache.
+        site.restart(1);
+        site.run_s(3);
+        serve(&mut site, 1, 100..150);
+        site.run_s(60);
+        assert_eq!(known(&site, 2), (0..150).collect::<Vec<_>>(), "the only copy");
+    }
+}

@@ -30,7 +30,7 @@ impl Replicator {
     }
 
     /// Heeds what a message that has been taken says of the peer's role.
-    pub(super) fn note_claim(&mut self, place: usize, message: &Message<'_>) {
+    pub(super) fn note_claim(&mut self, place: usize, message: &Message<'_>, now: Instant) {
         if message.kind != Some(Kind::Control) {
             return;
         }
@@ -39,6 +39,7 @@ impl Replicator {
         let before = std::mem::replace(&mut peer.claim, Claim::of(message.flags));
         let stands_by = peer.claim == Some(Claim::StandsBy);
         peer.stood_by |= stands_by;
+        peer.rise.hear(peer.claim, now);
         let stood_by = before == Some(Claim::StandsBy) && !stands_by;
         if self.role == Role::Active && ftfw && stood_by && !peer.conversation.has_told_all() {
             // Who serves does not ask.

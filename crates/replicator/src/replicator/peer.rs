@@ -13,7 +13,7 @@ use crate::statistics::Counters;
 
 use super::PEER_SILENT;
 use super::stream::Stream;
-use super::succession::Succession;
+use super::succession::{Rise, Succession};
 
 /// Most peers at a time.
 pub(super) const MAX_PEERS: usize = 8;
@@ -58,6 +58,8 @@ pub(super) struct Peer {
     pub(super) claim: Option<Claim>,
     /// It has stood by since it was last asked for everything.
     pub(super) stood_by: bool,
+    /// When it began to serve, by what it said.
+    pub(super) rise: Rise,
     /// It stood by when its last copy ended, which therefore shows nothing of what is served.
     pub(super) unproven: bool,
     /// When it is told everything although it has not asked.
@@ -132,6 +134,7 @@ impl Peer {
             resync: Resync::wanted(Cause::Appeared),
             claim: None,
             stood_by: false,
+            rise: Rise::default(),
             unproven: false,
             offer_at: None,
             told_nothing: false,

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::Replicator;
 use super::peer::{MAX_LINKS, MAX_PEERS, Peer, Reach, due};
+use super::succession::Rise;
 use crate::config::Mode;
 use crate::conversation::Conversation;
 use crate::event::{Event, Origin, Role};
@@ -288,6 +289,8 @@ impl Replicator {
 
     pub(super) fn restarted(&mut self, place: usize) {
         let peer = &mut self.peers[place];
+        // What it knew of others it knows no more.
+        peer.rise = Rise::default();
         // The very first greeting comes with the peer's appearance.
         if std::mem::replace(&mut peer.greeted_before, true) {
             self.counters.peer_restarted += 1;

@@ -89,7 +89,7 @@ impl Replicator {
             }
             self.heed(place, received.content, message.body, now)?;
             if received.content.is_some() {
-                self.note_claim(place, message);
+                self.note_claim(place, message, now);
             }
             Ok(received.content.is_some())
         });

@@ -7,17 +7,68 @@
 //! left the role it gives up what it could not tell. Until then its flows may come behind its
 //! request, and to a router that was active when it heard that; so every request counts, whatever
 //! has been told before it.
+//!
+//! A router that is gone asks nobody. But one of ours says when it begins to serve: if it stood by
+//! until the other one was heard for the last time, it has taken that one's place, and knew what that
+//! one served. Once its copy is complete, what the other one told and it does not is over. One that
+//! is heard on, or was cut off from its successor before it was from this router, may serve beside
+//! it: what it told stays.
 
 use std::time::{Duration, Instant};
 
 use super::Replicator;
-use super::peer::due;
+use super::peer::{Peer, due};
+use crate::claim::Claim;
 use crate::config::Mode;
 use crate::event::Role;
 use crate::resync::{Cause, Resync};
 
 /// Time between two looks at whether the others have told everything.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// The last word of a router that has died may arrive this much later than the first of who has
+/// taken its place.
+const LAST_WORD: Duration = Duration::from_secs(1);
+
+/// When a router of ours began to serve, and since when it had stood by before, as it said itself.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct Rise {
+    stands_by_since: Option<Instant>,
+    serves_since: Option<Instant>,
+}
+
+impl Rise {
+    /// It says this of itself.
+    pub(super) fn hear(&mut self, claim: Option<Claim>, now: Instant) {
+        match claim {
+            None => *self = Self::default(),
+            Some(Claim::StandsBy) => {
+                if self.serves_since.take().is_some() {
+                    self.stands_by_since = None;
+                }
+                self.stands_by_since.get_or_insert(now);
+            }
+            Some(Claim::Serves | Claim::ToldAll) => {
+                self.serves_since.get_or_insert(now);
+            }
+        }
+    }
+
+    /// Whether it stood by while the other was there, and began to serve when that was gone.
+    fn follows(&self, other: &Peer) -> bool {
+        let (Some(heard_at), Some(since), Some(until)) =
+            (other.heard_at, self.stands_by_since, self.serves_since)
+        else {
+            return false;
+        };
+        since < heard_at && heard_at <= until + LAST_WORD
+    }
+
+    /// Whether the other has not been heard since.
+    fn is_younger_than(&self, other: &Peer) -> bool {
+        self.follows(other) && self.serves_since > other.heard_at
+    }
+}
 
 /// Where the succession of one peer stands.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -155,5 +206,52 @@ impl Replicator {
         // told that before it.
         let again = self.quiet_after(place).filter(|at| *at > since);
         again.map_or(Succession::None, |at| Succession::Begins(at.max(now + LOOK_AGAIN)))
+    }
+
+    /// What peers that are gone had told, and who has taken their place has not, is dropped.
+    pub(super) fn drop_what_is_over(&mut self, now: Instant) {
+        for place in 0..self.peers.len() {
+            let gone = &self.peers[place];
+            let index = gone.index;
+            if gone.silent
+                && self.external.has_told(index)
+                && !self.external.is_sweeping_of(index)
+                && self.has_successor(place, Rise::follows)
+            {
+                let generation = self.external.begin_generation(index) as u16;
+                self.sweep(index, generation, now);
+            }
+        }
+    }
+
+    /// Whether it is not known yet if this peer serves on, although another has told all that is
+    /// served in its place; or what it had told is being dropped.
+    pub(super) fn is_being_succeeded(&self, place: usize) -> bool {
+        let peer = &self.peers[place];
+        if peer.silent {
+            return self.external.is_sweeping_of(peer.index);
+        }
+        peer.claim != Some(Claim::StandsBy)
+            && self.external.has_told(peer.index)
+            && self.has_successor(place, Rise::is_younger_than)
+    }
+
+    /// Whether a peer that has taken this one's place has told all that it serves.
+    fn has_successor(&self, place: usize, took_over: fn(&Rise, &Peer) -> bool) -> bool {
+        let gone = &self.peers[place];
+        let has_told_all = |peer: &Peer| {
+            peer.claim == Some(Claim::ToldAll)
+                && !peer.stood_by
+                && peer.resync == Resync::Complete
+                && !peer.gap_stays
+                && !self.external.lacks(peer.index)
+                && self.external.confirmed(peer.index) > 0
+        };
+        self.role == Role::Backup
+            && self.config.mode != Mode::Alarm
+            && self
+                .others(place)
+                .map(|other| &self.peers[other])
+                .any(|other| took_over(&other.rise, gone) && has_told_all(other))
     }
 }

@@ -26,6 +26,8 @@ pub(super) enum Standing {
     /// Something it has told was refused or forgotten here.
     Lacking(IpAddr),
     Arrived(IpAddr),
+    /// Another one has taken its place, as it seems.
+    Succeeded(IpAddr),
     /// It stands by as well, and nobody is known to serve.
     StandsBy(IpAddr),
     ActiveLost,
@@ -70,6 +72,13 @@ impl Standing {
             }
             Self::Arrived(address) => {
                 (true, format!("all flows of the peer {address} have arrived"))
+            }
+            Self::Succeeded(address) => {
+                let reason = format!(
+                    "the peer {address} has not been heard since another one began to serve: what \
+                     only the former has told may be over"
+                );
+                (false, reason)
             }
             Self::StandsBy(address) => {
                 let reason = format!(
@@ -182,7 +191,12 @@ impl Replicator {
                 .or_else(|| begins.map(Standing::Arriving))
                 .or_else(|| peer.address().filter(|_| lacking).map(Standing::Lacking))
         };
-        let worst = present().find_map(lacking);
+        let succeeded = || {
+            let mut places = 0..self.peers.len();
+            let place = places.find(|place| self.is_being_succeeded(*place))?;
+            self.peers[place].address().map(Standing::Succeeded)
+        };
+        let worst = present().find_map(lacking).or_else(succeeded);
         let serves = |peer: &&Peer| self.is_served_by(peer);
         let arrived = |peer: &Peer| peer.address().map(Standing::Arrived);
         let served = || present().find(serves).and_then(arrived);
