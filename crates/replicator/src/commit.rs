@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use lockstep_ctnetlink::{Flow, Status};
 
+pub use expectations::PlannedExpectation;
 use left_over::LeftOvers;
 pub(crate) use left_over::is_refreshed;
 use plan::says_as_much;
@@ -54,6 +55,7 @@ pub struct Commit {
     left_overs: LeftOvers,
     next_expected: Slot,
     expected_meanwhile: usize,
+    expected_ended: usize,
     /// When the first flow was asked for.
     began: Option<Instant>,
     progress: Progress,
@@ -366,9 +368,7 @@ fn total(replicator: &Replicator, part: CommitPart) -> u64 {
         external.table.len() + external.meanwhile().len()
     };
     let expected = match part {
-        CommitPart::All => {
-            external.expectations.table.len() + external.expectations.meanwhile().len()
-        }
+        CommitPart::All => external.expectations.table.len() + external.expectations.noted(),
         CommitPart::Expectations => external.expectations.table.len(),
         CommitPart::Flows => 0,
     };

@@ -154,7 +154,7 @@ impl External {
     /// The commit of what was late begins; what it is, and what is told from now on, is part of it.
     pub(crate) fn begin_late_commit(&mut self) {
         self.meanwhile.get_or_insert_default();
-        self.expectations.begin_noting();
+        self.expectations.begin_noting_late();
         self.late = Late::Committing;
     }
 
@@ -169,7 +169,7 @@ impl External {
     pub(crate) fn late(&self) -> usize {
         match self.late {
             Late::No | Late::Committing => 0,
-            Late::Some => self.meanwhile().len() + self.expectations.meanwhile().len(),
+            Late::Some => self.meanwhile().len() + self.expectations.noted(),
             Late::Many => self.table.len(),
         }
     }
@@ -206,13 +206,26 @@ impl External {
             self.expectations.table.clear();
             self.expectations.end_noting();
         }
-        let some = !told.is_empty() || !self.expectations.meanwhile().is_empty();
+        let some = !told.is_empty() || self.expectations.noted() > 0;
         for entry in kept {
             let inserted = self.insert(entry);
             debug_assert!(inserted.is_ok(), "there was room for more");
         }
         self.late = if some { Late::Some } else { Late::No };
         self.meanwhile = some.then_some(told);
+    }
+
+    /// Forgets everything but what was told of expectations since the last commit ended: what was
+    /// told of flows is in the kernel of a router that stands by there.
+    pub(crate) fn keep_late_expectations(&mut self) {
+        self.meanwhile = None;
+        if self.late == Late::No {
+            self.expectations.table.clear();
+            self.expectations.end_noting();
+        } else {
+            self.expectations.keep_noted();
+        }
+        self.late = if self.expectations.noted() > 0 { Late::Some } else { Late::No };
     }
 
     /// What has been told since the commit began, in order; grows until its end.
@@ -249,10 +262,9 @@ impl External {
         self.forget_tallies();
     }
 
-    /// Takes everything out; what of it is in the kernel stays there.
+    /// Takes all flows out; what of them is in the kernel stays there.
     pub(crate) fn take(&mut self) -> Table<Remote> {
         self.injection = self.injection.begin_again();
-        self.expectations.table.clear();
         self.forget_tallies();
         self.table.take()
     }

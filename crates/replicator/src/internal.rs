@@ -64,14 +64,29 @@ pub(crate) enum Partial {
     Yes,
 }
 
-/// Whether what is known of the kernel's table may be wrong.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Doubt {
+/// Whether what is known of a table of the kernel may be wrong.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) enum Doubt {
+    #[default]
     No,
     /// Something was lost, and no reading has begun since.
     Lost,
     /// The reading under way makes good for it.
     Read,
+}
+
+impl Doubt {
+    pub(crate) fn begin_reading(&mut self) {
+        if *self == Self::Lost {
+            *self = Self::Read;
+        }
+    }
+
+    pub(crate) fn end_reading(&mut self, trusted: bool) {
+        if *self == Self::Read {
+            *self = if trusted { Self::No } else { Self::Lost };
+        }
+    }
 }
 
 /// Something in the internal caches of which peers are told.
@@ -390,11 +405,8 @@ impl Internal {
         self.reading.begin();
         self.burial = None;
         self.read_s.1 = self.read_s.0;
-        for doubt in [&mut self.doubt, &mut self.lack] {
-            if *doubt == Doubt::Lost {
-                *doubt = Doubt::Read;
-            }
-        }
+        self.doubt.begin_reading();
+        self.lack.begin_reading();
     }
 
     /// Seconds since the start when an entry that no event has touched was read, at the latest.
@@ -512,11 +524,8 @@ impl Internal {
             return None;
         }
         self.burial = None;
-        for doubt in [&mut self.doubt, &mut self.lack] {
-            if *doubt == Doubt::Read {
-                *doubt = if trusted { Doubt::No } else { Doubt::Lost };
-            }
-        }
+        self.doubt.end_reading(trusted);
+        self.lack.end_reading(trusted);
         Some(trusted)
     }
 

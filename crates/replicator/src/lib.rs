@@ -35,8 +35,8 @@ mod timeout;
 pub mod wire;
 
 pub use commit::{
-    Action, COMMIT_LIMIT, Commit, CommitPart, CommitReport, MAX_LOOKS, Planned, Progress, Purge,
-    Retry,
+    Action, COMMIT_LIMIT, Commit, CommitPart, CommitReport, MAX_LOOKS, Planned, PlannedExpectation,
+    Progress, Purge, Retry,
 };
 pub use config::{Config, Expectations, Filter, Link, Mode, PeerProtocol, Standby, Transport};
 pub use event::{

@@ -6,7 +6,10 @@ mod common;
 
 use common::{A, B, FAIR, Weather, World, config, flow};
 use lockstep_ctnetlink::{Expectation, HelperName, L4};
-use lockstep_replicator::{Change, Commit, CommitPart, Config, ExpectationEvent, Expectations};
+use lockstep_replicator::{
+    Cache, Change, Commit, CommitPart, Config, Event, ExpectationEvent, Expectations,
+    PlannedExpectation, Standby,
+};
 use std::time::Duration;
 
 /// What the FTP helper expects of the control connection with this number.
@@ -36,11 +39,15 @@ fn tell(world: &mut World, change: Change, expectation: &Expectation) {
     world.drain(A);
 }
 
-fn has(world: &World, node: usize) -> Vec<u16> {
-    let ports = world.nodes[node].external_expectations().map(|it| match it.tuple.l4 {
+fn port(expectation: &Expectation) -> u16 {
+    match expectation.tuple.l4 {
         L4::Ports { destination, .. } => destination,
         L4::None | L4::Icmp { .. } => 0,
-    });
+    }
+}
+
+fn has(world: &World, node: usize) -> Vec<u16> {
+    let ports = world.nodes[node].external_expectations().map(port);
     let mut ports: Vec<_> = ports.collect();
     ports.sort_unstable();
     ports
@@ -163,16 +170,26 @@ fn the_router_that_takes_over_forgets_what_it_was_told() {
     assert_eq!(has(&world, B), []);
 }
 
-/// The ports of what a commit of B hands out.
-fn committed(world: &World, commit: &mut Commit) -> Vec<u16> {
+/// The ports of what a commit of B creates, and of what it removes, as a kernel does it that has
+/// room for all.
+fn carried_out(world: &World, commit: &mut Commit) -> (Vec<u16>, Vec<u16>) {
     while commit.next(&world.nodes[B], world.now).is_some() {}
-    let next = || commit.next_expectation(&world.nodes[B], world.now);
-    std::iter::from_fn(next)
-        .map(|it| match it.tuple.l4 {
-            L4::Ports { destination, .. } => destination,
-            L4::None | L4::Icmp { .. } => 0,
-        })
-        .collect()
+    let (mut created, mut removed) = (Vec::new(), Vec::new());
+    while let Some(planned) = commit.next_expectation(&world.nodes[B], world.now) {
+        match &planned {
+            PlannedExpectation::Create(it) => created.push(port(it)),
+            PlannedExpectation::Remove(it) => removed.push(port(it)),
+        }
+        commit.expectation_done(&planned);
+    }
+    (created, removed)
+}
+
+/// The ports of what a commit of B creates; it removes nothing.
+fn committed(world: &World, commit: &mut Commit) -> Vec<u16> {
+    let (created, removed) = carried_out(world, commit);
+    assert_eq!(removed, []);
+    created
 }
 
 #[test]
@@ -190,28 +207,66 @@ fn what_is_told_behind_the_walk_of_a_commit_is_committed_too() {
     world.run_s(1);
     tell(&mut world, Change::New, &expected(1, 4003));
     world.run_s(1);
-    assert_eq!(committed(&world, &mut commit), [4003]);
-    assert_eq!(committed(&world, &mut commit), []);
+    assert_eq!(carried_out(&world, &mut commit), (vec![4003], vec![4000]));
+    assert_eq!(carried_out(&world, &mut commit), (vec![], vec![]));
+    assert_eq!((commit.report().expectations, commit.report().deleted), (4, 1));
 }
 
 #[test]
-fn what_is_told_between_the_commit_and_the_active_role_is_committed_too() {
+fn what_ends_and_is_told_again_during_a_commit_is_there_at_its_end() {
     let mut world = pair(FAIR, &config());
     world.create(A, 1);
     tell(&mut world, Change::New, &expected(1, 4000));
     world.run_s(1);
     let mut commit = world.nodes[B].begin_commit();
     assert_eq!(committed(&world, &mut commit), [4000]);
-    world.nodes[B].end_commit(commit.report());
-    tell(&mut world, Change::New, &expected(1, 4001));
+    tell(&mut world, Change::Delete, &expected(1, 4000));
     world.run_s(1);
-    world.nodes[B].activate(world.now);
-    world.drain(B);
-    assert_eq!((world.nodes[B].late_flows(), has(&world, B)), (1, vec![4001]));
-    let mut late = world.nodes[B].begin_commit();
-    assert_eq!(committed(&world, &mut late), [4001]);
-    world.nodes[B].end_commit(late.report());
-    assert_eq!((world.nodes[B].late_flows(), has(&world, B)), (0, vec![]));
+    tell(&mut world, Change::New, &expected(1, 4000));
+    world.run_s(1);
+    // It is in the kernel already, and is not taken out from there.
+    assert_eq!(committed(&world, &mut commit), [4000]);
+    tell(&mut world, Change::Delete, &expected(1, 4000));
+    world.run_s(1);
+    assert_eq!(carried_out(&world, &mut commit), (vec![], vec![4000]));
+}
+
+#[test]
+fn what_the_kernel_has_dropped_itself_is_no_refusal() {
+    const ENOENT: i32 = 2;
+    const EPERM: i32 = 1;
+    let mut commit = pair(FAIR, &config()).nodes[B].begin_commit();
+    let ended = PlannedExpectation::Remove(expected(1, 4000));
+    assert_eq!(commit.expectation_refused(ended.clone(), ENOENT, "no such entry"), None);
+    assert_eq!(commit.report().refused(), 0);
+    assert_eq!(commit.expectation_refused(ended, EPERM, "not permitted"), None);
+    assert_eq!((commit.report().refused(), commit.report().deleted), (1, 0));
+}
+
+#[test]
+fn what_is_told_between_the_commit_and_the_active_role_is_committed_too() {
+    for standby in [Standby::Cache, Standby::Kernel] {
+        let mut config = config();
+        config.standby = standby;
+        let mut world = pair(FAIR, &config);
+        world.create(A, 1);
+        tell(&mut world, Change::New, &expected(1, 4000));
+        tell(&mut world, Change::New, &expected(1, 4001));
+        world.run_s(1);
+        let mut commit = world.nodes[B].begin_commit();
+        assert_eq!(committed(&world, &mut commit), [4000, 4001]);
+        world.nodes[B].end_commit(commit.report());
+        tell(&mut world, Change::Delete, &expected(1, 4000));
+        tell(&mut world, Change::New, &expected(1, 4002));
+        world.run_s(1);
+        world.nodes[B].activate(world.now);
+        world.drain(B);
+        assert_eq!((world.nodes[B].late_flows(), has(&world, B)), (2, vec![4002]));
+        let mut late = world.nodes[B].begin_commit();
+        assert_eq!(carried_out(&world, &mut late), (vec![4002], vec![4000]), "{standby:?}");
+        world.nodes[B].end_commit(late.report());
+        assert_eq!((world.nodes[B].late_flows(), has(&world, B)), (0, vec![]));
+    }
 }
 
 #[test]
@@ -256,10 +311,75 @@ fn an_expectation_whose_flow_is_not_known_is_not_committed_and_says_why() {
     }
     let mut tried = Vec::new();
     while let Some(expectation) = commit.next_expectation(&world.nodes[B], now) {
+        let PlannedExpectation::Create(expectation) = expectation else { panic!("removed") };
         tried.push(expectation.tuple);
     }
     assert_eq!(tried, [expected(1, 4001).tuple]);
     let report = commit.report();
     assert_eq!(report.refused(), 1);
     assert!(format!("{:?}", report.samples).contains("its flow is not known"), "{report:?}");
+}
+
+#[test]
+fn a_router_that_refused_expectations_of_its_kernel_is_not_in_sync_before_it_has_read_them_again() {
+    const LIMIT: u32 = 65_536;
+    let of = |number: u32| {
+        let mut expectation = expected(1, number as u16);
+        expectation.class = number >> 16;
+        expectation
+    };
+    let mut world = pair(FAIR, &config());
+    world.create(A, 1);
+    for number in 0..LIMIT + 3 {
+        let expectation = of(number);
+        let event = ExpectationEvent { change: Change::New, expectation: &expectation, own: false };
+        world.nodes[A].handle_expectation_event(event, world.now);
+    }
+    world.drain(A);
+    world.run_s(30);
+    assert_eq!(world.nodes[A].counters().internal_expectations_full, 3);
+    assert!(!world.in_sync(A), "nobody has been told of three");
+    let room = Event::CacheHasRoom { cache: Cache::InternalExpectations };
+    assert!(!world.events[A].contains(&room));
+    for number in 0..LIMIT / 8 {
+        tell(&mut world, Change::Delete, &of(number));
+    }
+    world.run_s(30);
+    assert!(world.events[A].contains(&room), "read the list again");
+    assert!(!world.in_sync(A), "{}", world.nodes[A].sync_state().reason);
+    let now = world.now;
+    world.nodes[A].begin_expectation_dump();
+    for number in LIMIT / 8..LIMIT + 3 {
+        world.nodes[A].dumped_expectation(&of(number), now);
+        assert!(!world.in_sync(A));
+    }
+    assert!(world.nodes[A].end_expectation_dump(now));
+    assert!(!world.in_sync(A), "they wait to be told");
+    world.drain(A);
+    world.run_s(10);
+    assert!(world.in_sync(A), "{}", world.nodes[A].sync_state().reason);
+    assert_eq!(world.nodes[B].external_expectations_len(), (LIMIT - LIMIT / 8 + 3) as usize);
+}
+
+#[test]
+fn expectations_that_are_not_replicated_any_more_are_not_missed() {
+    let mut world = pair(FAIR, &config());
+    world.create(A, 1);
+    tell(&mut world, Change::New, &expected(1, 4000));
+    world.run_s(1);
+    assert!(world.in_sync(A));
+    world.nodes[A].flush_internal();
+    let now = world.now;
+    world.nodes[A].begin_dump();
+    world.nodes[A].dumped(&flow(1), now);
+    assert!(world.nodes[A].end_dump(now));
+    world.drain(A);
+    world.run_s(2);
+    assert!(!world.in_sync(A), "the list has not been read again");
+    let mut off = config();
+    off.expectations = Expectations::Off;
+    assert!(world.nodes[A].configure(off, world.now));
+    world.drain(A);
+    world.run_s(2);
+    assert!(world.in_sync(A), "{}", world.nodes[A].sync_state().reason);
 }

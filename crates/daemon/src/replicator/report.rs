@@ -43,7 +43,7 @@ impl Actor {
                     warn!(cache, limit, "a cache is full: new entries are not replicated");
                 }
                 Event::CacheHasRoom { cache } => {
-                    if cache == Cache::Internal {
+                    if matches!(cache, Cache::Internal | Cache::InternalExpectations) {
                         // What was refused is still in the kernel.
                         self.redump();
                     }

@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use lockstep_ctnetlink::{Batch, Expectation, Flow};
-use lockstep_replicator::{Commit, Planned, Replicator, Retry};
+use lockstep_ctnetlink::{Batch, Flow};
+use lockstep_replicator::{Commit, Planned, PlannedExpectation, Replicator, Retry};
 
 use super::execute::{Executor, Work};
 use super::{Failure, TableError, TableSocket};
@@ -14,7 +14,8 @@ use super::{Failure, TableError, TableSocket};
 pub struct Committer {
     executor: Executor,
     batch: Batch,
-    expectations: Vec<Expectation>,
+    /// What the batch is about, with the place of its first request.
+    expectations: Vec<(usize, PlannedExpectation)>,
 }
 
 impl Committer {
@@ -50,8 +51,8 @@ impl Committer {
         now: Instant,
     ) -> Result<bool, TableError> {
         while self.batch.len() + 2 <= Batch::CAPACITY {
-            let Some(expectation) = commit.next_expectation(replicator, now) else { break };
-            self.add(expectation);
+            let Some(planned) = commit.next_expectation(replicator, now) else { break };
+            self.add(planned);
         }
         let some = !self.batch.is_empty();
         while !self.batch.is_empty() {
@@ -63,31 +64,44 @@ impl Committer {
         Ok(some)
     }
 
-    fn add(&mut self, expectation: Expectation) {
-        let added = self.batch.create_expectation(&expectation)
-            && self.batch.update_expectation(&expectation);
+    fn add(&mut self, planned: PlannedExpectation) {
+        let place = self.batch.len();
+        let added = match &planned {
+            // The second request sets the timeout: where the first is refused, or where the kernel
+            // keeps its own, nothing is lost with it.
+            PlannedExpectation::Create(expectation) => {
+                self.batch.create_expectation(expectation)
+                    && self.batch.update_expectation(expectation)
+            }
+            PlannedExpectation::Remove(expectation) => {
+                self.batch.delete_expectation(&expectation.key(), None)
+            }
+        };
         debug_assert!(added, "there was room");
-        self.expectations.push(expectation);
+        self.expectations.push((place, planned));
     }
 
-    fn settle(&mut self, commit: &mut Commit, tried: Vec<Expectation>, failures: Vec<Failure>) {
-        let mut failures = failures.into_iter().filter(|it| it.index % 2 == CREATION).peekable();
-        for (place, expectation) in tried.into_iter().enumerate() {
-            let Some(failure) = failures.next_if(|it| it.index / 2 == place) else {
-                commit.expectation_done(&expectation);
+    fn settle(
+        &mut self,
+        commit: &mut Commit,
+        tried: Vec<(usize, PlannedExpectation)>,
+        failures: Vec<Failure>,
+    ) {
+        let mut failures = failures.into_iter().peekable();
+        for (place, planned) in tried {
+            // What a second request failed with is passed over.
+            while failures.next_if(|it| it.index < place).is_some() {}
+            let Some(failure) = failures.next_if(|it| it.index == place) else {
+                commit.expectation_done(&planned);
                 continue;
             };
-            let again = commit.expectation_refused(expectation, failure.errno, &failure.words());
+            let again = commit.expectation_refused(planned, failure.errno, &failure.words());
             if let Some(expectation) = again {
-                self.add(expectation);
+                self.add(PlannedExpectation::Create(expectation));
             }
         }
     }
 }
-
-/// Of the two requests for an expectation. The second sets the timeout: where the first was
-/// refused, or where the kernel keeps its own, nothing is lost with it.
-const CREATION: usize = 0;
 
 struct CommitWork<'a> {
     commit: &'a mut Commit,

@@ -23,7 +23,7 @@ pub struct CommitReport {
     pub updated: u64,
     /// Flows that took the place of one with another translation.
     pub replaced: u64,
-    /// Flows removed because they ended while the commit was under way.
+    /// Flows and expectations removed because they ended while the commit was under way.
     pub deleted: u64,
     /// Flows removed that the kernel had from before and that had ended at the router that served.
     pub left_over: u64,

@@ -4,7 +4,7 @@ use lockstep_ctnetlink::Expectation;
 use siphasher::sip::SipHasher13;
 
 use super::{Expected, Identity, MAX_EXPECTATIONS, hash};
-use crate::internal::{Lasting, LastingTable, Learned, Reading, Stage};
+use crate::internal::{Doubt, Lasting, LastingTable, Learned, Reading, Stage};
 use crate::statistics::Counters;
 use crate::table::Slot;
 use crate::wire::Change;
@@ -14,6 +14,8 @@ pub(crate) struct LocalExpectations {
     /// Of the kernel's list, with the hashes of those that ended meanwhile, no more than the cache
     /// has room for; what a reading did not touch is gone.
     reading: Reading<u64>,
+    /// Something was refused for want of room, or forgotten, and has not been read since.
+    lack: Doubt,
     keyed: SipHasher13,
 }
 
@@ -50,6 +52,7 @@ impl LocalExpectations {
         Self {
             table: LastingTable::new(MAX_EXPECTATIONS, secret),
             reading: Reading::new(MAX_EXPECTATIONS),
+            lack: Doubt::No,
             keyed: SipHasher13::new_with_keys(secret, secret.rotate_left(31)),
         }
     }
@@ -89,6 +92,7 @@ impl LocalExpectations {
         };
         let Ok(slot) = self.table.insert(entry) else {
             counters.internal_expectations_full += 1;
+            self.lack = Doubt::Lost;
             return Learned::Nothing;
         };
         counters.internal_expectations_created += 1;
@@ -117,6 +121,13 @@ impl LocalExpectations {
     /// The kernel's list is about to be read.
     pub(crate) fn begin_reading(&mut self) {
         self.reading.begin();
+        self.lack.begin_reading();
+    }
+
+    /// Whether some were refused for want of room, or forgotten, and the list has not been read
+    /// whole since.
+    pub(crate) fn are_lacking(&self) -> bool {
+        self.lack != Doubt::No
     }
 
     /// One of the list. Peers are told only what they do not know.
@@ -138,7 +149,9 @@ impl LocalExpectations {
     /// The whole list has been read. Returns whether the reading is to be trusted; what was not
     /// seen is then found by [`LocalExpectations::stale`] and to be buried.
     pub(crate) fn end_reading(&mut self) -> bool {
-        self.reading.end()
+        let trusted = self.reading.end();
+        self.lack.end_reading(trusted);
+        trusted
     }
 
     /// Those that the last reading has not seen.
@@ -162,6 +175,9 @@ impl LocalExpectations {
 
     /// Forgets everything; no conversation may refer to anything any more.
     pub(crate) fn clear(&mut self) {
+        if self.len() > 0 {
+            self.lack = Doubt::Lost;
+        }
         self.table.clear();
         self.reading.clear();
     }

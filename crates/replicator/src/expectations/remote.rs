@@ -13,9 +13,17 @@ use crate::wire::Change;
 
 pub(crate) struct RemoteExpectations {
     pub(crate) table: Table<RemoteExpectation>,
-    /// Where is what the peers have told since a commit began, or since it ended; `None` when
-    /// nobody asks.
-    meanwhile: Option<Vec<Slot>>,
+    /// What the peers have told since a commit began, or since it ended; `None` when nobody asks.
+    meanwhile: Option<Meanwhile>,
+}
+
+/// What has been told for a while, no more than [`MAX_EXPECTATIONS`] of either.
+#[derive(Default)]
+struct Meanwhile {
+    /// Where it is, in order; something else may have taken the place.
+    told: Vec<Slot>,
+    /// What has ended; it may have been told again since.
+    ended: Vec<Expectation>,
 }
 
 /// An expectation of a peer's kernel.
@@ -41,7 +49,12 @@ impl RemoteExpectations {
 
     /// What is told from now on is remembered, and nothing of before.
     pub(crate) fn begin_noting(&mut self) {
-        self.meanwhile = Some(Vec::new());
+        self.meanwhile = Some(Meanwhile::default());
+    }
+
+    /// A commit of what has been kept begins: what has ended is part of it.
+    pub(crate) fn begin_noting_late(&mut self) {
+        self.meanwhile.get_or_insert_default().told.clear();
     }
 
     /// What is told is remembered no more.
@@ -51,23 +64,50 @@ impl RemoteExpectations {
 
     /// Where is what has been told since, in order; something else may have taken the place.
     pub(crate) fn meanwhile(&self) -> &[Slot] {
-        self.meanwhile.as_deref().unwrap_or_default()
+        self.meanwhile.as_ref().map_or(&[], |meanwhile| &meanwhile.told)
+    }
+
+    /// What has ended since, in order.
+    pub(crate) fn ended(&self) -> &[Expectation] {
+        self.meanwhile.as_ref().map_or(&[], |meanwhile| &meanwhile.ended)
+    }
+
+    /// How much has been told since.
+    pub(crate) fn noted(&self) -> usize {
+        self.meanwhile().len() + self.ended().len()
+    }
+
+    /// Whether a peer expects it now.
+    pub(crate) fn has(&self, expectation: &Expectation) -> bool {
+        self.table.find(&Identity::of(expectation)).is_some()
     }
 
     /// Forgets everything but what has been told since.
     pub(crate) fn keep_noted(&mut self) {
-        let Some(mut slots) = self.meanwhile.take() else { return self.table.clear() };
+        let Some(Meanwhile { told: mut slots, ended }) = self.meanwhile.take() else {
+            return self.table.clear();
+        };
         slots.sort_unstable();
         slots.dedup();
         let kept: Vec<_> = slots.into_iter().filter_map(|slot| self.table.remove(slot)).collect();
         self.table.clear();
         let inserted = kept.into_iter().filter_map(|entry| self.table.insert(entry).ok());
-        self.meanwhile = Some(inserted.collect());
+        self.meanwhile = Some(Meanwhile { told: inserted.collect(), ended });
     }
 
     fn note(&mut self, slot: Slot, counters: &mut Counters) {
         match &mut self.meanwhile {
-            Some(meanwhile) if meanwhile.len() < MAX_EXPECTATIONS => meanwhile.push(slot),
+            Some(Meanwhile { told, .. }) if told.len() < MAX_EXPECTATIONS => told.push(slot),
+            Some(_) => counters.commit_too_late += 1,
+            None => {}
+        }
+    }
+
+    fn note_end(&mut self, expectation: Expectation, counters: &mut Counters) {
+        match &mut self.meanwhile {
+            Some(Meanwhile { ended, .. }) if ended.len() < MAX_EXPECTATIONS => {
+                ended.push(expectation);
+            }
             Some(_) => counters.commit_too_late += 1,
             None => {}
         }
@@ -90,8 +130,10 @@ impl RemoteExpectations {
                     counters.external_foreign_destroyed += 1;
                     return true;
                 }
-                self.table.remove(slot);
                 counters.external_expectations_destroyed += 1;
+                if let Some(entry) = self.table.remove(slot) {
+                    self.note_end(entry.expectation, counters);
+                }
             }
             (Change::New | Change::Update, Some(slot)) => {
                 let Some(entry) = self.table.get_mut(slot) else { return true };

@@ -9,6 +9,7 @@ use lockstep_ctnetlink::{Expectation, ZoneDirection};
 
 use super::Replicator;
 use super::peer::Peer;
+use crate::config::Expectations;
 use crate::expectations::is_wanted;
 use crate::internal::{Learned, Object};
 use crate::key::Key;
@@ -65,13 +66,25 @@ impl Replicator {
     /// has changed meanwhile that it has to be read once more.
     #[must_use = "an untrustworthy reading has to be repeated"]
     pub fn end_expectation_dump(&mut self, now: Instant) -> bool {
+        let made_up = self.internal.expectations.are_lacking();
         let trusted = self.internal.expectations.end_reading();
         for slot in self.internal.expectations.stale() {
             let learned = self.internal.expectations.bury(slot, false, &mut self.counters);
             self.tell_expectation(learned);
         }
+        if trusted && made_up && !self.is_silent() {
+            for peer in self.peers.iter_mut().filter(|peer| peer.present()) {
+                peer.conversation.catch_up();
+            }
+        }
         self.settle(now);
         trusted
+    }
+
+    /// Whether some of what our kernel expects is not in the cache. Where expectations are not
+    /// replicated (any more) none is missing.
+    pub(super) fn lacks_expectations(&self) -> bool {
+        self.config.expectations != Expectations::Off && self.internal.expectations.are_lacking()
     }
 
     /// Expectations in the internal cache.

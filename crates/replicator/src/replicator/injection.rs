@@ -263,7 +263,7 @@ impl Replicator {
     pub(super) fn hand_over(&mut self) {
         if self.config.standby == Standby::Kernel {
             self.takeover = Takeover { told: Some(self.external.take()), ..Takeover::default() };
-            self.external.forget_late();
+            self.external.keep_late_expectations();
         } else {
             self.external.keep_late();
         }

@@ -32,6 +32,7 @@ pub(super) enum Standing {
     StandsBy(IpAddr),
     ActiveLost,
     ActiveLacking,
+    ActiveLackingExpectations,
     ActiveReading,
     /// Nobody is there; whoever has been heard, or is in the configuration, is named.
     ActiveAlone(Option<(IpAddr, bool)>),
@@ -92,6 +93,11 @@ impl Standing {
             }
             Self::ActiveLacking => {
                 let reason = "flows of the kernel were refused or forgotten; they are read again";
+                (false, reason.to_owned())
+            }
+            Self::ActiveLackingExpectations => {
+                let reason = "expectations of the kernel were refused or forgotten; they are read \
+                              again once there is room";
                 (false, reason.to_owned())
             }
             Self::ActiveReading => {
@@ -170,6 +176,9 @@ impl Replicator {
             }
             if self.internal.lacks_flows() {
                 return Standing::ActiveLacking;
+            }
+            if self.lacks_expectations() {
+                return Standing::ActiveLackingExpectations;
             }
             let mut present = self.peers.iter().filter(|peer| peer.present()).peekable();
             if present.peek().is_none() {
