@@ -231,26 +231,79 @@ fn a_flow_that_runs_out_too_soon_gets_its_time_and_is_not_written_anew() {
     });
 }
 
+/// What the kernel expects.
+fn expected(table: &mut TableSocket) -> Vec<Expectation> {
+    let mut found = Vec::new();
+    let mut buffer = Vec::new();
+    table.begin_expectation_dump(Family::Any).unwrap();
+    while table.read_part(&mut buffer).unwrap() {
+        for message in Messages::new(&buffer).map(Result::unwrap) {
+            if message.kind().unwrap() == Kind::ExpectationEntry {
+                found.push(message.expectation().unwrap());
+            }
+        }
+    }
+    found
+}
+
+/// A connection to an FTP server, and what is expected of it at this port.
+fn ftp(port: u16) -> (Flow, Expectation) {
+    let mut master = tcp(2000, Nat::Source);
+    master.orig.l4 = L4::Ports { source: 2000, destination: 21 };
+    master.reply.l4 = L4::Ports { source: 21, destination: 2000 };
+    master.helper = HelperName::new(b"ftp");
+    let data = Tuple {
+        source: master.orig.destination,
+        destination: master.reply.destination,
+        protocol: 6,
+        l4: L4::Ports { source: 0, destination: port },
+    };
+    let mask = Tuple {
+        source: [0xff; 4].into(),
+        destination: [0xff; 4].into(),
+        l4: L4::Ports { source: 0, destination: 0xffff },
+        ..data
+    };
+    let helper = master.helper;
+    let expectation = Expectation::new(master.orig, data, mask);
+    (master, Expectation { timeout_s: Some(200), helper, ..expectation })
+}
+
+/// The helper lets its connection expect one at a time.
+#[test]
+fn an_expectation_that_ends_during_a_commit_leaves_the_kernel_and_no_other_does() {
+    in_namespace(|| {
+        let mut table = TableSocket::open().unwrap();
+        let (master, ends) = ftp(40_000);
+        let (_, ends_early) = ftp(40_001);
+        let (_, stays) = ftp(40_002);
+        let mut pair = peer::Pair::told(std::slice::from_ref(&master), &peer::config(1));
+        pair.expect(&ends_early);
+        pair.expect(&ends);
+        let (mut commit, mut committer) = (pair.backup.begin_commit(), Committer::new());
+        // It has not been handed out.
+        pair.expect_no_more(&ends_early);
+        let now = pair.now;
+        let there =
+            |table: &mut TableSocket| expected(table).iter().map(|it| it.tuple).collect::<Vec<_>>();
+        while committer.advance(&mut table, &mut commit, &pair.backup, now).unwrap() {}
+        assert_eq!(there(&mut table), [ends.tuple]);
+        pair.expect_no_more(&ends);
+        while committer.advance(&mut table, &mut commit, &pair.backup, now).unwrap() {}
+        assert_eq!(there(&mut table), []);
+        pair.expect(&stays);
+        while committer.advance(&mut table, &mut commit, &pair.backup, now).unwrap() {}
+        assert_eq!(there(&mut table), [stays.tuple]);
+        let report = commit.report();
+        assert_eq!((report.expectations, report.deleted, report.refused()), (2, 1, 0), "{report}");
+    });
+}
+
 #[test]
 fn expectations_follow_their_flows_with_class_translation_and_function() {
     in_namespace(|| {
         let mut table = TableSocket::open().unwrap();
-        let mut master = tcp(2000, Nat::Source);
-        master.orig.l4 = L4::Ports { source: 2000, destination: 21 };
-        master.reply.l4 = L4::Ports { source: 21, destination: 2000 };
-        master.helper = HelperName::new(b"ftp");
-        let data = Tuple {
-            source: master.orig.destination,
-            destination: master.reply.destination,
-            protocol: 6,
-            l4: L4::Ports { source: 0, destination: 40_000 },
-        };
-        let mask = Tuple {
-            source: [0xff; 4].into(),
-            destination: [0xff; 4].into(),
-            l4: L4::Ports { source: 0, destination: 0xffff },
-            ..data
-        };
+        let (master, plain) = ftp(40_000);
         let saved = Tuple {
             source: master.orig.source,
             destination: [0; 4].into(),
@@ -258,11 +311,9 @@ fn expectations_follow_their_flows_with_class_translation_and_function() {
             l4: L4::Ports { source: 40_000, destination: 0 },
         };
         let wanted = Expectation {
-            timeout_s: Some(200),
-            helper: master.helper,
             translation: Some(ExpectedTranslation { tuple: saved, direction: 1 }),
             function: FunctionName::new(b"nat-follow-master"),
-            ..Expectation::new(master.orig, data, mask)
+            ..plain
         };
         let mut pair = peer::Pair::told(std::slice::from_ref(&master), &peer::config(1));
         pair.expect(&wanted);
@@ -273,16 +324,7 @@ fn expectations_follow_their_flows_with_class_translation_and_function() {
         assert_eq!((report.created, report.expectations), (1, 1), "{report}");
         assert_eq!(commit.progress(), Progress { done: 2, total: 2 });
 
-        let mut found = Vec::new();
-        let mut buffer = Vec::new();
-        table.begin_expectation_dump(Family::Any).unwrap();
-        while table.read_part(&mut buffer).unwrap() {
-            for message in Messages::new(&buffer).map(Result::unwrap) {
-                if message.kind().unwrap() == Kind::ExpectationEntry {
-                    found.push(message.expectation().unwrap());
-                }
-            }
-        }
+        let found = expected(&mut table);
         assert_eq!(found.len(), 1);
         assert!((190..=200).contains(&found[0].timeout_s.unwrap()), "{:?}", found[0]);
         let same = Expectation { timeout_s: wanted.timeout_s, id: None, ..found[0].clone() };

@@ -21,8 +21,19 @@ fn two_routers_that_start_together_know_each_other_within_a_round_trip() {
         let peer = world.nodes[node].peer(world.now).unwrap();
         assert!(peer.established && peer.copy == CopyState::Arrived, "{peer:?}");
     }
-    let said = world.nodes[A].sync_state().reason;
-    assert!(said.starts_with("the peer 10.99.0.2 stands by as well"), "{said}");
+    for (node, peer) in [(A, "10.99.0.2"), (B, "10.99.0.1")] {
+        let state = world.nodes[node].sync_state();
+        assert!(!state.in_sync, "nobody serves");
+        let expected = format!("the peer {peer} stands by as well");
+        assert!(state.reason.starts_with(&expected), "{}", state.reason);
+    }
+    world.activate(A);
+    world.run(Duration::from_millis(100));
+    assert_eq!(world.nodes[B].sync_state().reason, "all flows of the peer 10.99.0.1 have arrived");
+    assert!(world.in_sync(B));
+    // The acknowledgement of a copy without flows comes with the next greeting.
+    world.run_s(1);
+    assert!(world.in_sync(A), "{}", world.nodes[A].sync_state().reason);
 }
 
 #[test]

@@ -115,6 +115,18 @@ fn a_peer_that_has_just_booted_removes_nothing() {
 }
 
 #[test]
+fn a_peer_that_has_just_booted_and_serves_without_any_flow_removes_nothing() {
+    let (mut world, config) = returned(Standby::Cache);
+    world.kernels[B].clear();
+    world.restart(B, &config);
+    world.activate(B);
+    world.run_s(10);
+    assert!(world.in_sync(A), "{}", world.nodes[A].sync_state().reason);
+    let (planned, report) = take_over(&mut world, A);
+    assert_eq!((deleted(&planned).len(), report.left_over), (0, 0));
+}
+
+#[test]
 fn a_flow_that_traffic_has_made_or_changed_since_is_kept() {
     let (mut world, _) = returned(Standby::Cache);
     world.create(A, 5);

@@ -27,6 +27,7 @@ fn alarm(seed: u64, weather: Weather) -> World {
 fn notrack_tells_flows_without_greeting_or_acknowledgement() {
     let mut world = notrack(1, FAIR);
     world.run_s(7);
+    assert!(!world.in_sync(A) && !world.in_sync(B), "nobody serves");
     world.activate(A);
     world.run_s(7);
     assert!(world.in_sync(A) && world.in_sync(B));

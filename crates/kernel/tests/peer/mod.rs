@@ -71,7 +71,17 @@ impl Pair {
     /// The active router's kernel expects something; returns when the backup knows it.
     #[allow(dead_code, reason = "not every test expects something")]
     pub(crate) fn expect(&mut self, expectation: &Expectation) {
-        let event = ExpectationEvent { change: Change::New, expectation, own: false };
+        self.tell_expectation(Change::New, expectation);
+    }
+
+    /// It expects that no more.
+    #[allow(dead_code, reason = "not every test expects something")]
+    pub(crate) fn expect_no_more(&mut self, expectation: &Expectation) {
+        self.tell_expectation(Change::Delete, expectation);
+    }
+
+    fn tell_expectation(&mut self, change: Change, expectation: &Expectation) {
+        let event = ExpectationEvent { change, expectation, own: false };
         self.active.handle_expectation_event(event, self.now);
         while self.pass() {}
     }
