@@ -14,6 +14,11 @@ use tempfile::TempDir;
 
 use crate::side::{CHECK_EVERY, Division, LINK_BUFFER, Setting, Since, State, milliseconds};
 
+/// Of the buffer for the kernel's events, in bytes, at first and at most: what Lockstep has by
+/// itself, so that none of the flows that are made at once is missed.
+const EVENT_BUFFER: u32 = 8 << 20;
+const EVENT_BUFFER_LIMIT: u32 = 64 << 20;
+
 /// Both daemons; the first field ends first.
 pub(crate) struct Theirs {
     keepalived: Keepalived,
@@ -53,6 +58,8 @@ impl Theirs {
         let general = format!(
             "  HashSize {size}
   HashLimit {limit}
+  NetlinkBufferSize {EVENT_BUFFER}
+  NetlinkBufferSizeMaxGrowth {EVENT_BUFFER_LIMIT}
   Filter From Userspace {{
     Protocol Accept {{
       TCP
