@@ -33,7 +33,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use anyhow::Context as _;
-use lockstep_failover::{Outcome, StepId};
+use lockstep_failover::{OVERTAKEN, Outcome, StepId};
 use lockstep_kernel::network::Network;
 use lockstep_kernel::own_table::Rules;
 use lockstep_routes::{
@@ -246,6 +246,12 @@ impl Actor {
                     let answers = self.steps(&steps, Some(requests)).await;
                     self.answer_steps(answers).await;
                     self.schedule.routes_changed(Instant::now());
+                    continue;
+                }
+                Some(Order::Overtaken(ids)) => {
+                    let outcome = Outcome::Failed(OVERTAKEN.to_owned());
+                    let answers = ids.into_iter().map(|id| (id, outcome.clone())).collect();
+                    self.answer_steps(answers).await;
                     continue;
                 }
                 None => {}

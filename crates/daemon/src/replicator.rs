@@ -35,7 +35,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
-use lockstep_failover::{Outcome, Step, StepId};
+use lockstep_failover::{OVERTAKEN, Outcome, Step, StepId};
 use lockstep_kernel::conntrack::{EventSocket, Statistics, TableSocket};
 use lockstep_kernel::network::Monitor;
 use lockstep_replicator::{CommitPart, Config, Replicator, Start};
@@ -237,7 +237,7 @@ impl Actor {
         while !self.stop {
             self.pulse.beat(Instant::now());
             self.work().await?;
-            if self.waiting.is_empty() && !self.stop {
+            if !self.can_begin_step() && !self.stop {
                 // A socket that is never empty would keep the others from being looked at.
                 turns = turns.wrapping_add(1);
                 if turns.is_multiple_of(TURNS_IN_A_ROW) {
@@ -288,9 +288,37 @@ impl Actor {
         self.report().await
     }
 
+    /// Whether a step can be begun now. The active role forgets what the peers have told, so it waits
+    /// for the end of a commit that was too slow to hold it back any longer.
+    fn can_begin_step(&self) -> bool {
+        let next = self.waiting.front();
+        next.is_some_and(|(_, step)| self.commit.is_none() || *step != Step::ReplicateActive)
+    }
+
+    /// Answers the steps that are not worth beginning any more.
+    async fn pass_overtaken(&mut self) {
+        let newer: Vec<Step> = self.waiting.iter().map(|(_, step)| *step).collect();
+        let mut overtaken = Vec::new();
+        let mut place = 0;
+        self.waiting.retain(|(id, step)| {
+            place += 1;
+            let keep = !newer[place..].iter().any(|newer| step.is_overtaken_by(*newer));
+            if !keep {
+                overtaken.push((*id, Outcome::Failed(OVERTAKEN.to_owned())));
+            }
+            keep
+        });
+        if !overtaken.is_empty() {
+            self.tell(CoreEvent::Stepped(overtaken)).await;
+        }
+    }
+
     /// Begins what is next. Steps come first: they tell what the rest is good for.
     async fn begin(&mut self) -> anyhow::Result<()> {
-        if let Some((id, step)) = self.waiting.pop_front() {
+        self.pass_overtaken().await;
+        if self.can_begin_step()
+            && let Some((id, step)) = self.waiting.pop_front()
+        {
             if self.commit.is_some() {
                 self.end_commit(Ended::CutShort).await?;
             }

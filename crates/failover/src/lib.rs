@@ -28,7 +28,7 @@ pub use explain::Explanation;
 pub use handover::HandedOver;
 pub use journal::{JOURNAL_LIMIT, Journal, StepRecord, Transition};
 pub use machine::{Action, CheckStatus, Event, Failover, Tracked, VirtualRouterEvent};
-pub use step::{Outcome, Step, StepId};
+pub use step::{OVERTAKEN, Outcome, Step, StepId};
 
 /// The state of a failover group.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]

@@ -14,6 +14,10 @@ pub(crate) const STEP_LIMIT: Duration = Duration::from_secs(2);
 /// back.
 pub(crate) const TABLE_LIMIT: Duration = Duration::from_secs(20);
 
+/// The longest for the active role, which waits for the end of a commit that has taken too long to
+/// hold addresses back any longer: that of the replicator, and then a table.
+pub(crate) const ROLE_LIMIT: Duration = Duration::from_secs(30).saturating_add(TABLE_LIMIT);
+
 /// A transition under way.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
@@ -89,7 +93,8 @@ impl Plan {
 pub(crate) fn limit(step: Step, limits: &Limits) -> Duration {
     match step {
         Step::CommitFlows => limits.commit,
-        Step::RoutesUp | Step::RoutesDown | Step::ReplicateActive => TABLE_LIMIT,
+        Step::RoutesUp | Step::RoutesDown => TABLE_LIMIT,
+        Step::ReplicateActive => ROLE_LIMIT,
         Step::Claim
         | Step::LinksUp
         | Step::AddressesUp

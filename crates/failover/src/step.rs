@@ -64,6 +64,31 @@ impl Step {
             Self::PeerServes => "peer serves",
         }
     }
+
+    /// Whether this step, not yet begun, is of no use any more when `newer` of the same group waits
+    /// behind it: whoever was held up does not go through what was wanted meanwhile. A role
+    /// taken and left again would make it forget what the peers have told, which the next commit needs.
+    pub fn is_overtaken_by(self, newer: Self) -> bool {
+        match self {
+            Self::LinksUp | Self::AddressesUp | Self::RoutesUp => newer == Self::AddressesDown,
+            Self::CommitFlows => newer == Self::ReplicateBackup,
+            Self::ReplicateActive => {
+                matches!(newer, Self::ReplicateActive | Self::ReplicateBackup)
+            }
+            Self::Claim
+            | Self::Announce
+            | Self::StopClaiming
+            | Self::AddressesDown
+            | Self::RoutesDown
+            | Self::LinksDown
+            | Self::ReplicateBackup
+            | Self::Hooks
+            | Self::Barrier
+            | Self::Retire
+            | Self::PeerClaims
+            | Self::PeerServes => false,
+        }
+    }
 }
 
 /// Names one run of one step, so that a late answer is not taken for another's.
@@ -76,6 +101,9 @@ impl fmt::Display for StepId {
     }
 }
 
+/// How a step ended that [was overtaken](Step::is_overtaken_by).
+pub const OVERTAKEN: &str = "overtaken by a newer step";
+
 /// How a step ended. The text is for people.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Outcome {
@@ -85,4 +113,45 @@ pub enum Outcome {
     Pending(String),
     /// It could not be done.
     Failed(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: [Step; 17] = [
+        Step::Claim,
+        Step::CommitFlows,
+        Step::LinksUp,
+        Step::AddressesUp,
+        Step::RoutesUp,
+        Step::Announce,
+        Step::ReplicateActive,
+        Step::StopClaiming,
+        Step::AddressesDown,
+        Step::RoutesDown,
+        Step::LinksDown,
+        Step::ReplicateBackup,
+        Step::Hooks,
+        Step::Barrier,
+        Step::Retire,
+        Step::PeerClaims,
+        Step::PeerServes,
+    ];
+
+    #[test]
+    fn what_leads_to_mastership_is_overtaken_by_what_leaves_it_and_nothing_else_is() {
+        let overtaken = |newer| -> Vec<Step> {
+            ALL.into_iter().filter(|step| step.is_overtaken_by(newer)).collect()
+        };
+        for newer in ALL {
+            let expected: &[Step] = match newer {
+                Step::AddressesDown => &[Step::LinksUp, Step::AddressesUp, Step::RoutesUp],
+                Step::ReplicateBackup => &[Step::CommitFlows, Step::ReplicateActive],
+                Step::ReplicateActive => &[Step::ReplicateActive],
+                _ => &[],
+            };
+            assert_eq!(overtaken(newer), expected, "{newer:?}");
+        }
+    }
 }

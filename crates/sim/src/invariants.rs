@@ -4,9 +4,11 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use lockstep_failover::State;
+
 use crate::kernel::Key;
 use crate::lan::Lan;
-use crate::router::{INTERVAL, Router};
+use crate::router::{Committed, INTERVAL, LOOK_EVERY, Router};
 
 /// Something that must never happen has happened.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -31,9 +33,20 @@ const MASTER_DOWN_INTERVAL: Duration = Duration::from_millis(3 * 100 + 100);
 pub(crate) struct Invariants {
     /// By router: flows the other one has acknowledged and that still exist here.
     told: [BTreeSet<Key>; 2],
+    /// Connections that have ended, and never come again. Whatever copies of them are left, as on a
+    /// router that took over from one that was dead when they ended, nobody misses them.
+    ended: BTreeSet<Key>,
     /// Since when both are master and everything the better one says arrives.
     two_masters: Option<Instant>,
+    /// By router: since when the kernel has other than what its state says.
+    astray: [Option<Instant>; 2],
+    /// By router: since when it claims without the address.
+    hollow: [Option<Instant>; 2],
 }
+
+/// Longest time a router may claim without the address, beside the commit: links and addresses that
+/// are not answered for two seconds each, and a little.
+const HOLLOW: Duration = Duration::from_secs(2 + 2 + 1);
 
 impl Invariants {
     /// At most one master among routers that hear each other.
@@ -56,6 +69,58 @@ impl Invariants {
         Ok(())
     }
 
+    /// What a settled router says of itself is what its kernel has: the address is where it is master,
+    /// and nowhere else, also after a kill and a new start.
+    pub(crate) fn check_addresses(
+        &mut self,
+        routers: &[Router; 2],
+        now: Instant,
+    ) -> Result<(), String> {
+        for (router, astray) in routers.iter().zip(&mut self.astray) {
+            let wrong = router.daemon.as_ref().filter(|_| router.works()).is_some_and(|daemon| {
+                let group = &daemon.failover.groups()[0];
+                group.is_settled() && router.kernel.address != (group.state() == State::Master)
+            });
+            if !wrong {
+                *astray = None;
+                continue;
+            }
+            let since = *astray.get_or_insert(now);
+            if now - since > 2 * LOOK_EVERY {
+                let (number, has) = (router.number, router.kernel.address);
+                return Err(format!(
+                    "router {number} has {} address for {:?}, against its state",
+                    if has { "the" } else { "no" },
+                    now - since
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// A router that cannot have the address gives up, so that the other can serve.
+    pub(crate) fn check_hollow(
+        &mut self,
+        routers: &[Router; 2],
+        now: Instant,
+    ) -> Result<(), String> {
+        for (router, hollow) in routers.iter().zip(&mut self.hollow) {
+            if !router.is_master() || router.kernel.address || router.stalled_until.is_some() {
+                *hollow = None;
+                continue;
+            }
+            let since = *hollow.get_or_insert(now);
+            if now - since > router.commit_limit() + HOLLOW {
+                let number = router.number;
+                return Err(format!(
+                    "router {number} claims without the address for {:?}",
+                    now - since
+                ));
+            }
+        }
+        Ok(())
+    }
+
     /// A master that has heard a better one is no longer master.
     pub(crate) fn check_superseded(router: &Router, was_heard: bool) -> Result<(), String> {
         if router.number == 1 && was_heard && router.stalled_until.is_none() && router.is_master() {
@@ -69,11 +134,22 @@ impl Invariants {
         &mut self,
         routers: &[Router; 2],
         number: usize,
-        committed: bool,
+        committed: Committed,
     ) -> Result<(), String> {
-        if !committed {
-            return Err(format!("router {number} has its address before its flows"));
+        match committed {
+            Committed::Yes => self.check_told(routers, number),
+            // The rest comes before it says that it serves.
+            Committed::OverLimit => Ok(()),
+            Committed::No => Err(format!("router {number} has its address before its flows")),
         }
+    }
+
+    /// Every flow that the other has told is in the kernel of the new master.
+    pub(crate) fn check_told(
+        &mut self,
+        routers: &[Router; 2],
+        number: usize,
+    ) -> Result<(), String> {
         let told = std::mem::take(&mut self.told[1 - number]);
         let flows = &routers[number].kernel.flows;
         let missing = told.iter().filter(|key| !flows.contains_key(key)).count();
@@ -94,15 +170,18 @@ impl Invariants {
             };
             if from.has_told_all(now) && to.holds_all() {
                 let known = from.replicator.internal_flows().map(|flow| flow.orig);
-                self.told[number] =
-                    known.filter(|key| router.kernel.flows.contains_key(key)).collect();
+                let known = known.filter(|key| router.kernel.flows.contains_key(key));
+                self.told[number] = known.filter(|key| !self.ended.contains(key)).collect();
             }
         }
     }
 
-    /// A flow has ended on a router.
-    pub(crate) fn forget_flow(&mut self, number: usize, key: &Key) {
-        self.told[number].remove(key);
+    /// A connection has ended, on whichever router.
+    pub(crate) fn forget_flow(&mut self, key: &Key) {
+        self.ended.insert(*key);
+        for told in &mut self.told {
+            told.remove(key);
+        }
     }
 
     /// The other router has lost what this one told it, or this one begins anew.

@@ -4,28 +4,36 @@
 //! together, and plays the network and replicator actors, which carry steps out in order and take
 //! their time for it.
 
+mod actors;
+mod daemon;
+
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-use lockstep_failover::{
-    self as failover, Failover, Group, Notify, Outcome, State, Step, StepId, VirtualRouterEvent,
-};
+use lockstep_failover::{self as failover, Failover, Group, Limits, Notify, State, Step, StepId};
 use lockstep_replicator::{
-    Commit, Config as ReplicatorConfig, Event as ReplicatorEvent, KernelEvent, Link, Origin,
-    Replicator, Role, Start,
+    Commit, Config as ReplicatorConfig, Event as ReplicatorEvent, KernelEvent, Link, Replicator,
+    Start,
 };
-use lockstep_vrrp::{
-    self as vrrp, Datagram, Encoder, Family, Priority, StateName, Version, VirtualRouter, Vrid,
-};
+use lockstep_vrrp::{self as vrrp, Encoder, Family, Priority, Version, VirtualRouter, Vrid};
 
+use crate::faults::Weather;
 use crate::kernel::{Kernel, KernelChange};
 
 /// The virtual router's advertisement interval.
 pub(crate) const INTERVAL: Duration = Duration::from_millis(100);
 /// Flows committed in one turn of the replicator.
 const COMMIT_BATCH: usize = 16;
+/// How long such a turn takes.
+const COMMIT_PACE: Duration = Duration::from_millis(1);
+/// After a commit the table is read so much later, unless the active role comes first.
+const READ_AFTER: Duration = Duration::from_secs(1);
+/// How often the network thread compares what is wanted with what is there.
+pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// A daemon that stops takes no longer.
+const STOP_LIMIT: Duration = Duration::from_secs(8);
 /// Chance that the kernel refuses a network step.
 const REFUSAL: f64 = 0.01;
 
@@ -37,7 +45,19 @@ pub(crate) struct Router {
     /// Not scheduled until then; what arrives meanwhile waits in its sockets.
     pub(crate) stalled_until: Option<Instant>,
     pub(crate) waiting: VecDeque<Packet>,
-    preempt: bool,
+    weather: Weather,
+    /// Whether the check passes.
+    pub(crate) healthy: bool,
+    /// The kernel refuses changes of the network until then.
+    pub(crate) refuses_until: Option<Instant>,
+    /// Until when each part of the daemon answers nothing.
+    pub(crate) hangs_until: [Option<Instant>; 3],
+    /// How long a batch of a commit takes, and until when.
+    pub(crate) slow_until: Option<(Duration, Instant)>,
+    /// How many more steps are given out before the daemon is killed.
+    pub(crate) kill_after: Option<u32>,
+    /// When a daemon that was told to stop ends, whatever still hangs.
+    stops_at: Option<Instant>,
     starts: u32,
 }
 
@@ -59,10 +79,10 @@ pub(crate) enum Effect {
     Send(Packet),
     /// The kernel's table has changed.
     Kernel(Box<KernelChange>),
-    /// The virtual address has gone up; `committed` says whether a commit for this claim had ended.
+    /// The virtual address has gone up.
     AddressUp {
-        /// Whether it had.
-        committed: bool,
+        /// What had become of the commit for this claim.
+        committed: Committed,
     },
     /// The group has entered a state.
     Entered {
@@ -71,8 +91,12 @@ pub(crate) enum Effect {
         /// Why.
         reason: String,
     },
+    /// The replicator serves, with all that the other has told.
+    Activated,
     /// What was this router's has been purged from its kernel.
     Purged,
+    /// The daemon was killed between two steps.
+    Died,
 }
 
 /// A running daemon.
@@ -83,14 +107,36 @@ pub(crate) struct Daemon {
     encoder: Encoder,
     network: VecDeque<Pending>,
     storage: VecDeque<Pending>,
-    commit: Option<(StepId, Commit, Instant)>,
-    committed: bool,
+    control: VecDeque<Pending>,
+    /// Whether the network thread was told last to have the address, and sees to it: then what had
+    /// become of the commit.
+    wants_address: Option<Committed>,
+    /// When it compares that with the kernel.
+    look_at: Instant,
+    commit: Option<Committing>,
+    /// When the kernel's table is read because nobody listened to it during a commit.
+    read_at: Option<Instant>,
+    committed: Committed,
+    /// When the commit of this claim was asked for.
+    commit_since: Option<Instant>,
+    commit_limit: Duration,
     /// The step that waits for the other router's announcement.
     serves: Option<StepId>,
     /// That was heard since this router has retired.
     announced: bool,
+    /// How many steps were given out since a kill was planned.
+    pub(crate) given: u32,
     rng: Rng,
     shown: State,
+}
+
+/// A commit under way.
+struct Committing {
+    /// The step that waits for its end, which a commit of what was late has none of.
+    step: Option<StepId>,
+    commit: Commit,
+    /// When the next batch has its turn.
+    due: Instant,
 }
 
 /// A step given to an actor.
@@ -99,18 +145,35 @@ struct Pending {
     step: Step,
     due: Instant,
     /// Whether the commit of the same claim had ended when the step was given out.
-    committed: bool,
+    committed: Committed,
+}
+
+/// What has become of the commit of a claim.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Committed {
+    /// Nothing yet.
+    No,
+    /// All flows are in the kernel.
+    Yes,
+    /// It has taken longer than it may hold back addresses.
+    OverLimit,
 }
 
 impl Router {
-    pub(crate) fn new(number: usize, preempt: bool) -> Self {
+    pub(crate) fn new(number: usize, weather: &Weather) -> Self {
         Self {
             number,
             kernel: Kernel::default(),
             daemon: None,
             stalled_until: None,
             waiting: VecDeque::new(),
-            preempt,
+            weather: weather.clone(),
+            healthy: true,
+            refuses_until: None,
+            hangs_until: [None; 3],
+            slow_until: None,
+            kill_after: None,
+            stops_at: None,
             starts: 0,
         }
     }
@@ -123,11 +186,11 @@ impl Router {
         self.starts += 1;
         let priority = if self.number == 0 { 150 } else { 100 };
         let sequence = 1_700_000_000 + self.starts * 1_000 + rng.u32(..500);
-        let settings = virtual_router(priority, self.preempt);
+        let settings = virtual_router(priority, self.weather.preempt);
         let mut daemon = Daemon {
             encoder: Encoder::new(&settings),
             election: VirtualRouter::new(settings),
-            failover: Failover::new(&group(), now),
+            failover: Failover::new(&group(&self.weather), now),
             replicator: Replicator::new(
                 replication(),
                 Start { first_sequence: sequence, secret: rng.u64(..), max_datagram: 1472 },
@@ -135,19 +198,30 @@ impl Router {
             ),
             network: VecDeque::new(),
             storage: VecDeque::new(),
+            control: VecDeque::new(),
+            wants_address: None,
+            look_at: now + LOOK_EVERY,
             commit: None,
-            committed: false,
+            read_at: None,
+            committed: Committed::No,
+            commit_since: None,
+            commit_limit: self.weather.commit_limit,
             serves: None,
             announced: false,
+            given: 0,
             rng: rng.fork(),
             shown: State::Init,
         };
         daemon.read_kernel(&self.kernel, now);
         daemon.feed(self.number, failover::Event::Start, now, effects);
         daemon.feed(self.number, interface(Ok(())), now, effects);
+        daemon.feed(self.number, check(self.healthy), now, effects);
         self.daemon = Some(daemon);
         self.waiting.clear();
         self.stalled_until = None;
+        self.hangs_until = [None; 3];
+        self.kill_after = None;
+        self.stops_at = None;
         self.settle(now, effects);
     }
 
@@ -164,7 +238,19 @@ impl Router {
         self.kernel = Kernel::default();
     }
 
+    /// Nothing goes wrong any more.
+    pub(crate) fn calm(&mut self) {
+        (self.refuses_until, self.slow_until, self.kill_after) = (None, None, None);
+        self.hangs_until = [None; 3];
+    }
+
+    /// Whether it was told to stop and is still at it.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.daemon.is_some() && self.stops_at.is_some()
+    }
+
     pub(crate) fn stop(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        self.stops_at.get_or_insert(now + STOP_LIMIT);
         self.with(now, effects, |daemon, number, effects| {
             daemon.feed(number, failover::Event::Stop, now, effects);
         });
@@ -179,6 +265,30 @@ impl Router {
         self.with(now, effects, |daemon, number, effects| {
             daemon.feed(number, interface(usable), now, effects);
         });
+    }
+
+    pub(crate) fn check(&mut self, passes: bool, now: Instant, effects: &mut Vec<Effect>) {
+        self.healthy = passes;
+        self.with(now, effects, |daemon, number, effects| {
+            daemon.feed(number, check(passes), now, effects);
+        });
+    }
+
+    /// The longest a commit holds back the address.
+    pub(crate) fn commit_limit(&self) -> Duration {
+        self.weather.commit_limit
+    }
+
+    /// Whether somebody hears what its kernel tells.
+    pub(crate) fn listens(&self) -> bool {
+        self.daemon.as_ref().is_some_and(|daemon| daemon.commit.is_none())
+    }
+
+    /// Whether nothing keeps the network thread from doing what is wanted.
+    pub(crate) fn works(&self) -> bool {
+        self.stalled_until.is_none()
+            && self.refuses_until.is_none()
+            && self.hangs_until.iter().all(Option::is_none)
     }
 
     pub(crate) fn receive(&mut self, packet: Packet, now: Instant, effects: &mut Vec<Effect>) {
@@ -209,7 +319,8 @@ impl Router {
     /// When this router has something to do although nothing arrives.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         let daemon = self.daemon.as_ref()?;
-        self.stalled_until.or_else(|| daemon.next_deadline())
+        let due = daemon.next_deadline(self.hangs_until).into_iter().chain(self.stops_at).min();
+        self.stalled_until.or(due)
     }
 
     /// Listens to what waits in its sockets before it acts on a timer, as the core thread does.
@@ -222,9 +333,27 @@ impl Router {
         if self.stalled_until.is_some() {
             return;
         }
+        if self.stops_at.is_some_and(|at| at <= now) {
+            return self.kill();
+        }
         let Some(daemon) = &mut self.daemon else { return };
-        daemon.run_network(self.number, &mut self.kernel, now, effects);
-        daemon.run_storage(self.number, &mut self.kernel, now, effects);
+        let over = |until: &mut Option<Instant>| {
+            until.take_if(|until| *until <= now);
+            until.is_none()
+        };
+        let refuses = !over(&mut self.refuses_until);
+        self.slow_until.take_if(|(_, until)| *until <= now);
+        let [network, storage, control] = &mut self.hangs_until;
+        if over(network) {
+            daemon.run_network(self.number, &mut self.kernel, refuses, now, effects);
+        }
+        if over(storage) {
+            let pace = self.slow_until.map_or(COMMIT_PACE, |(pace, _)| pace);
+            daemon.run_storage(self.number, &mut self.kernel, pace, now, effects);
+        }
+        if over(control) {
+            daemon.run_control(self.number, now, effects);
+        }
         self.with(now, effects, |daemon, number, effects| {
             let actions = daemon.election.handle(vrrp::Event::Timeout, now);
             daemon.carry_out(number, actions, now, effects);
@@ -249,6 +378,10 @@ impl Router {
     /// Takes from the replicator what it wants to say, and notes the group's state.
     fn settle(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         let Some(daemon) = &mut self.daemon else { return };
+        if self.kill_after.take_if(|steps| daemon.given >= *steps).is_some() {
+            effects.push(Effect::Died);
+            return self.kill();
+        }
         while let Some(event) = daemon.replicator.poll_event() {
             match event {
                 ReplicatorEvent::Sync(sync) => {
@@ -280,321 +413,13 @@ impl Router {
     }
 }
 
-impl Daemon {
-    pub(crate) fn state(&self) -> State {
-        self.failover.groups()[0].state()
-    }
-
-    pub(crate) fn is_master(&self) -> bool {
-        self.election.state().name() == StateName::Master
-    }
-
-    /// Whether everything this router knows has been acknowledged by the other.
-    pub(crate) fn has_told_all(&self, now: Instant) -> bool {
-        self.replicator.role() == Role::Active
-            && self
-                .replicator
-                .peer(now)
-                .is_some_and(|peer| !peer.silent && peer.unacknowledged + peer.waiting == 0)
-    }
-
-    /// Whether this router, standing by, holds all it was told.
-    pub(crate) fn holds_all(&self) -> bool {
-        self.replicator.role() == Role::Backup && self.replicator.sync_state().in_sync
-    }
-
-    fn next_deadline(&self) -> Option<Instant> {
-        [
-            self.election.next_deadline(),
-            self.failover.next_deadline(),
-            self.replicator.next_deadline(),
-            self.network.front().map(|pending| pending.due),
-            self.storage.front().map(|pending| pending.due),
-            self.commit.as_ref().map(|(_, _, due)| *due),
-        ]
-        .into_iter()
-        .flatten()
-        .min()
-    }
-
-    fn receive(&mut self, number: usize, packet: Packet, now: Instant, effects: &mut Vec<Effect>) {
-        match packet {
-            Packet::Vrrp(bytes) => {
-                let Ok(datagram) = Datagram::from_ipv4(&bytes, Duration::ZERO) else { return };
-                let actions = self.election.receive(&datagram, now);
-                self.carry_out(number, actions, now, effects);
-            }
-            Packet::Announcement => {
-                self.announced = true;
-                if let Some(id) = self.serves.take() {
-                    self.done(number, id, now, effects);
-                }
-            }
-            Packet::Replication(bytes) => {
-                self.replicator.handle_datagram(Origin::group(0, address(1 - number)), &bytes, now);
-            }
-        }
-    }
-
-    fn carry_out(
-        &mut self,
-        number: usize,
-        actions: Vec<vrrp::Action>,
-        now: Instant,
-        effects: &mut Vec<Effect>,
-    ) {
-        for action in actions {
-            let event = match action {
-                vrrp::Action::Send(advertisement) => {
-                    let packets =
-                        self.encoder.packets(&advertisement, address(number), Duration::ZERO);
-                    let sent = packets.into_iter().map(|packet| Packet::Vrrp(packet.bytes));
-                    effects.extend(sent.map(Effect::Send));
-                    continue;
-                }
-                vrrp::Action::Elected { reason } => VirtualRouterEvent::Elected { reason },
-                vrrp::Action::Deferred => VirtualRouterEvent::Deferred,
-                vrrp::Action::Succeeded { by, .. } => VirtualRouterEvent::Succeeded { by },
-                vrrp::Action::Superseded { reason, .. } => {
-                    VirtualRouterEvent::Superseded { reason }
-                }
-                vrrp::Action::StateChanged { .. }
-                | vrrp::Action::Rejected { .. }
-                | vrrp::Action::Differs { .. }
-                | vrrp::Action::Withheld { .. }
-                | vrrp::Action::Conflict { .. }
-                | vrrp::Action::Overslept { .. } => continue,
-            };
-            let event = failover::Event::VirtualRouter { name: NAME.to_owned(), event };
-            self.feed(number, event, now, effects);
-        }
-    }
-
-    fn feed(
-        &mut self,
-        number: usize,
-        event: failover::Event,
-        now: Instant,
-        effects: &mut Vec<Effect>,
-    ) {
-        for action in self.failover.handle(event, now) {
-            self.perform(number, &action, now, effects);
-        }
-    }
-
-    fn perform(
-        &mut self,
-        number: usize,
-        action: &failover::Action,
-        now: Instant,
-        effects: &mut Vec<Effect>,
-    ) {
-        match *action {
-            failover::Action::Startup { .. } => {
-                let event = vrrp::Event::Startup { primary: address(number) };
-                let actions = self.election.handle(event, now);
-                self.carry_out(number, actions, now, effects);
-            }
-            failover::Action::PreemptAllowed { allowed, .. } => {
-                let actions = self.election.handle(vrrp::Event::PreemptAllowed(allowed), now);
-                self.carry_out(number, actions, now, effects);
-            }
-            failover::Action::Priority { priority, .. } => {
-                let priority = Priority::new(priority).expect("not 0");
-                let actions = self.election.handle(vrrp::Event::Priority(priority), now);
-                self.carry_out(number, actions, now, effects);
-            }
-            failover::Action::Withdraw { .. } => {
-                let actions = self.election.handle(vrrp::Event::Shutdown, now);
-                self.carry_out(number, actions, now, effects);
-            }
-            failover::Action::MayReturn { .. } => {
-                let actions = self.election.handle(vrrp::Event::MayReturn, now);
-                self.carry_out(number, actions, now, effects);
-            }
-            failover::Action::HandoverEnded { .. }
-            | failover::Action::Serves { .. }
-            | failover::Action::Stopped { .. } => {}
-            failover::Action::Step { id, step, to, .. } => {
-                let election = match (step, to) {
-                    (Step::Claim, _) => Some(vrrp::Event::Claim),
-                    (Step::StopClaiming, State::Backup) => Some(vrrp::Event::Relinquish),
-                    (Step::StopClaiming, _) => Some(vrrp::Event::Shutdown),
-                    (Step::Retire, _) => Some(vrrp::Event::Retire),
-                    _ => None,
-                };
-                if let Some(event) = election {
-                    self.committed = false;
-                    self.announced = false;
-                    self.serves = None;
-                    let actions = self.election.handle(event, now);
-                    self.carry_out(number, actions, now, effects);
-                    return self.done(number, id, now, effects);
-                }
-                let committed = self.committed;
-                let delay = Duration::from_micros(self.rng.u64(50..3_000));
-                match step {
-                    Step::CommitFlows | Step::ReplicateActive | Step::ReplicateBackup => {
-                        let due = self.storage.back().map_or(now, |last| last.due).max(now) + delay;
-                        self.storage.push_back(Pending { id, step, due, committed });
-                    }
-                    Step::Announce => {
-                        effects.push(Effect::Send(Packet::Announcement));
-                        self.done(number, id, now, effects);
-                    }
-                    Step::Hooks => self.done(number, id, now, effects),
-                    Step::Barrier if self.has_told_all(now) => self.done(number, id, now, effects),
-                    Step::Barrier => {
-                        let outcome = Outcome::Failed("the other lacks flows".to_owned());
-                        self.stepped(number, id, outcome, now, effects);
-                    }
-                    // The election tells it.
-                    Step::PeerClaims => {}
-                    Step::PeerServes if self.announced => self.done(number, id, now, effects),
-                    Step::PeerServes => self.serves = Some(id),
-                    _ => {
-                        let due = self.network.back().map_or(now, |last| last.due).max(now) + delay;
-                        self.network.push_back(Pending { id, step, due, committed });
-                    }
-                }
-            }
-        }
-    }
-
-    fn done(&mut self, number: usize, id: StepId, now: Instant, effects: &mut Vec<Effect>) {
-        self.stepped(number, id, Outcome::Done(String::new()), now, effects);
-    }
-
-    fn stepped(
-        &mut self,
-        number: usize,
-        id: StepId,
-        outcome: Outcome,
-        now: Instant,
-        effects: &mut Vec<Effect>,
-    ) {
-        self.feed(number, failover::Event::Stepped { id, outcome }, now, effects);
-    }
-
-    fn run_network(
-        &mut self,
-        number: usize,
-        kernel: &mut Kernel,
-        now: Instant,
-        effects: &mut Vec<Effect>,
-    ) {
-        while let Some(pending) = self.network.pop_front_if(|pending| pending.due <= now) {
-            if self.rng.f64() < REFUSAL {
-                let outcome = Outcome::Failed("refused by the kernel".to_owned());
-                self.stepped(number, pending.id, outcome, now, effects);
-                continue;
-            }
-            match pending.step {
-                Step::AddressesUp => {
-                    kernel.address = true;
-                    effects.push(Effect::AddressUp { committed: pending.committed });
-                }
-                Step::AddressesDown => kernel.address = false,
-                _ => {}
-            }
-            self.done(number, pending.id, now, effects);
-        }
-    }
-
-    fn run_storage(
-        &mut self,
-        number: usize,
-        kernel: &mut Kernel,
-        now: Instant,
-        effects: &mut Vec<Effect>,
-    ) {
-        let cut = self.storage.front().is_some_and(|newer| newer.due <= now);
-        if let Some((id, mut commit, due)) = self.commit.take_if(|(_, _, due)| cut || *due <= now) {
-            let more = !cut && self.commit_batch(kernel, &mut commit, now, effects);
-            if more {
-                self.commit = Some((id, commit, due + Duration::from_millis(1)));
-            } else {
-                self.replicator.end_commit(commit.report());
-                self.committed = !cut;
-                let outcome = if cut {
-                    Outcome::Failed("cut short".to_owned())
-                } else {
-                    Outcome::Done(commit.report().to_string())
-                };
-                self.stepped(number, id, outcome, now, effects);
-            }
-        }
-        while self.commit.is_none() {
-            let Some(Pending { id, step, .. }) =
-                self.storage.pop_front_if(|pending| pending.due <= now)
-            else {
-                return;
-            };
-            match step {
-                Step::CommitFlows => {
-                    self.commit = Some((id, self.replicator.begin_commit(), now));
-                    continue;
-                }
-                Step::ReplicateActive => {
-                    self.replicator.activate(now);
-                    self.read_kernel(kernel, now);
-                }
-                _ => self.replicator.deactivate(now),
-            }
-            self.done(number, id, now, effects);
-        }
-    }
-
-    /// Commits one batch; whether more is left.
-    fn commit_batch(
-        &mut self,
-        kernel: &mut Kernel,
-        commit: &mut Commit,
-        now: Instant,
-        effects: &mut Vec<Effect>,
-    ) -> bool {
-        for _ in 0..COMMIT_BATCH {
-            let Some(planned) = commit.next(&self.replicator, now) else { return false };
-            let changes = kernel.carry_out(commit, planned);
-            effects.extend(changes.into_iter().map(|change| Effect::Kernel(Box::new(change))));
-        }
-        true
-    }
-
-    fn purge(&mut self, kernel: &mut Kernel, effects: &mut Vec<Effect>) {
-        let Some(mut purge) = self.replicator.begin_purge() else { return };
-        let mut removed = 0;
-        while let Some(flow) = purge.next(&self.replicator) {
-            if let Some(flow) = kernel.remove(&flow.orig) {
-                let change = lockstep_replicator::Change::Delete;
-                let change = KernelChange { change, flow, own: true };
-                effects.push(Effect::Kernel(Box::new(change)));
-                removed += 1;
-            }
-        }
-        self.replicator.end_purge(removed);
-        effects.push(Effect::Purged);
-    }
-
-    fn read_kernel(&mut self, kernel: &Kernel, now: Instant) {
-        loop {
-            self.replicator.begin_dump();
-            for flow in kernel.flows.values() {
-                self.replicator.dumped(flow, now);
-            }
-            if self.replicator.end_dump(now) {
-                return;
-            }
-        }
-    }
-}
-
 /// The routers' addresses; the second wins ties.
 pub(crate) fn address(number: usize) -> IpAddr {
     Ipv4Addr::new(10, 1, 1, if number == 0 { 2 } else { 3 }).into()
 }
 
 const NAME: &str = "inside";
+const CHECK: &str = "alive";
 
 fn interface(usable: Result<(), String>) -> failover::Event {
     failover::Event::Interface { virtual_router: NAME.to_owned(), usable }
@@ -610,16 +435,34 @@ fn virtual_router(priority: u8, preempt: bool) -> vrrp::Config {
     }
 }
 
-fn group() -> failover::Config {
+fn check(success: bool) -> failover::Event {
+    let detail = if success { "exit status 0" } else { "exit status 1" };
+    failover::Event::Check { name: CHECK.to_owned(), success, detail: detail.to_owned() }
+}
+
+fn group(weather: &Weather) -> failover::Config {
     failover::Config {
         groups: vec![Group {
             name: "gateway".to_owned(),
             virtual_routers: vec![failover::VirtualRouter::new(NAME, "eth0")],
             notify: Notify::default(),
             replicated: true,
+            checks: vec![CHECK.to_owned()],
+            limits: Limits {
+                commit: weather.commit_limit,
+                preempt_without_flows: weather.preempt_limit,
+            },
             ..Group::default()
         }],
-        checks: Vec::new(),
+        checks: vec![failover::Check {
+            name: CHECK.to_owned(),
+            command: vec!["/bin/true".to_owned()],
+            user: None,
+            interval: Duration::from_secs(1),
+            timeout: Duration::from_secs(1),
+            rise: 1,
+            fall: 1,
+        }],
     }
 }
 

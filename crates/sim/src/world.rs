@@ -71,6 +71,7 @@ enum What {
     Fault(Fault),
     Restart(usize),
     InterfaceUp(usize),
+    CheckPasses(usize),
     Hear(Cut),
     Calm,
 }
@@ -84,7 +85,7 @@ impl World {
             start,
             now: start,
             lan: weather.lan(),
-            routers: [0, 1].map(|number| Router::new(number, weather.preempt)),
+            routers: [0, 1].map(|number| Router::new(number, &weather)),
             weather,
             rng,
             agenda: Agenda::new(),
@@ -150,6 +151,10 @@ impl World {
         }
         let held = self.invariants.check_masters(&self.routers, &self.lan, self.now);
         self.judge(held)?;
+        let held = self.invariants.check_addresses(&self.routers, self.now);
+        self.judge(held)?;
+        let held = self.invariants.check_hollow(&self.routers, self.now);
+        self.judge(held)?;
         self.standing = if self.now > before { 0 } else { self.standing + 1 };
         let still = self.standing > MAX_STANDING;
         self.judge(if still { Err(format!("the clock stands still: {timer:?}")) } else { Ok(()) })
@@ -171,7 +176,9 @@ impl World {
                 return self.strike(fault);
             }
             What::Restart(number) => {
-                if self.routers[number].daemon.is_none() {
+                if self.routers[number].is_stopping() {
+                    self.later(Duration::from_millis(500), What::Restart(number));
+                } else if self.routers[number].daemon.is_none() {
                     self.note(|| format!("router {number} starts"));
                     self.invariants.forget_told(1 - number);
                     let mut effects = Vec::new();
@@ -184,6 +191,11 @@ impl World {
                 self.routers[number].usable(Ok(()), self.now, &mut effects);
                 return self.follow(number, effects);
             }
+            What::CheckPasses(number) => {
+                let mut effects = Vec::new();
+                self.routers[number].check(true, self.now, &mut effects);
+                return self.follow(number, effects);
+            }
             What::Hear(cut) => {
                 self.lan.join(&cut);
                 self.note(|| format!("packets arrive again: {:?}", [cut[0][1], cut[1][0]]));
@@ -193,6 +205,7 @@ impl World {
                 self.agenda.retain(|what| !matches!(what, What::Fault(_) | What::Traffic));
                 self.lan = Lan::calm();
                 for number in 0..2 {
+                    self.routers[number].calm();
                     self.later(Duration::from_millis(100), What::Restart(number));
                 }
             }
@@ -231,7 +244,16 @@ impl World {
                         self.invariants.forget_told(number);
                     }
                 }
+                Effect::Activated => {
+                    let held = self.invariants.check_told(&self.routers, number);
+                    self.judge(held)?;
+                }
                 Effect::Purged => self.invariants.forget_told(number),
+                Effect::Died => {
+                    self.note(|| format!("router {number} is killed between two steps"));
+                    let back = Duration::from_millis(self.rng.u64(100..8_000));
+                    self.later(back, What::Restart(number));
+                }
             }
         }
         Ok(())
@@ -249,6 +271,9 @@ impl World {
 
     /// Kernel events arrive in order: the agenda keeps the order of equal delays.
     fn tell_kernel_event(&mut self, number: usize, change: Box<KernelChange>) {
+        if !self.routers[number].listens() {
+            return;
+        }
         self.later(Duration::from_micros(100), What::Kernel { to: number, change });
     }
 
@@ -276,6 +301,26 @@ impl World {
             }
             Fault::Deaf(number, time) => self.cut(number == 0, number == 1, time),
             Fault::Partition(time) => self.cut(true, true, time),
+            Fault::CheckFails(number, time) => {
+                self.routers[number].check(false, self.now, &mut effects);
+                self.later(time, What::CheckPasses(number));
+                return self.follow(number, effects);
+            }
+            Fault::Refuses(number, time) => {
+                self.routers[number].refuses_until = Some(self.now + time);
+            }
+            Fault::Hangs(number, actor, time) => {
+                self.routers[number].hangs_until[actor as usize] = Some(self.now + time);
+            }
+            Fault::SlowCommit(number, pace, time) => {
+                self.routers[number].slow_until = Some((pace, self.now + time));
+            }
+            Fault::KillAfterSteps(number, steps) => {
+                if let Some(daemon) = &mut self.routers[number].daemon {
+                    daemon.given = 0;
+                    self.routers[number].kill_after = Some(steps);
+                }
+            }
             Fault::InterfaceDown(number, time) => {
                 let down = Err("eth0 is down".to_owned());
                 self.routers[number].usable(down, self.now, &mut effects);
@@ -322,7 +367,7 @@ impl World {
             let Some((change, flow)) = change else { continue };
             if change == Change::Delete {
                 self.routers[number].kernel.remove(&flow.orig);
-                self.invariants.forget_flow(number, &flow.orig);
+                self.invariants.forget_flow(&flow.orig);
             } else {
                 self.routers[number].kernel.put(flow.clone());
             }

@@ -24,6 +24,8 @@ pub(super) type Configuration = (Declared, oneshot::Sender<Result<(), String>>);
 pub(super) enum Order {
     /// Steps of one kind, at least one, to be carried out and answered together.
     Steps(Vec<GroupStep>),
+    /// Steps, at least one, that are answered and not carried out: a newer one has overtaken them.
+    Overtaken(Vec<StepId>),
     /// [`NetworkRequest::Stop`], or nobody is left to ask for anything.
     Stop,
 }
@@ -33,6 +35,8 @@ pub(super) enum Order {
 pub(super) struct Requests {
     inbox: mpsc::Receiver<NetworkRequest>,
     steps: VecDeque<GroupStep>,
+    /// Steps that were overtaken before they were begun.
+    overtaken: Vec<StepId>,
     /// The newest one that was not taken yet.
     configuration: Option<Configuration>,
     /// Nothing comes after the steps that are there.
@@ -47,6 +51,7 @@ impl Requests {
         Self {
             inbox,
             steps: VecDeque::new(),
+            overtaken: Vec::new(),
             configuration: None,
             ended: false,
             askers: Vec::new(),
@@ -67,19 +72,35 @@ impl Requests {
 
     /// After the end nothing is taken out any more.
     fn is_full(&self) -> bool {
-        self.steps.len() >= STEPS || self.ended
+        self.steps.len() + self.overtaken.len() >= STEPS || self.ended
     }
 
     fn put(&mut self, request: Option<NetworkRequest>) {
         match request {
             None | Some(NetworkRequest::Stop) => self.ended = true,
-            Some(NetworkRequest::Steps(steps)) => self.steps.extend(steps),
+            Some(NetworkRequest::Steps(steps)) => {
+                for step in steps {
+                    self.line_up(step);
+                }
+            }
             Some(NetworkRequest::Configure(declared, answer)) => {
                 self.configuration = Some((*declared, answer));
             }
             Some(NetworkRequest::Look(asker)) => wait_in(&mut self.askers, asker),
             Some(NetworkRequest::Status(asker)) => wait_in(&mut self.modest, asker),
         }
+    }
+
+    fn line_up(&mut self, newest: GroupStep) {
+        let overtaken = &mut self.overtaken;
+        self.steps.retain(|one| {
+            let keep = !one.step.is_overtaken_by(newest.step) || one.group != newest.group;
+            if !keep {
+                overtaken.push(one.id);
+            }
+            keep
+        });
+        self.steps.push_back(newest);
     }
 
     /// What is to be wanted from now on. Steps wait for it: their groups may be new.
@@ -92,6 +113,9 @@ impl Requests {
     /// brought forward to it, but not past an earlier step of their own group.
     pub(super) fn next_order(&mut self) -> Option<Order> {
         self.sort();
+        if !self.overtaken.is_empty() {
+            return Some(Order::Overtaken(std::mem::take(&mut self.overtaken)));
+        }
         let Some(kind) = self.steps.front().map(|first| first.step) else {
             return self.ended.then_some(Order::Stop);
         };
@@ -162,7 +186,8 @@ impl Requests {
     }
 
     fn is_ordered(&self) -> bool {
-        self.ended || !self.steps.is_empty() || self.configuration.is_some()
+        let steps = !self.steps.is_empty() || !self.overtaken.is_empty();
+        self.ended || steps || self.configuration.is_some()
     }
 
     /// Waits until there is an order. May be given up half way.
@@ -222,7 +247,8 @@ impl Requests {
                 self.steps.extend(steps);
             }
         }
-        self.steps.drain(..).map(|step| step.id).collect()
+        let overtaken = std::mem::take(&mut self.overtaken);
+        overtaken.into_iter().chain(self.steps.drain(..).map(|step| step.id)).collect()
     }
 }
 
@@ -369,6 +395,47 @@ mod tests {
     }
 
     #[test]
+    fn what_a_removal_of_addresses_overtakes_is_answered_and_not_carried_out() {
+        let (sender, mut requests) = requests();
+        let steps = vec![
+            group_step(1, "a", Step::LinksUp),
+            group_step(2, "b", Step::AddressesUp),
+            group_step(3, "a", Step::AddressesUp),
+        ];
+        sender.try_send(NetworkRequest::Steps(steps)).unwrap();
+        assert!(is_ready(requests.ordered()));
+        let later = vec![
+            group_step(4, "a", Step::RoutesUp),
+            group_step(5, "a", Step::RoutesDown),
+            group_step(6, "a", Step::AddressesDown),
+            group_step(7, "a", Step::AddressesUp),
+        ];
+        sender.try_send(NetworkRequest::Steps(later)).unwrap();
+        let overtaken = vec![StepId(1), StepId(3), StepId(4)];
+        assert_eq!(requests.next_order(), Some(Order::Overtaken(overtaken)));
+        assert_eq!(orders(&mut requests), [vec![2], vec![5], vec![6], vec![7]]);
+        assert!(!requests.is_waited_for());
+    }
+
+    #[test]
+    fn what_is_overtaken_during_a_step_of_routes_is_not_carried_out_beside_it() {
+        let (sender, mut requests) = requests();
+        let steps = vec![
+            group_step(1, "a", Step::AddressesUp),
+            group_step(2, "b", Step::AddressesUp),
+            group_step(3, "a", Step::AddressesDown),
+        ];
+        sender.try_send(NetworkRequest::Steps(steps)).unwrap();
+        let busy = BTreeSet::from(["c"]);
+        let mut urgent =
+            || -> Vec<u64> { requests.next_urgent(&busy).iter().map(|step| step.id.0).collect() };
+        assert_eq!([urgent(), urgent(), urgent()], [vec![2], vec![3], vec![]]);
+        assert!(requests.is_waited_for());
+        assert_eq!(requests.next_order(), Some(Order::Overtaken(vec![StepId(1)])));
+        assert_eq!(requests.next_order(), None);
+    }
+
+    #[test]
     fn addresses_of_other_groups_do_not_wait_for_a_groups_routes() {
         let (sender, mut requests) = requests();
         let steps = vec![
@@ -410,8 +477,10 @@ mod tests {
         assert!(is_ready(requests.ordered()));
         let answer = ask(&sender);
         sender.try_send(step(2)).unwrap();
-        assert_eq!(requests.close(), [StepId(1), StepId(2)]);
-        assert!(sender.try_send(step(3)).is_err(), "whoever comes later is told at once");
+        let down = vec![group_step(3, "a", Step::AddressesDown)];
+        requests.put(Some(NetworkRequest::Steps(down)));
+        assert_eq!(requests.close(), [1, 3, 2].map(StepId));
+        assert!(sender.try_send(step(4)).is_err(), "whoever comes later is told at once");
         assert!(answer.blocking_recv().is_err());
     }
 }

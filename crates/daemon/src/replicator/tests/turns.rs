@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use super::super::links::DATAGRAMS_IN_A_ROW;
 use super::super::*;
-use super::flows::{flow, make};
+use super::flows::{flow, make, table};
 use super::router::{LINK, config, node, pair};
 use crate::messages::QUEUE;
 
@@ -140,4 +140,95 @@ fn a_core_that_has_ended_does_not_end_the_replicator() {
         actor.work().await.expect("whoever waits for the core sees to its end");
         assert!(!actor.stop, "it is stopped in its turn");
     });
+}
+
+/// Has a peer tell the actor's replicator of flows, without a network.
+fn tell(actor: &mut Actor, flows: u32) {
+    let now = Instant::now();
+    let mut peer = Replicator::new(config(), start(), now);
+    peer.activate(now);
+    peer.begin_dump();
+    (0..flows).for_each(|number| peer.dumped(&flow(number), now));
+    assert!(peer.end_dump(now));
+    let [here, there] = ["10.99.0.1", "10.99.0.2"].map(|address| address.parse().unwrap());
+    let up = LinkState::Up { max_datagram: USUAL_DATAGRAM };
+    let mut buffer = Vec::new();
+    for replicator in [&mut peer, &mut actor.replicator] {
+        replicator.link_changed(0, up.clone(), now);
+    }
+    for later in 0.. {
+        let now = now + Duration::from_millis(10 * later);
+        assert!(later < 1_000, "the flows do not arrive");
+        if actor.replicator.external_len() == flows as usize {
+            return;
+        }
+        while peer.poll_transmit(now, &mut buffer).is_some() {
+            actor.replicator.handle_datagram(Origin::group(0, there), &buffer, now);
+        }
+        while actor.replicator.poll_transmit(now, &mut buffer).is_some() {
+            peer.handle_datagram(Origin::group(0, here), &buffer, now);
+        }
+        peer.handle_timeout(now);
+        actor.replicator.handle_timeout(now);
+    }
+}
+
+/// Lets the actor work until so many steps are answered; by number, whether each was done.
+async fn answers(
+    actor: &mut Actor,
+    events: &mut mpsc::Receiver<CoreEvent>,
+    steps: usize,
+) -> Vec<(u64, bool)> {
+    let deadline = Instant::now() + LIMIT;
+    let mut answers = Vec::new();
+    while answers.len() < steps {
+        assert!(Instant::now() < deadline, "answered so far: {answers:?}");
+        actor.work().await.unwrap();
+        while let Ok(event) = events.try_recv() {
+            if let CoreEvent::Stepped(ended) = event {
+                let done = |outcome| matches!(outcome, Outcome::Done(_));
+                answers.extend(ended.into_iter().map(|(id, outcome)| (id.0, done(outcome))));
+            }
+        }
+    }
+    answers
+}
+
+#[test]
+fn the_active_role_waits_for_a_commit_that_was_too_slow_to_hold_it_back() {
+    const FLOWS: u32 = 20_000;
+    let Some(node) = node() else { return };
+    with_actor(&node, async |actor| {
+        let (core, mut events) = mpsc::channel(QUEUE);
+        actor.core = core;
+        tell(actor, FLOWS);
+        actor.waiting.push_back((StepId(1), Step::CommitFlows));
+        actor.work().await.unwrap();
+        assert!(actor.commit.is_some(), "one piece puts them all into the kernel");
+        actor.waiting.push_back((StepId(2), Step::ReplicateActive));
+        assert_eq!(answers(actor, &mut events, 2).await, [(1, true), (2, true)]);
+    });
+    assert_eq!(table(&node).len(), FLOWS as usize);
+}
+
+#[test]
+fn who_was_held_up_does_not_take_a_role_that_was_left_since_and_keeps_the_flows_for_the_next() {
+    const FLOWS: u32 = 1_000;
+    let Some(node) = node() else { return };
+    with_actor(&node, async |actor| {
+        let (core, mut events) = mpsc::channel(QUEUE);
+        actor.core = core;
+        tell(actor, FLOWS);
+        let steps = [
+            Step::CommitFlows,
+            Step::ReplicateActive,
+            Step::ReplicateBackup,
+            Step::CommitFlows,
+            Step::ReplicateActive,
+        ];
+        actor.waiting.extend((1..).map(StepId).zip(steps));
+        let answers = answers(actor, &mut events, steps.len()).await;
+        assert_eq!(answers, [(1, false), (2, false), (3, true), (4, true), (5, true)]);
+    });
+    assert_eq!(table(&node).len(), FLOWS as usize);
 }
