@@ -85,7 +85,13 @@ fn secrets(source: &str) -> Vec<Range<usize>> {
             }
             // A quote too many turns strings inside out: what looks like one is none.
             Kind::Unclosed => found.extend(suspect_rest(source, token.span.clone())),
-            Kind::Bare | Kind::Quoted => key = Some(token.span.clone()),
+            Kind::Bare | Kind::Quoted => {
+                key = Some(token.span.clone());
+                // So do three: then the string has taken in the lines that follow it.
+                if source[token.span.clone()].contains('\n') {
+                    found.extend(suspect_rest(source, token.span.clone()));
+                }
+            }
             Kind::Equals => {
                 let Some(span) = key.take() else { continue };
                 let name = source[span].trim_matches(['"', '\'']);
@@ -120,12 +126,13 @@ fn starts_statement(rest: &[Token], source: &str) -> bool {
         .is_some_and(|t| t.kind == Kind::OpenBracket && source[t.span.clone()].starts_with('['))
 }
 
-/// From the first word that speaks of a secret, in the line where `unclosed` begins, to its end.
-fn suspect_rest(source: &str, unclosed: Range<usize>) -> Option<Range<usize>> {
-    let line = source[..unclosed.start].rfind('\n').map_or(0, |newline| newline + 1);
-    let text = source[line..unclosed.end].to_ascii_lowercase();
-    let first = ["auth", "pas", "secret", "psk"].iter().filter_map(|word| text.find(word)).min()?;
-    Some(line + first..unclosed.end)
+/// From the first word that speaks of a secret, in the line where `string` begins, to its end.
+fn suspect_rest(source: &str, string: Range<usize>) -> Option<Range<usize>> {
+    let line = source[..string.start].rfind('\n').map_or(0, |newline| newline + 1);
+    let text = source[line..string.end].to_ascii_lowercase();
+    let words = ["auth", "pas", "secret", "psk", "key"];
+    let first = words.iter().filter_map(|word| text.find(word)).min()?;
+    Some(line + first..string.end)
 }
 
 /// The value at the front of `rest`: one string, a list, or words to the end of the element.
@@ -269,6 +276,8 @@ mod tests {
             "password = \"hunter2!",
             "password = \"\"\"\nhunter2!\n\"\"\"",
             "password = '''hunter2!",
+            "[vrrp.a.authentication]\ntype = \"\"\"pass\"\nkey = \"hunter2!\"\nb = \"\"\"\"",
+            "type = '''pass\npassword = [\n\"hunter2!\"]'''",
             "authentication = { type = \"pass\", password = \"hunter2!\"\n",
             "interface = \"eth0\" # the password was hunter2!",
             "password = \"a\\\"hunter2!\"",

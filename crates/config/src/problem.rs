@@ -158,10 +158,16 @@ fn broken_around(text: &str, at: usize) -> Range<usize> {
     line.start..next
 }
 
-/// Names from the file may hold control characters, which a terminal would obey.
+/// Names from the file may hold control characters, which a terminal would obey. What follows a
+/// line break in one is left out: three quotes too many make a value of the lines that follow it,
+/// passwords among them.
 fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for character in text.chars() {
+        if character == '\n' {
+            shown.push('…');
+            break;
+        }
         if character.is_control() {
             shown.extend(character.escape_default());
         } else {

@@ -41,6 +41,16 @@ fn read(text: &str) -> Vec<Diagnostic> {
     diagnostics
 }
 
+#[test]
+fn a_password_is_not_shown_in_a_value_that_took_its_line_in() {
+    let text = "[vrrp.a]\nversion = 4\n[vrrp.a.authentication]\ntype = \"\"\"hmac\"\n\
+                key = \"SECRET\"\nother-keys = [{ key-id = 0, key = \"\"\"SECRET\"\"\" }]\n";
+    let shown: Vec<String> = read(text).iter().map(|told| render(told, text, false)).collect();
+    let shown = shown.join("\n");
+    assert!(shown.contains("unknown authentication type"), "{shown}");
+    assert!(!shown.contains("SECRET"), "{shown}");
+}
+
 proptest! {
     // Each case reads a text once and draws all that is said of it, which for a broken file is much.
     #![proptest_config(ProptestConfig::with_cases(100))]
