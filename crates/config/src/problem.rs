@@ -158,16 +158,16 @@ fn broken_around(text: &str, at: usize) -> Range<usize> {
     line.start..next
 }
 
-/// Names from the file may hold control characters, which a terminal would obey. What follows a
-/// line break in one is left out: three quotes too many make a value of the lines that follow it,
-/// passwords among them.
+/// Names from the file may hold control characters, which a terminal would obey. One with a line
+/// break is not shown: three quotes too many make a value of the rest of the line and of those that
+/// follow, passwords among them.
 fn printable(text: &str) -> String {
+    if let Some((before, _)) = text.split_once('\n') {
+        let quoted = before.find(['"', '`']).map_or(before.len(), |quote| quote + 1);
+        return printable(&before[..quoted]) + "…";
+    }
     let mut shown = String::with_capacity(text.len());
     for character in text.chars() {
-        if character == '\n' {
-            shown.push('…');
-            break;
-        }
         if character.is_control() {
             shown.extend(character.escape_default());
         } else {
