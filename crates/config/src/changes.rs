@@ -44,8 +44,8 @@ impl Changes {
             "router.lock-memory",
         );
         changes.restart_if(*state_directory != wanted.state_directory, "router.state-directory");
-        changes.restart_if(*notify_fifo != wanted.notify_fifo, "router.notify-fifo");
-        changes.restart_if(
+        changes.live_if(*notify_fifo != wanted.notify_fifo, "router.notify-fifo");
+        changes.live_if(
             *allow_insecure_scripts != wanted.allow_insecure_scripts,
             "router.allow-insecure-scripts",
         );
@@ -54,7 +54,7 @@ impl Changes {
             differing(by(&failover.checks, key), &by(&wanted.failover.checks, key), PartialEq::eq);
         changes.restart(checks.iter().map(|name| format!("check.{name}")));
         changes.routers(running, wanted);
-        changes.restart(changed_groups(failover, &wanted.failover));
+        changes.groups(failover, &wanted.failover);
         changes.replication(replication.as_ref(), wanted.replication.as_ref());
         changes.limits(failover, &wanted.failover);
 
@@ -86,6 +86,26 @@ impl Changes {
             match (before.get(name), after.get(name)) {
                 (Some(before), Some(after)) if before.fixed() == after.fixed() => {
                     self.live(before.live_keys(after).map(|key| format!("{section}.{key}")));
+                }
+                _ => self.restart([section]),
+            }
+        }
+    }
+
+    /// What a running group takes, by its key; other groups and other members need a restart.
+    fn groups(&mut self, running: &failover::Config, wanted: &failover::Config) {
+        let key = |group: &failover::Group| group.name.clone();
+        let (running, wanted) = (by(&running.groups, key), by(&wanted.groups, key));
+        let same = |before: &failover::Group, after: &failover::Group| {
+            own_settings(before) == own_settings(after)
+        };
+        for name in differing(running.clone(), &wanted, same) {
+            let (before, after) = (running.get(&name), wanted.get(&name));
+            let alone = before.into_iter().chain(after).all(|group| group.alone);
+            let section = format!("{}.{name}", if alone { "vrrp" } else { "group" });
+            match (before, after) {
+                (Some(before), Some(after)) if fixed(before) == fixed(after) => {
+                    self.live(group_keys(before, after).map(|key| format!("{section}.{key}")));
                 }
                 _ => self.restart([section]),
             }
@@ -233,6 +253,7 @@ impl Whole {
         fixed.router.announce = crate::Announce::default();
         if let Some(member) = &mut fixed.member {
             member.priority = usual.priority.value();
+            member.notify = failover::Notify::default();
         }
         // Without `accept` the addresses are in the firewall's table too.
         if fixed.router.accept {
@@ -244,6 +265,7 @@ impl Whole {
     /// The keys in which they differ, of those that a running election takes.
     fn live_keys(&self, other: &Self) -> impl Iterator<Item = &'static str> {
         let (before, after) = (&self.router.vrrp, &other.router.vrrp);
+        let notify = |one: &Self| one.member.as_ref().map(|member| member.notify.clone());
         let keys = [
             ("priority", before.priority != after.priority),
             ("preempt", before.preempt != after.preempt),
@@ -252,6 +274,7 @@ impl Whole {
             ("when-misunderstood", before.misunderstood != after.misunderstood),
             ("announce", self.router.announce != other.router.announce),
             ("addresses", self.addresses != other.addresses),
+            ("notify", notify(self) != notify(other)),
         ];
         keys.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key)
     }
@@ -288,21 +311,6 @@ fn own_addresses(config: &Config, router: Option<&VirtualRouter>) -> Vec<routes:
     owned.cloned().collect()
 }
 
-fn changed_groups(running: &failover::Config, wanted: &failover::Config) -> Vec<String> {
-    let key = |group: &failover::Group| group.name.clone();
-    let (running, wanted) = (by(&running.groups, key), by(&wanted.groups, key));
-    let names = differing(running.clone(), &wanted, |before, after| {
-        own_settings(before) == own_settings(after)
-    });
-    let section = |name: String| {
-        let either = [running.get(&name), wanted.get(&name)];
-        let section =
-            if either.into_iter().flatten().all(|group| group.alone) { "vrrp" } else { "group" };
-        format!("{section}.{name}")
-    };
-    names.into_iter().map(section).collect()
-}
-
 /// What a group's section says: neither how its members are, nor whether flows are replicated.
 fn own_settings(group: &failover::Group) -> failover::Group {
     let name = |member: &failover::VirtualRouter| failover::VirtualRouter::new(&member.name, "");
@@ -312,6 +320,20 @@ fn own_settings(group: &failover::Group) -> failover::Group {
         limits: failover::Limits::default(),
         ..group.clone()
     }
+}
+
+/// The same with everything as usual that a running group takes.
+fn fixed(group: &failover::Group) -> failover::Group {
+    failover::Group { notify: failover::Notify::default(), ..own_settings(group) }
+}
+
+/// The keys in which they differ, of those that a running group takes.
+fn group_keys(
+    before: &failover::Group,
+    after: &failover::Group,
+) -> impl Iterator<Item = &'static str> {
+    let keys = [("notify", before.notify != after.notify)];
+    keys.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key)
 }
 
 /// The names of the tables that something refers to: others are nobody's concern here, and the host

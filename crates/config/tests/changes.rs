@@ -208,8 +208,6 @@ fn addresses_that_the_firewalls_table_has_need_a_restart() {
 
 #[test]
 fn a_group_is_told_where_it_has_a_section_and_else_its_virtual_router() {
-    let hook = "checks = [\"uplink\"]\nnotify = { master = [\"true\"] }\n";
-    assert_eq!(restart("checks = [\"uplink\"]\n", hook), ["group.gateway"]);
     assert_eq!(
         restart("[\"lan\", \"wan\"]", "[\"lan\", \"wan\", \"alone\"]"),
         ["vrrp.alone", "group.gateway"]
@@ -217,6 +215,20 @@ fn a_group_is_told_where_it_has_a_section_and_else_its_virtual_router() {
     let more = "vrid = 3\naddresses = [\"10.3.0.1/24\"]\n[vrrp.new]\ninterface = \"eth5\"\nvrid = 4\n\
                 addresses = [\"10.4.0.1/24\"]\n";
     assert_eq!(restart("vrid = 3\naddresses = [\"10.3.0.1/24\"]\n", more), ["vrrp.new"]);
+}
+
+#[test]
+fn hooks_and_their_pipe_are_taken_wherever_they_stand() {
+    let hook = "checks = [\"uplink\"]\nnotify = { master = [\"true\"] }\n";
+    assert_eq!(live("checks = [\"uplink\"]\n", hook), ["group.gateway.notify"]);
+    let hook = "vrid = 1\nnotify = { fault = [\"true\"], timeout = \"9s\" }\n";
+    assert_eq!(live("vrid = 1\n", hook), ["vrrp.lan.notify"]);
+    assert_eq!(live("vrid = 3\n", &hook.replace('1', "3")), ["vrrp.alone.notify"]);
+    let fifo = "id = \"left\"\nnotify-fifo = \"/run/states\"\nallow-insecure-scripts = true";
+    assert_eq!(
+        live("id = \"left\"", fifo),
+        ["router.notify-fifo", "router.allow-insecure-scripts"]
+    );
 }
 
 #[test]

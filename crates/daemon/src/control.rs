@@ -81,13 +81,7 @@ pub(crate) fn spawn(
         checks: config.failover.checks.clone(),
         insecure: config.allow_insecure_scripts,
     };
-    let hooks = hooks::Settings {
-        router: config.router_id.clone(),
-        groups: config.failover.groups.clone(),
-        state_directory: config.state_directory.clone(),
-        fifo: config.notify_fifo.clone(),
-        insecure: config.allow_insecure_scripts,
-    };
+    let hooks = hooks::Settings::of(config);
     thread::Builder::new()
         .name("control".to_owned())
         .spawn(move || runtime.block_on(run(checks, hooks, socket, actors, requests)))

@@ -299,6 +299,7 @@ impl Core {
     /// told anew.
     fn configure(&mut self, config: &lockstep_config::Config) {
         let now = Instant::now();
+        self.outboxes.configure(config);
         for router in &config.virtual_routers {
             self.elections.configure(router, now);
         }

@@ -4,6 +4,7 @@
 //! in the middle of a failover and must not be cut off by the daemon's end: they get
 //! [`STOP_PATIENCE`] and are then left running. The next daemon waits for one that was left.
 
+mod changing;
 mod earlier;
 mod fifo;
 mod reader;
@@ -16,13 +17,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use lockstep_config::NotifyFifo;
+use lockstep_config::{Config, NotifyFifo};
 use lockstep_failover::hooks::{Hook, HookQueue, Notice, Transition, notices};
 use lockstep_failover::{Group, Outcome, StepId};
 use lockstep_kernel::identity::LifeLock;
 use tokio::sync::{mpsc, watch};
-use tokio::task::{JoinHandle, spawn_blocking};
-use tokio::time::{Interval, MissedTickBehavior, interval, sleep, timeout};
+use tokio::task::JoinHandle;
+use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 use tracing::{debug, error, info, warn};
 
 use crate::messages::{ControlRequest, CoreEvent, HookRequest};
@@ -35,12 +36,8 @@ use scripts::Scripts;
 
 /// How long the daemon's end waits for hooks that run or wait.
 pub(crate) const STOP_PATIENCE: Duration = Duration::from_secs(5);
-/// How long the daemon's end waits until the reader of the pipe has read the last lines.
-const READ_PATIENCE: Duration = Duration::from_secs(2);
 /// How often the status says anew how much of the pipe is not read.
 const UNREAD_POLL: Duration = Duration::from_secs(1);
-/// How often the daemon's end looks whether it is.
-const READ_POLL: Duration = Duration::from_millis(20);
 
 /// What the hooks are, and whom they are about.
 pub(crate) struct Settings {
@@ -54,6 +51,19 @@ pub(crate) struct Settings {
     pub fifo: Option<NotifyFifo>,
     /// Whether programs are run that others could replace.
     pub insecure: bool,
+}
+
+impl Settings {
+    /// What a configuration says of hooks.
+    pub(crate) fn of(config: &Config) -> Self {
+        Self {
+            router: config.router_id.clone(),
+            groups: config.failover.groups.clone(),
+            state_directory: config.state_directory.clone(),
+            fifo: config.notify_fifo.clone(),
+            insecure: config.allow_insecure_scripts,
+        }
+    }
 }
 
 /// What `status` shows.
@@ -75,8 +85,12 @@ pub(crate) struct Hooks {
     lock: Option<Arc<LifeLock>>,
     /// A hook that an earlier life of the daemon has left.
     earlier: Option<Wait>,
+    /// What the pipe and its reader are made by.
+    pipe: Option<NotifyFifo>,
     fifo: Option<Fifo>,
     reader: Option<Reader>,
+    /// The end of pipes and readers that are configured no more.
+    leaving: Option<JoinHandle<()>>,
     last: BTreeMap<String, status::Hook>,
     runs_shown: watch::Sender<Vec<status::Hook>>,
     fifo_shown: watch::Sender<Option<status::Fifo>>,
@@ -133,12 +147,9 @@ impl Hooks {
             queue.hold();
             Wait::new(hook, limit, Instant::now())
         });
-        let pipe = match fifo.clone() {
-            // Users may be kept on a server.
-            Some(config) => spawn_blocking(move || Fifo::make(&config)).await.ok(),
-            None => None,
-        };
-        let reader = fifo.as_ref().and_then(|fifo| Reader::start(&router, fifo, insecure));
+        let pipe = fifo;
+        let fifo = changing::make(pipe.clone()).await;
+        let reader = pipe.as_ref().and_then(|pipe| Reader::start(&router, pipe, insecure, None));
         let (runs_shown, hooks) = watch::channel(Vec::new());
         let (fifo_shown, shown_fifo) = watch::channel(None);
         let mut polls = interval(earlier::POLL);
@@ -153,8 +164,10 @@ impl Hooks {
             running: None,
             lock,
             earlier,
-            fifo: pipe,
+            pipe,
+            fifo,
             reader,
+            leaving: None,
             last: BTreeMap::new(),
             runs_shown,
             fifo_shown,
@@ -175,6 +188,12 @@ impl Hooks {
                     Some(ControlRequest::Hooks(hooks)) => {
                         let answers = hooks.into_iter().map(|hook| self.take(hook)).collect();
                         let _ = self.core.send(CoreEvent::Stepped(answers)).await;
+                    }
+                    Some(ControlRequest::Configure(config, answer)) => {
+                        self.configure(Settings::of(&config)).await;
+                        reader = self.reader.as_ref().map(Reader::changes);
+                        // An asker that no longer waits is no concern of the hooks.
+                        let _ = answer.send(());
                     }
                     Some(ControlRequest::Stop) | None => break,
                 },
@@ -212,20 +231,12 @@ impl Hooks {
 
     /// Ends the reader of the pipe, which has had the chance to read everything, and the pipe.
     async fn close(mut self) {
-        if let (Some(fifo), Some(_)) = (&self.fifo, &self.reader) {
-            let read = async {
-                while !fifo.is_read() {
-                    sleep(READ_POLL).await;
-                }
-            };
-            if timeout(READ_PATIENCE, read).await.is_err() {
-                warn!("the reader of the pipe has not read the last lines");
-            }
+        if let Some(leaving) = self.leaving.take() {
+            let _ = leaving.await;
         }
-        if let Some(reader) = self.reader.take() {
-            reader.end().await;
-        }
-        if let Some(fifo) = self.fifo.take() {
+        let fifo = self.fifo.take();
+        changing::end(fifo.as_ref(), self.reader.take()).await;
+        if let Some(fifo) = fifo {
             fifo.remove();
         }
     }

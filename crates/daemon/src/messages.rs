@@ -237,6 +237,9 @@ pub(crate) enum ControlRequest {
     /// group's newest is skipped. Groups without hooks are not among them, unless there is a pipe
     /// for new states.
     Hooks(Vec<HookRequest>),
+    /// Take what another configuration says of hooks and their pipe, and say so. A hook that runs goes
+    /// on.
+    Configure(Box<lockstep_config::Config>, oneshot::Sender<()>),
     /// The daemon ends: give a running hook its bounded time.
     Stop,
 }

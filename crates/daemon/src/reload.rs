@@ -18,7 +18,7 @@ use tracing::{debug, info, warn};
 use crate::cli::{self, BadConfiguration};
 use crate::control::protocol::{Compared, Reloaded, Request};
 use crate::guard::record::Record;
-use crate::messages::{CoreEvent, NetworkRequest, ReplicatorRequest};
+use crate::messages::{ControlRequest, CoreEvent, NetworkRequest, ReplicatorRequest};
 use crate::service;
 
 /// Knows the configuration in force and where its successor is read from.
@@ -36,6 +36,8 @@ pub(crate) struct Actors {
     pub core: mpsc::Sender<CoreEvent>,
     /// Links, addresses, routes, rules.
     pub network: mpsc::Sender<NetworkRequest>,
+    /// Hooks and their pipe.
+    pub control: mpsc::Sender<ControlRequest>,
     /// Replication, when configured.
     pub replicator: Option<mpsc::Sender<ReplicatorRequest>>,
 }
@@ -111,6 +113,10 @@ impl Reloader {
                 anyhow!("links, addresses and routes cannot be read: {reason}")
             })?;
         }
+        // Whoever runs hooks knows them before the first is asked for.
+        let config = Box::new(wanted.clone());
+        let request = |answer| ControlRequest::Configure(config, answer);
+        put_in_force(&self.actors.control, request, "control").await?;
         let config = Box::new(wanted.clone());
         let request = |answer| CoreEvent::Configure(config, answer);
         put_in_force(&self.actors.core, request, "core").await?;

@@ -73,6 +73,7 @@ pub(crate) fn run(config: &Path, socket: &Path, guarded: Option<RawFd>) -> anyho
         reload::Actors {
             core: core_sender.clone(),
             network: network_sender.clone(),
+            control: control_sender.clone(),
             replicator: replicator_sender.clone(),
         },
         Arc::clone(&record),

@@ -58,8 +58,12 @@ impl Bench {
         let state_directory = directory.path().join("state");
         let config = Config { router_id: "r1".to_owned(), state_directory, ..running.clone() };
         let record = Arc::new(Record::new().unwrap());
-        let reloading =
-            reload::Actors { core: core.clone(), network: network.clone(), replicator: None };
+        let reloading = reload::Actors {
+            core: core.clone(),
+            network: network.clone(),
+            control: mpsc::channel(1).0,
+            replicator: None,
+        };
         let reloader = Arc::new(Reloader::new(file, running, reloading, record));
         let state = directory.path().join("state");
         Journal::open(&state).add_for_tests(&[transition(1), transition(2)]);

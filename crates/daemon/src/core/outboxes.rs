@@ -34,15 +34,18 @@ pub(super) struct Outboxes {
 impl Outboxes {
     pub(super) fn new(actors: Actors, config: &lockstep_config::Config) -> Self {
         let Actors { network, replicator, control, journal } = actors;
-        let all = config.notify_fifo.is_some();
-        let hooked = config.failover.groups.iter().filter(|group| all || has_hooks(group));
         Self {
             network: Outbox::new(network, NetworkRequest::Steps),
             replicator: replicator.map(|to| Outbox::new(to, ReplicatorRequest::Steps)),
             control: Outbox::new(control, ControlRequest::Hooks),
             journal,
-            hooked: hooked.map(|group| group.name.clone()).collect(),
+            hooked: hooked(config),
         }
+    }
+
+    /// Takes another configuration's hooks.
+    pub(super) fn configure(&mut self, config: &lockstep_config::Config) {
+        self.hooked = hooked(config);
     }
 
     /// A step of links, addresses, routes and rules.
@@ -90,6 +93,13 @@ impl Outboxes {
             () = self.control.ready() => {}
         }
     }
+}
+
+/// The groups of which somebody is told: hooks of theirs, or whoever reads the pipe.
+fn hooked(config: &lockstep_config::Config) -> BTreeSet<String> {
+    let all = config.notify_fifo.is_some();
+    let hooked = config.failover.groups.iter().filter(|group| all || has_hooks(group));
+    hooked.map(|group| group.name.clone()).collect()
 }
 
 fn has_hooks(group: &Group) -> bool {

@@ -85,9 +85,10 @@ impl Fifo {
         }
     }
 
-    /// Takes it away, if it is still the one that was made.
-    pub(super) fn remove(self) {
-        let Ok(pipe) = self.pipe else { return };
+    /// Takes it away, if it is still the one that was made. Whoever has it open can still read what is
+    /// in it.
+    pub(super) fn remove(&self) {
+        let Ok(pipe) = &self.pipe else { return };
         let own = pipe.metadata().map(|own| (own.dev(), own.ino())).ok();
         let there = fs::symlink_metadata(&self.path).map(|there| (there.dev(), there.ino())).ok();
         if own.is_some() && own == there {

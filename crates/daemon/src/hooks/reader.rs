@@ -24,8 +24,14 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// Starts it, on the current runtime; `None` when none is configured.
-    pub(super) fn start(router: &str, config: &NotifyFifo, insecure: bool) -> Option<Self> {
+    /// Starts it, on the current runtime, when the `earlier` one has been ended; `None` when none is
+    /// configured.
+    pub(super) fn start(
+        router: &str,
+        config: &NotifyFifo,
+        insecure: bool,
+        earlier: Option<Self>,
+    ) -> Option<Self> {
         let mut argv = config.command.clone()?;
         argv.push(config.path.display().to_string());
         let command = process::Command {
@@ -38,7 +44,12 @@ impl Reader {
         };
         let (over, is_over) = watch::channel(false);
         let (sender, shown) = watch::channel("running".to_owned());
-        let task = tokio::spawn(keep(command, sender, is_over));
+        let task = tokio::spawn(async move {
+            if let Some(earlier) = earlier {
+                earlier.end().await;
+            }
+            keep(command, sender, is_over).await;
+        });
         Some(Self { shown, over, task })
     }
 

@@ -44,6 +44,27 @@ impl Scripts {
         queue
     }
 
+    /// Whether the commands at a place are the same in both, and run by the same user.
+    pub(super) fn agrees(&self, other: &Self, of_router: bool, name: &str, form: Form) -> bool {
+        let commands = |scripts: &Self| {
+            let notify = if of_router {
+                scripts.virtual_routers.get(name)
+            } else {
+                scripts.groups.get(name).map(|owner| &owner.notify)
+            };
+            notify.filter(|notify| forms(notify).contains(&form)).map(|notify| {
+                let Notify { master, backup, fault, stop, every, user, .. } = notify.clone();
+                let of_state = [master, backup, fault, stop];
+                match form {
+                    Form::OfState => (of_state, None, user),
+                    Form::General => ([const { None }; 4], every, user),
+                }
+            })
+        };
+        let commands_there = commands(self);
+        commands_there.is_some() && commands_there == commands(other)
+    }
+
     /// Whether a group is a virtual router by itself; `None` when there is no such group.
     pub(super) fn is_alone(&self, group: &str) -> Option<bool> {
         self.groups.get(group).map(|owner| owner.alone)

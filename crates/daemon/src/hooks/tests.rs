@@ -9,6 +9,8 @@ use tempfile::TempDir;
 
 use super::*;
 
+mod reloading;
+
 /// A runner with the hooks of two groups, `a` and `b`.
 struct Bench {
     directory: TempDir,

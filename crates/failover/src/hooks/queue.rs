@@ -44,6 +44,8 @@ pub struct HookQueue {
     running: Option<Hook>,
     waiting: VecDeque<Hook>,
     held: bool,
+    /// Whether another command stands in the place of the one that runs since it was started.
+    outlived: bool,
 }
 
 impl Hook {
@@ -55,7 +57,13 @@ impl Hook {
 impl HookQueue {
     /// A queue for no hooks yet.
     pub fn new() -> Self {
-        Self { established: BTreeMap::new(), running: None, waiting: VecDeque::new(), held: false }
+        Self {
+            established: BTreeMap::new(),
+            running: None,
+            waiting: VecDeque::new(),
+            held: false,
+            outlived: false,
+        }
     }
 
     /// Lets hooks of this form be run for a virtual router.
@@ -66,6 +74,21 @@ impl HookQueue {
     /// Lets hooks of this form be run for a group.
     pub fn declare_group(&mut self, name: &str, form: Form) {
         self.established.insert((false, name.to_owned(), form), None);
+    }
+
+    /// Takes the places that `declared` has in place of its own. What waits keeps its turn, unless its
+    /// place is gone; what runs is not affected. `same` says whether the commands at a place (of a
+    /// virtual router or of a group, by name) are those of before: what others did establishes
+    /// nothing for new ones.
+    pub fn follow(&mut self, declared: &Self, same: impl Fn(bool, &str, Form) -> bool) {
+        let is_kept = |place: &Place| same(place.0, &place.1, place.2);
+        let state = |place: &Place| {
+            self.established.get(place).copied().flatten().filter(|_| is_kept(place))
+        };
+        let places = declared.established.keys();
+        self.established = places.map(|place| (place.clone(), state(place))).collect();
+        self.waiting.retain(|hook| self.established.contains_key(&hook.place()));
+        self.outlived |= self.running.as_ref().is_some_and(|running| !is_kept(&running.place()));
     }
 
     /// Lets nothing be run before [`HookQueue::release`]. What runs is not affected.
@@ -98,7 +121,10 @@ impl HookQueue {
     /// ends at once and with success. Does nothing when none runs.
     pub fn ended(&mut self, success: bool) -> Option<Hook> {
         let ended = self.running.take()?;
-        self.established.insert(ended.place(), success.then_some(ended.notice.to));
+        let establishes = success && !std::mem::take(&mut self.outlived);
+        if let Some(established) = self.established.get_mut(&ended.place()) {
+            *established = establishes.then_some(ended.notice.to);
+        }
         self.next()
     }
 

@@ -209,3 +209,60 @@ mod properties {
         }
     }
 }
+
+/// Another configuration, with places for these groups; `same` are those with the same commands.
+fn follow(queue: &mut HookQueue, groups: &[&str], same: &[&str]) {
+    let mut declared = HookQueue::new();
+    for name in groups {
+        declared.declare_group(name, Form::OfState);
+    }
+    queue.follow(&declared, |of_router, name, _| !of_router && same.contains(&name));
+}
+
+#[test]
+fn what_waits_keeps_its_turn_in_another_configuration_unless_its_place_is_gone() {
+    let mut queue = queue();
+    queue.push(to("a", State::Master)).unwrap();
+    queue.push(to("b", State::Master)).unwrap();
+    queue.push(to("c", State::Master)).unwrap();
+    follow(&mut queue, &["a", "c", "d"], &["a"]);
+    assert_eq!(queue.running(), Some(&to("a", State::Master)));
+    assert_eq!(queue.push(to("b", State::Fault)), Err(Undeclared("b".to_owned())));
+    assert_eq!(queue.push(to("d", State::Master)), Ok(None));
+    assert_eq!(queue.ended(true), Some(to("c", State::Master)));
+    assert_eq!(queue.ended(true), Some(to("d", State::Master)));
+    assert_eq!(queue.ended(true), None);
+}
+
+#[test]
+fn a_new_command_is_run_for_a_state_that_the_one_before_has_established() {
+    let mut queue = queue();
+    queue.push(to("a", State::Master)).unwrap();
+    queue.push(to("b", State::Master)).unwrap();
+    queue.ended(true);
+    queue.ended(true);
+    follow(&mut queue, &["a", "b"], &["b"]);
+    assert_eq!(queue.push(to("b", State::Master)), Ok(None), "established by the same");
+    assert_eq!(queue.push(to("a", State::Master)), Ok(Some(to("a", State::Master))));
+}
+
+#[test]
+fn a_command_that_is_replaced_while_it_runs_establishes_nothing_for_the_new_one() {
+    let mut queue = queue();
+    queue.push(to("a", State::Master)).unwrap();
+    follow(&mut queue, &["a", "b"], &["b"]);
+    assert_eq!(queue.push(to("a", State::Master)), Ok(None));
+    assert_eq!(queue.ended(true), Some(to("a", State::Master)), "by the new command");
+    assert_eq!(queue.push(to("a", State::Master)), Ok(None));
+    assert_eq!(queue.ended(true), None, "which has established it");
+}
+
+#[test]
+fn one_that_runs_for_a_place_that_goes_ends_without_a_trace() {
+    let mut queue = queue();
+    queue.push(to("a", State::Master)).unwrap();
+    follow(&mut queue, &["b"], &["b"]);
+    assert_eq!(queue.ended(true), None);
+    assert!(queue.is_idle());
+    assert_eq!(queue.push(to("a", State::Fault)), Err(Undeclared("a".to_owned())));
+}
