@@ -141,12 +141,16 @@ impl Changes {
         }
     }
 
-    /// How long the group that both replicate waits.
+    /// How long the group that both replicate waits, and what it holds back meanwhile.
     fn limits(&mut self, running: &failover::Config, wanted: &failover::Config) {
         let of = |config: &failover::Config| {
-            config.groups.iter().find(|group| group.replicated).map(|group| group.limits)
+            let replicated = config.groups.iter().find(|group| group.replicated)?;
+            Some((replicated.limits, replicated.holds_forwarding))
         };
-        let (Some(running), Some(wanted)) = (of(running), of(wanted)) else { return };
+        let (Some((running, held)), Some((wanted, hold))) = (of(running), of(wanted)) else {
+            return;
+        };
+        self.restart_if(held != hold, "replication.hold-forwarding");
         let failover::Limits { commit, preempt_without_flows } = running;
         self.live_if(commit != wanted.commit, "replication.commit-limit");
         self.live_if(
@@ -317,6 +321,7 @@ fn own_settings(group: &failover::Group) -> failover::Group {
     failover::Group {
         virtual_routers: group.virtual_routers.iter().map(name).collect(),
         replicated: false,
+        holds_forwarding: false,
         limits: failover::Limits::default(),
         ..group.clone()
     }

@@ -70,10 +70,11 @@ fn read(report: &Report, entries: &DeTable<'_>, surroundings: &Surroundings) -> 
     let mut failover = group::read(&root, &routers, surroundings);
     let groups = group::Names::new(&failover);
 
-    let replication = replication::read(&root, &groups).map(|(replication, limits)| {
+    let replication = replication::read(&root, &groups).map(|(replication, follows)| {
         for group in &mut failover.groups {
             if group.name == replication.group {
-                (group.replicated, group.limits) = (true, limits);
+                (group.replicated, group.limits) = (true, follows.limits);
+                group.holds_forwarding = follows.holds_forwarding;
             }
         }
         replication

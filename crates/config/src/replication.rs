@@ -34,8 +34,16 @@ const MAX_HELPERS: usize = 64;
 /// Longest name of a helper in bytes (`NF_CT_HELPER_NAME_LEN` without the closing zero).
 const HELPER_NAME_LENGTH: usize = 15;
 
-/// Replication, and how long the group waits for it.
-pub(crate) fn read(root: &Table<'_>, groups: &Names) -> Option<(Config, Limits)> {
+/// What of replication the group's transitions follow.
+pub(crate) struct Follows {
+    /// How long they wait for it.
+    pub(crate) limits: Limits,
+    /// Whether they hold forwarding back meanwhile.
+    pub(crate) holds_forwarding: bool,
+}
+
+/// Replication, and what the group follows of it.
+pub(crate) fn read(root: &Table<'_>, groups: &Names) -> Option<(Config, Follows)> {
     let value = root.get("replication")?;
     let table = value.table(&REPLICATION, "the replication")?;
     let group = groups.named_by(&table, table.span(), "replication needs a group");
@@ -60,6 +68,7 @@ pub(crate) fn read(root: &Table<'_>, groups: &Names) -> Option<(Config, Limits)>
     let commit_timeout = table
         .optional("commit-timeout", |value| value.duration(COMMIT_TIMEOUT.0..=COMMIT_TIMEOUT.1));
     let limits = limits(&table);
+    let holds_forwarding = table.or("hold-forwarding", false, Value::boolean);
     let refresh_interval = table.or("refresh-interval", usual.refresh_interval, refresh);
     let cache_timeout = table.or("cache-timeout", usual.cache_timeout, refresh);
     let event_buffer = table.or("event-buffer", usual.event_buffer, buffer);
@@ -108,7 +117,7 @@ pub(crate) fn read(root: &Table<'_>, groups: &Names) -> Option<(Config, Limits)>
         event_buffer: event_buffer?,
         event_buffer_limit: event_buffer_limit?,
     };
-    Some((config, limits?))
+    Some((config, Follows { limits: limits?, holds_forwarding: holds_forwarding? }))
 }
 
 fn limits(table: &Table<'_>) -> Option<Limits> {

@@ -333,6 +333,7 @@ pub(crate) const REPLICATION: Section = Section {
         "cache-limit",
         "commit-timeout",
         "commit-limit",
+        "hold-forwarding",
         "preempt-limit",
         "purge-timeout",
         "refresh-interval",

@@ -151,6 +151,10 @@ fn the_core_of_replication_is_told_by_its_key_as_needing_a_restart() {
         live(place, &format!("{place}{limits}")),
         ["replication.commit-limit", "replication.preempt-limit"]
     );
+    assert_eq!(
+        restart(place, &format!("{place}hold-forwarding = true\n")),
+        ["replication.hold-forwarding"]
+    );
     let (before, rest) = BASE.split_once("[replication]").unwrap();
     let (_, after) = rest.split_once("[tables]").unwrap();
     let without = format!("{before}[tables]{after}");

@@ -227,6 +227,23 @@ fn the_replicated_group_waits_as_long_as_replication_says() {
 }
 
 #[test]
+fn only_the_replicated_group_holds_forwarding_and_only_when_asked_to() {
+    let other = LAN.replace("lan", "other").replace("eth0", "eth1").replace("10.1.1.1", "10.1.2.1");
+    let text = |hold: &str| {
+        format!(
+            "{LAN}{other}[replication]\ngroup = \"lan\"\nprotocol = \"conntrackd\"\n{hold}\
+             [[replication.link]]\ninterface = \"eth9\"\nmulticast = \"225.0.0.50\"\n"
+        )
+    };
+    let held = |hold: &str| -> Vec<String> {
+        let groups = read(&text(hold)).failover.groups;
+        groups.into_iter().filter(|group| group.holds_forwarding).map(|group| group.name).collect()
+    };
+    assert_eq!(held("hold-forwarding = true\n"), ["lan"]);
+    assert!(held("").is_empty() && held("hold-forwarding = false\n").is_empty());
+}
+
+#[test]
 fn every_setting_of_replication_reaches_the_replicator() {
     let config = read(&format!(
         "{LAN}[replication]\nprotocol = \"conntrackd\"\nmode = \"alarm\"\nstandby = \"kernel\"\n\

@@ -413,7 +413,9 @@ impl Core {
                     // The elections tell it.
                     Step::PeerClaims => None,
                     Step::PeerServes => self.await_service(id, &group),
-                    Step::LinksUp
+                    Step::HoldForwarding
+                    | Step::PassForwarding
+                    | Step::LinksUp
                     | Step::AddressesUp
                     | Step::RoutesUp
                     | Step::AddressesDown

@@ -454,6 +454,8 @@ impl Actor {
                 Outcome::Done("the peer is asked for its flows".to_owned())
             }
             Step::CommitFlows
+            | Step::HoldForwarding
+            | Step::PassForwarding
             | Step::Claim
             | Step::LinksUp
             | Step::AddressesUp

@@ -34,6 +34,9 @@ pub struct Group {
     /// Whether flows are replicated for this group: then a commit belongs to becoming master, and
     /// preemption waits until the peer's state has arrived.
     pub replicated: bool,
+    /// Whether what would begin a flow is not passed on while flows are committed, for routers that
+    /// packets reach without an address of the group. Of no effect without replication.
+    pub holds_forwarding: bool,
     /// How long it waits for others.
     pub limits: Limits,
     /// How long a master that hands over serves on after its successor has claimed, unless that is
@@ -53,6 +56,7 @@ impl Default for Group {
             track: Vec::new(),
             notify: Notify::default(),
             replicated: false,
+            holds_forwarding: false,
             limits: Limits::default(),
             alone: false,
             hand_over_limit: HAND_OVER_LIMIT,

@@ -21,10 +21,10 @@
 use std::time::{Duration, Instant};
 
 use crate::fitness::{Conditions, Fitness, Tracker};
-use crate::handover::{Handover, STOPPED, is_of_handover};
+use crate::handover::{Handover, STOPPED};
 use crate::hold::{Hold, Holds};
 use crate::journal::Journal;
-use crate::plan::{self, Doing, Plan};
+use crate::plan::{self, Doing, Plan, Without};
 use crate::preemption::Preemption;
 use crate::queue::OpenSteps;
 use crate::tracking::Seen;
@@ -35,6 +35,7 @@ use crate::{Action, Limits, Outcome, State, Step, StepId, VirtualRouterEvent, co
 pub struct Group {
     name: String,
     pub(crate) replicated: bool,
+    without: Without,
     hand_over_limit: Duration,
     pub(crate) state: State,
     since: Instant,
@@ -82,6 +83,7 @@ impl Group {
         Self {
             name: config.name.clone(),
             replicated: config.replicated,
+            without: Without::of(config),
             hand_over_limit: config.hand_over_limit,
             state: State::Init,
             since: now,
@@ -256,6 +258,7 @@ impl Group {
     /// Takes other limits, which count from when they counted before, and other priorities.
     pub(crate) fn configure(&mut self, config: &config::Group, context: &mut Context<'_>) {
         self.limits = config.limits;
+        self.without = Without::of(config);
         let limit = config.limits.preempt_without_flows;
         self.change_preemption(context, |preemption, _| preemption.limit(limit));
         prioritise(self.conditions.configure(&config.virtual_routers), context);
@@ -295,7 +298,7 @@ impl Group {
         context.journal.step_ends(plan.number, outcome.clone(), context.now);
         plan.doing = Doing::Nothing;
         let has_failed = matches!(outcome, Outcome::Failed(_));
-        if has_failed && attempt < plan::ATTEMPTS && !is_of_handover(step) {
+        if has_failed && attempt < plan::ATTEMPTS && plan::is_tried_again(step) {
             let at = context.now + plan::RETRY_AFTER;
             plan.doing = Doing::Waiting { step, attempt: attempt + 1, at };
             return;
@@ -423,13 +426,13 @@ impl Group {
 
     pub(crate) fn enter(&mut self, to: State, reason: String, context: &mut Context<'_>) {
         let from = self.state;
-        let plan = |number, replicated| Plan::new(from, to, number, replicated);
+        let plan = |number, without| Plan::new(from, to, number, without);
         self.enter_by(plan, to, reason, context);
     }
 
     fn enter_by(
         &mut self,
-        plan: impl FnOnce(u64, bool) -> Plan,
+        plan: impl FnOnce(u64, Without) -> Plan,
         to: State,
         reason: String,
         context: &mut Context<'_>,
@@ -437,7 +440,7 @@ impl Group {
         self.cut_plan(&reason, context);
         self.end_handover(&reason, context);
         let number = context.journal.begin(&self.name, self.state, to, &reason, context.now);
-        let plan = plan(number, self.replicated);
+        let plan = plan(number, self.without);
         self.enter_with(plan, to, reason, context);
     }
 
@@ -461,7 +464,7 @@ impl Group {
         reason: String,
         context: &mut Context<'_>,
     ) {
-        let plan = Plan::new(self.state, to, number, self.replicated);
+        let plan = Plan::new(self.state, to, number, self.without);
         self.enter_with(plan, to, reason, context);
     }
 

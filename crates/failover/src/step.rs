@@ -5,10 +5,15 @@ use std::fmt;
 /// One step of a transition, in the order of a group becoming master and then of leaving it.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Step {
+    /// Packets that would begin a flow are not passed on, so that none of a flow that is still to be
+    /// committed is taken for another's.
+    HoldForwarding,
     /// The members advertise mastership.
     Claim,
     /// The external cache goes into the kernel.
     CommitFlows,
+    /// Packets that begin a flow are passed on again.
+    PassForwarding,
     /// Links that are up on the master go up.
     LinksUp,
     /// The group's addresses are added.
@@ -45,8 +50,10 @@ impl Step {
     /// The word in the journal.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::HoldForwarding => "hold forwarding",
             Self::Claim => "claim",
             Self::CommitFlows => "commit flows",
+            Self::PassForwarding => "pass forwarding",
             Self::LinksUp => "links up",
             Self::AddressesUp => "addresses",
             Self::RoutesUp => "routes and rules",
@@ -71,11 +78,13 @@ impl Step {
     pub fn is_overtaken_by(self, newer: Self) -> bool {
         match self {
             Self::LinksUp | Self::AddressesUp | Self::RoutesUp => newer == Self::AddressesDown,
+            Self::HoldForwarding => newer == Self::PassForwarding,
             Self::CommitFlows => newer == Self::ReplicateBackup,
             Self::ReplicateActive => {
                 matches!(newer, Self::ReplicateActive | Self::ReplicateBackup)
             }
             Self::Claim
+            | Self::PassForwarding
             | Self::Announce
             | Self::StopClaiming
             | Self::AddressesDown
@@ -119,9 +128,11 @@ pub enum Outcome {
 mod tests {
     use super::*;
 
-    const ALL: [Step; 17] = [
+    const ALL: [Step; 19] = [
+        Step::HoldForwarding,
         Step::Claim,
         Step::CommitFlows,
+        Step::PassForwarding,
         Step::LinksUp,
         Step::AddressesUp,
         Step::RoutesUp,
@@ -147,6 +158,7 @@ mod tests {
         for newer in ALL {
             let expected: &[Step] = match newer {
                 Step::AddressesDown => &[Step::LinksUp, Step::AddressesUp, Step::RoutesUp],
+                Step::PassForwarding => &[Step::HoldForwarding],
                 Step::ReplicateBackup => &[Step::CommitFlows, Step::ReplicateActive],
                 Step::ReplicateActive => &[Step::ReplicateActive],
                 _ => &[],

@@ -52,6 +52,9 @@ struct Watch {
     outstanding: Option<(StepId, Step)>,
     committed: bool,
     claimed: bool,
+    /// Whether forwarding is held back at times, and is now.
+    holds: bool,
+    held: bool,
 }
 
 impl Watch {
@@ -61,12 +64,22 @@ impl Watch {
             match step {
                 Step::Claim => (self.claimed, self.committed) = (true, false),
                 Step::StopClaiming => self.claimed = false,
-                Step::AddressesUp => assert!(self.committed, "addresses before the commit"),
-                Step::LinksUp
-                | Step::RoutesUp
-                | Step::Announce
-                | Step::ReplicateActive
-                | Step::CommitFlows => assert!(self.claimed, "{step:?} without a claim"),
+                Step::HoldForwarding => {
+                    assert!(!self.claimed && self.holds, "forwarding held too late or unasked");
+                    self.held = true;
+                }
+                Step::PassForwarding => self.held = false,
+                Step::AddressesUp => {
+                    assert!(self.committed, "addresses before the commit");
+                    assert!(!self.held, "addresses of a router that passes nothing on");
+                }
+                Step::CommitFlows => {
+                    assert!(self.claimed, "a commit without a claim");
+                    assert_eq!(self.held, self.holds, "forwarding during a commit");
+                }
+                Step::LinksUp | Step::RoutesUp | Step::Announce | Step::ReplicateActive => {
+                    assert!(self.claimed, "{step:?} without a claim");
+                }
                 _ => {}
             }
             self.outstanding = Some((*id, *step));
@@ -81,7 +94,7 @@ impl Watch {
 
 proptest! {
     #[test]
-    fn every_sequence_keeps_the_order_and_comes_to_an_end(moves in moves()) {
+    fn every_sequence_keeps_the_order_and_comes_to_an_end(moves in moves(), holds: bool) {
         let mut now = Instant::now();
         let names = ["inside", "outside"];
         let config = Config {
@@ -92,6 +105,7 @@ proptest! {
                     .to_vec(),
                 checks: vec!["heartbeat".into()],
                 replicated: true,
+                holds_forwarding: holds,
                 ..Group::default()
             }],
             checks: vec![Check {
@@ -105,7 +119,7 @@ proptest! {
             }],
         };
         let mut failover = Failover::new(&config, now);
-        let mut watch = Watch { outstanding: None, committed: false, claimed: false };
+        let mut watch = Watch { outstanding: None, committed: false, claimed: false, holds, held: false };
         let actions = failover.handle(Event::Start, now);
         watch.see(&actions);
         for one in moves {
@@ -170,43 +184,47 @@ proptest! {
             let actions = failover.handle(event, now);
             watch.see(&actions);
         }
-        let _ = failover.maintain("gateway", None, now).unwrap();
+        watch.see(&failover.maintain("gateway", None, now).unwrap());
         // Once the faults stop, the group settles as master when it is elected.
         for name in names {
             let up = Event::Interface { virtual_router: name.into(), usable: Ok(()) };
-            let _ = failover.handle(up, now);
+            watch.see(&failover.handle(up, now));
         }
         let good = Event::Check { name: "heartbeat".into(), success: true, detail: "ended".into() };
-        let _ = failover.handle(good, now);
+        watch.see(&failover.handle(good, now));
         for _ in 0..3 {
-            settle(&mut failover, now);
+            settle(&mut failover, &mut watch, now);
             now += Duration::from_mins(1);
-            let _ = failover.handle(Event::Timeout, now);
+            watch.ended(Step::CommitFlows);
+            watch.see(&failover.handle(Event::Timeout, now));
         }
-        settle(&mut failover, now);
+        settle(&mut failover, &mut watch, now);
+        prop_assert!(!watch.held, "nothing is passed on for good");
         prop_assert!(matches!(failover.groups()[0].state(), State::Backup | State::Master));
         for name in names {
             let event = VirtualRouterEvent::Elected { reason: "silence".into() };
-            let _ = failover.handle(Event::VirtualRouter { name: name.into(), event }, now);
+            watch.see(&failover.handle(Event::VirtualRouter { name: name.into(), event }, now));
         }
-        settle(&mut failover, now);
+        settle(&mut failover, &mut watch, now);
         prop_assert_eq!(failover.groups()[0].state(), State::Master);
+        prop_assert!(!watch.held, "nothing is passed on for good");
         prop_assert_eq!(failover.next_deadline(), None);
     }
 }
 
 /// Answers whatever step is open with success; ids are tried in order, as only the open one counts.
-fn settle(failover: &mut Failover, mut now: Instant) {
+fn settle(failover: &mut Failover, watch: &mut Watch, mut now: Instant) {
     for _ in 0..5 {
         for id in 0..2_000 {
             if failover.groups()[0].is_settled() {
                 return;
             }
             let event = Event::Stepped { id: StepId(id), outcome: Outcome::Done(String::new()) };
-            let _ = failover.handle(event, now);
+            watch.ended(Step::CommitFlows);
+            watch.see(&failover.handle(event, now));
         }
         now += Duration::from_millis(100);
-        let _ = failover.handle(Event::Timeout, now);
+        watch.see(&failover.handle(Event::Timeout, now));
     }
     panic!("the group does not settle");
 }

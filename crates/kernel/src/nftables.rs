@@ -162,6 +162,14 @@ impl Batch {
         });
     }
 
+    /// Removes all rules of a chain.
+    pub fn clear(&mut self, table: &str, chain: &str) {
+        self.command(DELETE_RULES, 0, |message| {
+            message.text(1, table);
+            message.text(2, chain);
+        });
+    }
+
     /// Sends the transaction to the namespace of the calling thread.
     ///
     /// # Errors
@@ -312,6 +320,7 @@ const NEW_TABLE: u16 = 0;
 const DELETE_TABLE: u16 = 2;
 const NEW_CHAIN: u16 = 3;
 const NEW_RULE: u16 = 6;
+const DELETE_RULES: u16 = 8;
 const NEW_SET: u16 = 9;
 const NEW_ELEMENTS: u16 = 12;
 const DELETE_ELEMENTS: u16 = 14;

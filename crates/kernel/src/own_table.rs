@@ -2,14 +2,17 @@
 //!
 //! It leaves the routers' own conversation (VRRP, replication) out of connection tracking, drops
 //! what is for virtual addresses that accept nothing, and keeps the links with a virtual MAC
-//! address of a backup silent and deaf. The table belongs to the socket it was made with: nobody
+//! address of a backup silent and deaf. While flows are committed it may hold back packets that
+//! would begin others. The table belongs to the socket it was made with: nobody
 //! else can change or flush it, and however the process ends, nothing of it stays.
 
 use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 
-use crate::nftables::{AddressFamily, Batch, Connection, Element, Expression, Hook, Kind, SetKind};
+use crate::nftables::{
+    AddressFamily, Batch, Connection, Element, Expression, Hook, Kind, SetKind, ct_state,
+};
 
 /// The table's name; its family is `inet`.
 pub const NAME: &str = "lockstep";
@@ -23,6 +26,9 @@ const REFUSED: [(&str, AddressFamily); 2] =
 /// Before connection tracking, which is at -200.
 const PRIORITY_RAW: i32 = -300;
 const PRIORITY_FILTER: i32 = 0;
+/// Before anybody's rules, which might refuse a packet with an answer, and after tracking.
+const PRIORITY_HOLD: i32 = -199;
+const FORWARD: &str = "forward";
 const VRRP: u8 = 112;
 const AUTHENTICATION_HEADER: u8 = 51;
 const UDP: u8 = 17;
@@ -42,6 +48,8 @@ pub struct Rules {
     pub replication: BTreeSet<(String, u16)>,
     /// Interfaces with a virtual MAC address.
     pub virtual_links: BTreeSet<String>,
+    /// Whether [forwarding is held](OwnTable::hold_forwarding) at times.
+    pub holds_forwarding: bool,
 }
 
 /// Why there is no table.
@@ -64,6 +72,7 @@ pub enum TableError {
 pub struct OwnTable {
     connection: Connection,
     silent: BTreeSet<String>,
+    holds: bool,
 }
 
 impl OwnTable {
@@ -73,7 +82,7 @@ impl OwnTable {
         let mut batch = Batch::new();
         fill(&mut batch, rules);
         match connection.commit(batch) {
-            Ok(()) => Ok(Self { connection, silent: rules.virtual_links.clone() }),
+            Ok(()) => Ok(Self { connection, silent: rules.virtual_links.clone(), holds: false }),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(TableError::Taken),
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(TableError::Held),
             Err(error) => Err(TableError::Unavailable(error)),
@@ -103,6 +112,32 @@ impl OwnTable {
         self.silent.clone_from(links);
         Ok(())
     }
+
+    /// Passes on only packets of flows that connection tracking knows, and nothing that is left out
+    /// of it; or everything again. What is held is dropped without a word, and leaves no entry: its
+    /// sender sends it again. Takes one system call when anything changes, none otherwise.
+    ///
+    /// # Errors
+    /// The kernel's refusal, for one when the [rules](Rules::holds_forwarding) do not say that
+    /// forwarding is held at times; nothing has changed then.
+    pub fn hold_forwarding(&mut self, hold: bool) -> io::Result<()> {
+        if hold == self.holds {
+            return Ok(());
+        }
+        let mut batch = Batch::new();
+        if hold {
+            let state = Expression::TrackingState;
+            batch.rule(NAME, FORWARD, &[state(ct_state::INVALID), Expression::Drop]);
+            // One that has an entry is new too as long as nobody has answered.
+            let first = [state(ct_state::NEW), Expression::Unconfirmed, Expression::Drop];
+            batch.rule(NAME, FORWARD, &first);
+        } else {
+            batch.clear(NAME, FORWARD);
+        }
+        self.connection.commit(batch)?;
+        self.holds = hold;
+        Ok(())
+    }
 }
 
 fn fill(batch: &mut Batch, rules: &Rules) {
@@ -120,6 +155,9 @@ fn fill(batch: &mut Batch, rules: &Rules) {
         };
         batch.rule(NAME, chain, &[silent, Expression::Drop]);
         bypass_tracking(batch, chain, hook, peer, rules);
+    }
+    if rules.holds_forwarding {
+        batch.chain(NAME, FORWARD, Kind::Filter, Hook::Forward, PRIORITY_HOLD);
     }
     if !rules.refused.is_empty() {
         refuse(batch, &rules.refused);

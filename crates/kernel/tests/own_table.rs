@@ -223,6 +223,63 @@ fn a_silent_virtual_link_neither_speaks_nor_forwards_and_one_of_a_master_does() 
 }
 
 #[test]
+fn while_forwarding_is_held_known_flows_pass_and_others_get_no_answer() {
+    in_namespace(async |world| {
+        let (inside, outside) = between_hosts(world).await;
+        track();
+        let beyond = SocketAddr::new(ip("10.1.0.50"), 4000);
+        let (near, far) =
+            (socket_in(&inside, "10.0.0.50:4000"), socket_in(&outside, "10.1.0.50:4000"));
+        let mut table =
+            OwnTable::install(&Rules { holds_forwarding: true, ..Rules::default() }).unwrap();
+        assert!(passes(&near, &far, beyond, SOON));
+
+        table.hold_forwarding(true).unwrap();
+        assert!(passes(&near, &far, beyond, SOON), "a known flow");
+        let stranger = socket_in(&inside, "10.0.0.50:4001");
+        assert!(!passes(&stranger, &far, beyond, SILENCE), "an unknown flow");
+        // Nobody listens there: without the hold the answer is a refusal.
+        assert!(!inside.is_answered_by(ip("10.1.0.50"), SILENCE));
+        assert!(!inside.is_answered_by(ip("2001:db8:1::50"), SILENCE));
+        assert!(inside.is_answered_by(ip("10.0.0.1"), SOON), "the router itself");
+
+        table.hold_forwarding(false).unwrap();
+        assert!(passes(&stranger, &far, beyond, SOON), "held for good");
+        assert!(inside.is_answered_by(ip("10.1.0.50"), SOON));
+        assert!(inside.is_answered_by(ip("2001:db8:1::50"), SOON));
+    });
+}
+
+#[test]
+fn forwarding_is_held_and_passed_again_any_number_of_times() {
+    in_namespace(async |_| {
+        let mut table =
+            OwnTable::install(&Rules { holds_forwarding: true, ..Rules::default() }).unwrap();
+        for hold in [false, true, true, false, false, true, false] {
+            table.hold_forwarding(hold).unwrap();
+        }
+        // A table without the chain holds nothing.
+        drop(table);
+        let mut without = OwnTable::install(&Rules::default()).unwrap();
+        assert!(without.hold_forwarding(true).is_err());
+        without.hold_forwarding(false).unwrap();
+    });
+}
+
+fn socket_in(host: &Host, address: &str) -> UdpSocket {
+    let address = address.to_owned();
+    host.run(async move |_| UdpSocket::bind(address).unwrap())
+}
+
+/// Whether a datagram from `near` reaches `far`, which waits for it for `limit`.
+fn passes(near: &UdpSocket, far: &UdpSocket, beyond: SocketAddr, limit: Duration) -> bool {
+    near.send_to(b"x", beyond).unwrap();
+    far.set_read_timeout(Some(limit)).unwrap();
+    let heard = far.recv_from(&mut [0; 8]);
+    heard.is_ok_and(|(_, from)| from == near.local_addr().unwrap())
+}
+
+#[test]
 fn nobody_else_can_remove_the_table() {
     in_namespace(async |world| {
         let (inside, _outside) = between_hosts(world).await;

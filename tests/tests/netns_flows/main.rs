@@ -4,6 +4,7 @@
 //! The routers translate, and their firewall is strict: what belongs to no flow that they know is dropped. Everything is
 //! played with both ways of standing by.
 
+mod forwarding;
 mod ftp;
 mod icmp;
 mod sctp;
@@ -28,14 +29,19 @@ const WAYS: [&str; 2] = ["cache", "kernel"];
 impl Pair {
     /// Both routers at work, after `prepare` has been done to each.
     fn new(standby: &str, prepare: impl Fn(&Node)) -> Self {
+        Self::with(&format!("standby = \"{standby}\""), prepare)
+    }
+
+    /// The same, with these settings of the replication.
+    fn with(settings: &str, prepare: impl Fn(&Node)) -> Self {
         let lab = Lab::new(Firewall::Strict)
             .expect("a lab (the tests need the right to make network namespaces)");
         let [a, b] = RouterId::BOTH.map(|id| lab.router(id).expect("the router is on"));
         prepare(a);
         prepare(b);
-        let active = Lockstep::start(a, &config("a", 150, standby));
+        let active = Lockstep::start(a, &config("a", 150, settings));
         active.wait_for_state("gateway", "master");
-        let standby = Lockstep::start(b, &config("b", 100, standby));
+        let standby = Lockstep::start(b, &config("b", 100, settings));
         standby.wait_for_state("gateway", "backup");
         wait::until("the routers hear each other", || {
             standby.status()["replication"]["in-sync"] == true
@@ -60,6 +66,13 @@ impl Pair {
     /// Takes A away without a word, and waits until B serves.
     #[track_caller]
     fn fail_over(&mut self) {
+        self.take_a_away();
+        self.standby.wait_for_state("gateway", "master");
+    }
+
+    /// Takes A away without a word, once B knows everything.
+    #[track_caller]
+    fn take_a_away(&mut self) {
         // What stands by in the kernel has to have arrived there.
         wait::until("B has everything", || {
             let [active, standby] =
@@ -70,12 +83,11 @@ impl Pair {
         });
         self.active.take().expect("A runs").kill();
         self.lab.power_off(RouterId::A);
-        self.standby.wait_for_state("gateway", "master");
     }
 }
 
 /// A router's configuration.
-fn config(id: &str, priority: u8, standby: &str) -> String {
+fn config(id: &str, priority: u8, settings: &str) -> String {
     format!(
         r#"
         [router]
@@ -92,7 +104,7 @@ fn config(id: &str, priority: u8, standby: &str) -> String {
         [replication]
         group = "gateway"
         protocol = "conntrackd"
-        standby = "{standby}"
+        {settings}
 
         [[replication.link]]
         interface = "eth2"

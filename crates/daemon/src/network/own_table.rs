@@ -22,11 +22,13 @@ pub(super) struct Table {
     is_taken: bool,
     /// A refusal has been told.
     is_told: bool,
+    /// The groups for which forwarding is held.
+    holding: BTreeSet<String>,
 }
 
 impl Table {
     pub(super) fn of(rules: Rules) -> Self {
-        Self { rules, own: None, is_taken: false, is_told: false }
+        Self { rules, own: None, is_taken: false, is_told: false, holding: BTreeSet::new() }
     }
 
     /// Makes the table. Without it everything else works: what is missing is said once.
@@ -75,6 +77,9 @@ impl Table {
         if !self.rules.virtual_links.is_empty() {
             missing.push("a backup's virtual MAC interfaces hear and speak");
         }
+        if self.rules.holds_forwarding {
+            missing.push("`hold-forwarding` has no effect");
+        }
         missing.join(", ")
     }
 
@@ -84,6 +89,32 @@ impl Table {
             && let Err(error) = table.keep_silent(links)
         {
             warn!(%error, "cannot tell the virtual MAC interfaces of a backup from a master's");
+        }
+    }
+
+    /// Holds forwarding for these groups, or no more. It is held while any group wants it so.
+    ///
+    /// # Errors
+    /// Why it cannot be held or passed, in words.
+    pub(super) fn hold<'a>(
+        &mut self,
+        groups: impl Iterator<Item = &'a str>,
+        hold: bool,
+    ) -> Result<(), String> {
+        for group in groups {
+            if hold {
+                self.holding.insert(group.to_owned());
+            } else {
+                self.holding.remove(group);
+            }
+        }
+        match &mut self.own {
+            Some(table) => {
+                let hold = !self.holding.is_empty();
+                table.hold_forwarding(hold).map_err(|error| error.to_string())
+            }
+            None if hold => Err("there is no table inet lockstep".to_owned()),
+            None => Ok(()),
         }
     }
 }
@@ -110,6 +141,7 @@ pub(crate) fn rules_of(config: &Config) -> Rules {
             .flat_map(|replication| &replication.links)
             .map(|link| (link.interface.clone(), link.port))
             .collect(),
+        holds_forwarding: config.failover.groups.iter().any(|group| group.holds_forwarding),
         virtual_links: config.declared.virtual_links.iter().map(|link| link.name.clone()).collect(),
     }
 }

@@ -252,9 +252,17 @@ impl Requests {
     }
 }
 
-/// Whether a step is of links or addresses, which are few.
+/// Whether a step is of links or addresses, which are few, or of the packet filter.
 fn is_urgent(step: Step) -> bool {
-    matches!(step, Step::LinksUp | Step::AddressesUp | Step::AddressesDown | Step::LinksDown)
+    matches!(
+        step,
+        Step::HoldForwarding
+            | Step::PassForwarding
+            | Step::LinksUp
+            | Step::AddressesUp
+            | Step::AddressesDown
+            | Step::LinksDown
+    )
 }
 
 fn wait_in(askers: &mut Vec<Asker>, asker: Asker) {

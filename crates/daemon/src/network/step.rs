@@ -44,6 +44,9 @@ impl Actor {
     ) -> Vec<(StepId, Outcome)> {
         let Some(step) = steps.first().map(|first| first.step) else { return Vec::new() };
         let all = |outcome: &Outcome| steps.iter().map(|one| (one.id, outcome.clone())).collect();
+        if matches!(step, Step::HoldForwarding | Step::PassForwarding) {
+            return all(&self.hold_forwarding(steps, step == Step::HoldForwarding));
+        }
         let Some((kind, side)) = meaning(step) else {
             let outcome = Outcome::Failed(format!("{} is no step of the network's", step.as_str()));
             return all(&outcome);
@@ -77,6 +80,15 @@ impl Actor {
             Err(error) => {
                 all(&Outcome::Failed(format!("cannot read what the kernel has: {error}")))
             }
+        }
+    }
+
+    fn hold_forwarding(&mut self, steps: &[GroupStep], hold: bool) -> Outcome {
+        let groups = steps.iter().map(|one| one.group.as_str());
+        match self.table.hold(groups, hold) {
+            Ok(()) if hold => Outcome::Done("packets of unknown flows are held".to_owned()),
+            Ok(()) => Outcome::Done("packets of unknown flows pass".to_owned()),
+            Err(why) => Outcome::Failed(why),
         }
     }
 
@@ -287,7 +299,9 @@ fn meaning(step: Step) -> Option<(Kind, Side)> {
         Step::AddressesDown => Some((Kind::Addresses, Side::Backup)),
         Step::RoutesDown => Some((Kind::Routes, Side::Backup)),
         Step::LinksDown => Some((Kind::Links, Side::Backup)),
-        Step::Claim
+        Step::HoldForwarding
+        | Step::PassForwarding
+        | Step::Claim
         | Step::CommitFlows
         | Step::Announce
         | Step::ReplicateActive

@@ -36,6 +36,9 @@ pub enum Expression {
     SourcePort(u16),
     /// One of these connection tracking states, as a set of [`ct_state`] bits.
     TrackingState(u32),
+    /// Connection tracking keeps no entry of this packet's flow yet (`IPS_CONFIRMED` is not set);
+    /// of packets that are tracked.
+    Unconfirmed,
     /// This share of packets, in thousandths, by chance.
     Chance(u32),
     /// Leave the packet out of connection tracking.
@@ -143,6 +146,14 @@ impl Expression {
                 });
                 mask(message, &bits.to_ne_bytes());
                 compare(message, NOT_EQUAL, &[0; 4]);
+            }
+            Self::Unconfirmed => {
+                message.expression("ct", |data| {
+                    data.number(1, REGISTER);
+                    data.number(2, CT_STATUS);
+                });
+                mask(message, &IPS_CONFIRMED.to_ne_bytes());
+                compare(message, EQUAL, &[0; 4]);
             }
             Self::Chance(thousandths) => {
                 message.expression("numgen", |data| {
@@ -276,6 +287,8 @@ const META_L4PROTO: u32 = 16;
 const NETWORK_HEADER: u32 = 1;
 const TRANSPORT_HEADER: u32 = 2;
 const CT_STATE: u32 = 0;
+const CT_STATUS: u32 = 2;
+const IPS_CONFIRMED: u32 = 8;
 const NUMGEN_RANDOM: u32 = 1;
 const HOST_TO_NETWORK: u32 = 1;
 const NAT_SOURCE: u32 = 0;
