@@ -316,6 +316,45 @@ impl Names {
         None
     }
 
+    /// The groups that `groups` of `table` names, or the one that [`Names::named_by`] finds; each
+    /// once, and at least one.
+    pub(crate) fn all_named_by(&self, table: &Table<'_>, why: &str) -> Option<Vec<String>> {
+        let Some(value) = table.get("groups") else {
+            return self.named_by(table, table.span(), why).map(|only| vec![only]);
+        };
+        if let Some(group) = table.get("group") {
+            let problem = Problem::error("`group` and `groups`")
+                .label("one of the two is enough")
+                .help("write all of them in `groups`");
+            table.report().push(problem.at(group.span()));
+            return None;
+        }
+        let known: Vec<&str> = self.groups.iter().map(|(name, _)| name.as_str()).collect();
+        let mut whole = true;
+        let mut named: Vec<String> = Vec::new();
+        value.list("the groups", |element| {
+            let name = element.text().filter(|name| {
+                if !known.contains(&name.get_ref().as_str()) {
+                    return element.reject::<()>(unknown("group", "group", name, &known)).is_some();
+                }
+                let again = named.contains(name.get_ref());
+                if again {
+                    let problem = Problem::error(format!("\"{}\" is named twice", name.get_ref()));
+                    table.report().push(problem.at(name.span()));
+                }
+                !again
+            });
+            whole &= name.is_some();
+            named.extend(name.map(Spanned::into_inner));
+            Some(())
+        })?;
+        if whole && named.is_empty() {
+            let problem = Problem::error("no group").label(why.to_owned());
+            return value.reject(problem);
+        }
+        whole.then_some(named)
+    }
+
     /// What `key` (`when`, `up-when`) and `group` of `table` say; `always` when there is neither.
     pub(crate) fn condition(&self, table: &Table<'_>, key: &str) -> Option<Condition> {
         let choices =

@@ -72,7 +72,7 @@ fn read(report: &Report, entries: &DeTable<'_>, surroundings: &Surroundings) -> 
 
     let replication = replication::read(&root, &groups).map(|(replication, follows)| {
         for group in &mut failover.groups {
-            if group.name == replication.group {
+            if replication.groups.contains(&group.name) {
                 (group.replicated, group.limits) = (true, follows.limits);
                 group.holds_forwarding = follows.holds_forwarding;
             }

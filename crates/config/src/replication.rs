@@ -34,7 +34,7 @@ const MAX_HELPERS: usize = 64;
 /// Longest name of a helper in bytes (`NF_CT_HELPER_NAME_LEN` without the closing zero).
 const HELPER_NAME_LENGTH: usize = 15;
 
-/// What of replication the group's transitions follow.
+/// What of replication the transitions of its groups follow.
 pub(crate) struct Follows {
     /// How long they wait for it.
     pub(crate) limits: Limits,
@@ -42,11 +42,11 @@ pub(crate) struct Follows {
     pub(crate) holds_forwarding: bool,
 }
 
-/// Replication, and what the group follows of it.
+/// Replication, and what its groups follow of it.
 pub(crate) fn read(root: &Table<'_>, groups: &Names) -> Option<(Config, Follows)> {
     let value = root.get("replication")?;
     let table = value.table(&REPLICATION, "the replication")?;
-    let group = groups.named_by(&table, table.span(), "replication needs a group");
+    let groups = groups.all_named_by(&table, "replication needs a group");
     let protocol = table
         .require("protocol", "write `protocol = \"conntrackd\"`")
         .and_then(|value| value.word("peer protocol", &[("conntrackd", PeerProtocol::Conntrackd)]));
@@ -99,8 +99,22 @@ pub(crate) fn read(root: &Table<'_>, groups: &Names) -> Option<(Config, Follows)
         table.report().push(problem.at(value.span()));
     }
 
+    if let (Some(groups), Some(Standby::Kernel)) = (&groups, standby)
+        && groups.len() > 1
+        && let Some(value) = table.get("standby")
+    {
+        let problem = Problem::error("`standby = \"kernel\"` with several groups")
+            .label("a router that serves one group cannot stand by in its kernel for another")
+            .help(
+                "nobody could tell the flows it keeps for the other router from its own: write \
+                 `standby = \"cache\"`, or replicate one group",
+            );
+        table.report().push(problem.at(value.span()));
+        return None;
+    }
+
     let config = Config {
-        group: group?,
+        groups: groups?,
         protocol: protocol?,
         mode: mode?,
         standby: standby?,

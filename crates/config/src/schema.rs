@@ -322,6 +322,7 @@ pub(crate) const REPLICATION: Section = Section {
     heading: "[replication]",
     keys: &[
         "group",
+        "groups",
         "protocol",
         "mode",
         "standby",

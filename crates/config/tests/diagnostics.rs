@@ -106,6 +106,10 @@ said_of! {
     "hooks": hooks_and_what_is_known_of_their_programs_are_checked;
     "no_group": following_a_group_needs_one;
     "replication": every_setting_of_replication_is_checked;
+    "replication_groups": groups_that_share_a_replication_must_exist_once_each;
+    "replication_groups_in_kernel": several_groups_cannot_stand_by_in_the_kernel;
+    "replication_group_and_groups": one_group_and_several_are_not_both_named;
+    "replication_no_groups": replication_of_no_group_is_refused;
     "replication_without_links": replication_needs_a_link;
     "replication_links": links_have_one_transport_and_each_its_place;
     "replication_peers": peers_are_other_routers_of_the_same_family_each_once;

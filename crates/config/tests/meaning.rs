@@ -205,7 +205,7 @@ fn the_only_group_need_not_be_named() {
          [[route]]\nto = \"default\"\ndev = \"eth1\"\nwhen = \"backup\"\n"
     ));
     let replication = config.replication.unwrap();
-    assert_eq!(replication.group, "lan");
+    assert_eq!(replication.groups, ["lan"]);
     assert_eq!((replication.links[0].port, replication.links[0].checksum), (3780, true));
     assert_eq!(config.declared.routes[0].condition, follows(When::Backup, "lan"));
     assert!(config.failover.groups[0].replicated);
@@ -241,6 +241,23 @@ fn only_the_replicated_group_holds_forwarding_and_only_when_asked_to() {
     };
     assert_eq!(held("hold-forwarding = true\n"), ["lan"]);
     assert!(held("").is_empty() && held("hold-forwarding = false\n").is_empty());
+}
+
+#[test]
+fn several_groups_share_a_replication_and_all_of_them_are_replicated() {
+    let other = LAN.replace("lan", "wan").replace("vrid = 1", "vrid = 2").replace("10.1.", "10.2.");
+    let third = LAN.replace("lan", "dmz").replace("vrid = 1", "vrid = 3").replace("10.1.", "10.3.");
+    let config = read(&format!(
+        "{LAN}{other}{third}[replication]\nprotocol = \"conntrackd\"\ngroups = [\"wan\", \"lan\"]\n\
+         commit-limit = \"3s\"\n\
+         [[replication.link]]\ninterface = \"eth8\"\nmulticast = \"225.0.0.50\"\n"
+    ));
+    assert_eq!(config.replication.unwrap().groups, ["wan", "lan"]);
+    let replicated = config.failover.groups.iter().filter(|group| group.replicated);
+    let mut replicated: Vec<_> =
+        replicated.map(|group| (group.name.as_str(), group.limits.commit.as_secs())).collect();
+    replicated.sort_unstable();
+    assert_eq!(replicated, [("lan", 3), ("wan", 3)]);
 }
 
 #[test]

@@ -27,7 +27,7 @@ mod report;
 mod settings;
 mod standby;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::net::IpAddr;
 use std::sync::mpsc as handshake;
@@ -35,10 +35,10 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
-use lockstep_failover::{OVERTAKEN, Outcome, Step, StepId};
+use lockstep_failover::{OVERTAKEN, Outcome, Step};
 use lockstep_kernel::conntrack::{EventSocket, Statistics, TableSocket};
 use lockstep_kernel::network::Monitor;
-use lockstep_replicator::{CommitPart, Config, Replicator, Start};
+use lockstep_replicator::{CommitPart, Config, Replicator, Role, Start};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::yield_now;
 use tokio::time::sleep_until;
@@ -46,7 +46,7 @@ use tracing::error;
 
 use crate::control::protocol::{Done, What};
 use crate::guard::Pulse;
-use crate::messages::{CoreEvent, ReplicatorRequest};
+use crate::messages::{CoreEvent, GroupStep, ReplicatorRequest};
 use crate::status;
 use barrier::Barrier;
 use commit::{Committing, Ended};
@@ -133,7 +133,9 @@ struct Actor {
     local: Vec<IpAddr>,
     requests: mpsc::Receiver<ReplicatorRequest>,
     /// Steps that came while another one was being carried out.
-    waiting: VecDeque<(StepId, Step)>,
+    waiting: VecDeque<GroupStep>,
+    /// The groups that this router serves.
+    serving: BTreeSet<String>,
     barrier: Option<Barrier>,
     commit: Option<Committing>,
     reading: Option<Reading>,
@@ -195,6 +197,7 @@ impl Actor {
             local: Vec::new(),
             requests,
             waiting: VecDeque::new(),
+            serving: BTreeSet::new(),
             barrier: None,
             commit: None,
             reading: None,
@@ -259,8 +262,9 @@ impl Actor {
             self.accept(request);
         }
         let outcome = Outcome::Failed(format!("flows are no longer replicated: {error:#}"));
-        let under_way = self.commit.take().into_iter().flat_map(|commit| commit.steps);
-        let waiting = std::mem::take(&mut self.waiting).into_iter().map(|(id, _)| id);
+        let steps = self.commit.take().into_iter().flat_map(|commit| commit.steps);
+        let under_way = steps.map(|step| step.id);
+        let waiting = std::mem::take(&mut self.waiting).into_iter().map(|step| step.id);
         let barrier = self.barrier.take().map(|barrier| barrier.id);
         let answers: Vec<_> =
             under_way.chain(waiting).chain(barrier).map(|id| (id, outcome.clone())).collect();
@@ -289,22 +293,30 @@ impl Actor {
     }
 
     /// Whether a step can be begun now. The active role forgets what the peers have told, so it waits
-    /// for the end of a commit that was too slow to hold it back any longer.
+    /// for the end of a commit that was too slow to hold it back any longer. No group cuts another
+    /// one's commit short.
     fn can_begin_step(&self) -> bool {
-        let next = self.waiting.front();
-        next.is_some_and(|(_, step)| self.commit.is_none() || *step != Step::ReplicateActive)
+        let Some(next) = self.waiting.front() else { return false };
+        self.commit.as_ref().is_none_or(|commit| match next.step {
+            Step::CommitFlows => true,
+            Step::ReplicateActive => false,
+            _ => !commit.is_of_others(&next.group),
+        })
     }
 
     /// Answers the steps that are not worth beginning any more.
     async fn pass_overtaken(&mut self) {
-        let newer: Vec<Step> = self.waiting.iter().map(|(_, step)| *step).collect();
+        let newer: Vec<_> = self.waiting.iter().map(|it| (it.group.clone(), it.step)).collect();
         let mut overtaken = Vec::new();
         let mut place = 0;
-        self.waiting.retain(|(id, step)| {
+        self.waiting.retain(|it| {
             place += 1;
-            let keep = !newer[place..].iter().any(|newer| step.is_overtaken_by(*newer));
+            let overtakes = |(group, step): &(String, Step)| {
+                *group == it.group && it.step.is_overtaken_by(*step)
+            };
+            let keep = !newer[place..].iter().any(overtakes);
             if !keep {
-                overtaken.push((*id, Outcome::Failed(OVERTAKEN.to_owned())));
+                overtaken.push((it.id, Outcome::Failed(OVERTAKEN.to_owned())));
             }
             keep
         });
@@ -317,17 +329,24 @@ impl Actor {
     async fn begin(&mut self) -> anyhow::Result<()> {
         self.pass_overtaken().await;
         if self.can_begin_step()
-            && let Some((id, step)) = self.waiting.pop_front()
+            && let Some(next) = self.waiting.pop_front()
         {
+            if let Some(commit) = &mut self.commit
+                && commit.is_of_others(&next.group)
+            {
+                // What the peers have told until now is part of it.
+                commit.steps.push(next);
+                return Ok(());
+            }
             if self.commit.is_some() {
                 self.end_commit(Ended::CutShort).await?;
             }
-            if step == Step::CommitFlows {
-                self.begin_commit(CommitPart::All, vec![id], Vec::new());
+            if next.step == Step::CommitFlows {
+                self.begin_commit(CommitPart::All, vec![next], Vec::new());
                 return Ok(());
             }
-            let outcome = self.change_role(step).await;
-            self.tell(CoreEvent::Stepped(vec![(id, outcome)])).await;
+            let outcome = self.change_role(next.step, next.group).await;
+            self.tell(CoreEvent::Stepped(vec![(next.id, outcome)])).await;
             return Ok(());
         }
         if self.commit.is_some() {
@@ -414,10 +433,10 @@ impl Actor {
     fn accept(&mut self, request: ReplicatorRequest) {
         match request {
             ReplicatorRequest::Steps(steps) => {
-                for (id, step) in steps {
-                    match step {
-                        Step::Barrier => self.begin_barrier(id),
-                        step => self.waiting.push_back((id, step)),
+                for next in steps {
+                    match next.step {
+                        Step::Barrier => self.begin_barrier(next.id),
+                        _ => self.waiting.push_back(next),
                     }
                 }
             }
@@ -430,13 +449,14 @@ impl Actor {
         }
     }
 
-    async fn change_role(&mut self, step: Step) -> Outcome {
+    async fn change_role(&mut self, step: Step, group: String) -> Outcome {
         self.finish_injection();
         match step {
             Step::ReplicateActive => {
                 // The addresses that came with mastership are the router's own from now on.
                 self.look_after_addresses().await;
                 self.call_off_purge();
+                self.serving.insert(group);
                 self.replicator.activate(Instant::now());
                 if self.replicator.late_flows() > 0 {
                     // Told after the commit. The reading comes after this one.
@@ -450,6 +470,15 @@ impl Actor {
             Step::ReplicateBackup => {
                 // What has happened until now is still this router's to tell.
                 self.listen_to_all();
+                self.serving.remove(&group);
+                if self.replicator.role() == Role::Active && !self.serving.is_empty() {
+                    self.replicator.give_up_group(Instant::now());
+                    let others: Vec<&str> = self.serving.iter().map(String::as_str).collect();
+                    let others = others.join(", ");
+                    return Outcome::Done(format!(
+                        "flows are told on: this router serves {others}"
+                    ));
+                }
                 self.replicator.deactivate(Instant::now());
                 Outcome::Done("the peer is asked for its flows".to_owned())
             }

@@ -19,12 +19,14 @@ use lockstep_ctnetlink::{Flow, Status};
 pub use expectations::PlannedExpectation;
 use left_over::LeftOvers;
 pub(crate) use left_over::is_refreshed;
-use plan::says_as_much;
 pub use plan::{Action, Planned, Retry};
 pub(crate) use plan::{Compared, Refusal, be_liberal, create_status, update_status};
+use plan::{Untouched, says_as_much};
 pub use purge::Purge;
 pub use report::CommitReport;
+pub(crate) use report::named;
 
+use crate::internal::Local;
 use crate::key::Key;
 use crate::replicator::Replicator;
 use crate::standby::Has;
@@ -319,6 +321,9 @@ pub(crate) fn plan_flow(
     flow.status = create_status(flow.status);
     flow.id = None;
     be_liberal(&mut flow);
+    if replicator.spares_own() {
+        return plan_beside_own(replicator, slot, flow, now);
+    }
     let internal = &replicator.internal().table;
     let local = internal.find(&Key::of(&flow)).and_then(|slot| internal.get(slot));
     let action = match local.filter(|local| local.stage.is_alive()) {
@@ -344,11 +349,35 @@ pub(crate) fn plan_flow(
     Some(Planned::new(action, flow, Some(slot)))
 }
 
+/// The same where this router serves: nothing of a flow that may pass here is set back.
+fn plan_beside_own(
+    replicator: &Replicator,
+    slot: Slot,
+    flow: Flow,
+    now: Instant,
+) -> Option<Planned> {
+    let heard_s = replicator.external().table.get(slot)?.heard_s;
+    let internal = replicator.internal();
+    let local = internal.table.find(&Key::of(&flow)).and_then(|slot| internal.table.get(slot));
+    let local = local.filter(|local| local.stage.is_alive());
+    let newer = |local: &Local| local.stored.reply() == flow.reply && local.changed_s > heard_s;
+    if local.is_some_and(newer) {
+        return None;
+    }
+    let untouched = local.and_then(|local| {
+        let since_s = internal.untouched_since_s(local)?;
+        let age_s = replicator.seconds(now).saturating_sub(since_s);
+        Some(Untouched { timeout_s: local.stored.timeout_s(), age_s })
+    });
+    Some(Planned::beside_own(flow, slot, untouched))
+}
+
 /// A flow that has ended leaves the kernel, unless the kernel has newer.
 pub(crate) fn plan_deletion(replicator: &Replicator, key: &Key, heard_s: u32) -> Option<Planned> {
     let internal = &replicator.internal().table;
     let local = internal.find(key).and_then(|slot| internal.get(slot));
-    if local.is_some_and(|local| local.stage.is_alive() && local.changed_s > heard_s) {
+    let newer = |local: &Local| replicator.spares_own() || local.changed_s > heard_s;
+    if local.is_some_and(|local| local.stage.is_alive() && newer(local)) {
         return None;
     }
     let orig = key.orig();

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-/// The settings of replication for one failover group.
+/// The settings of replication for the failover groups that share it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Config {
-    /// The failover group whose state decides the role.
-    pub group: String,
+    /// The failover groups whose states decide the role: a router serves while it is master of one
+    /// of them. Never empty.
+    pub groups: Vec<String>,
     /// What is spoken with the peer.
     pub protocol: PeerProtocol,
     /// conntrackd's mode.
@@ -50,7 +51,7 @@ impl Config {
     /// not told otherwise. These are the product's defaults too.
     pub fn new(group: impl Into<String>, links: Vec<Link>) -> Self {
         Self {
-            group: group.into(),
+            groups: vec![group.into()],
             protocol: PeerProtocol::Conntrackd,
             mode: Mode::Ftfw,
             standby: Standby::default(),
@@ -67,6 +68,11 @@ impl Config {
             event_buffer: 8 * 1024 * 1024,
             event_buffer_limit: 64 * 1024 * 1024,
         }
+    }
+
+    /// Whether several routers may serve at a time, each another group.
+    pub fn shares(&self) -> bool {
+        self.groups.len() > 1
     }
 }
 

@@ -79,6 +79,8 @@ pub(crate) struct Conversation {
     copied_until: u64,
     /// Everything has been told since this router began to serve.
     told_all: bool,
+    /// The copy under way, or wanted, is of what this router has served.
+    bequeaths: bool,
     /// What waits in line counts as if it were part of that copy.
     catches_up: bool,
     /// Something has been told since then.
@@ -198,6 +200,7 @@ impl Conversation {
             refresh: (config.mode == Mode::Alarm).then(|| Refresh::new(config.refresh_interval)),
             asked_at: None,
             told_all: false,
+            bequeaths: false,
             catches_up: false,
             told_since: false,
             copied_until: 0,
@@ -255,6 +258,18 @@ impl Conversation {
     /// This router begins to serve, or ends it.
     pub(crate) fn begin_role(&mut self) {
         self.told_all = false;
+        self.bequeaths = false;
+    }
+
+    /// The peer is told all that this router served, although it serves no more.
+    pub(crate) fn bequeath(&mut self) {
+        self.bequeaths = true;
+        self.copy_wanted = true;
+    }
+
+    /// Whether that is not at its end.
+    pub(crate) fn bequeaths(&self) -> bool {
+        self.bequeaths
     }
 
     /// Whether everything has been told since this router began to serve.

@@ -162,6 +162,16 @@ pub enum Event {
     Sync(SyncState),
     /// What was ours is to be removed from the kernel: see [`crate::Replicator::begin_purge`].
     PurgeDue,
+    /// Flows of a router that serves them no more have been put into the kernel beside those that
+    /// this router serves; said once a second at most.
+    TakenUp {
+        /// How many since it was said last.
+        flows: u64,
+        /// How many of them the kernel refused, or found their place taken.
+        refused: u64,
+        /// The last of these, in words.
+        example: Option<String>,
+    },
     /// A cache has reached its limit and refuses what is new; said once until it had room.
     CacheFull {
         /// Which.

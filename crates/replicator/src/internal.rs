@@ -44,6 +44,8 @@ pub(crate) struct Internal {
     lost_s: u32,
     /// Whether flows of the kernel were refused or forgotten.
     lack: Doubt,
+    /// Seconds since the start when all there was became [`Past::Ours`].
+    marked_s: u32,
 }
 
 /// What a reading that has come to its end did not touch is being buried.
@@ -180,6 +182,7 @@ impl Internal {
             doubt: Doubt::No,
             lost_s: 0,
             lack: Doubt::No,
+            marked_s: 0,
         }
     }
 
@@ -342,9 +345,9 @@ impl Internal {
     }
 
     /// The first object at or after `cursor` that lives, and the cursor behind it: a walk over all
-    /// of them.
-    pub(crate) fn next_alive(&self, cursor: &mut u64) -> Option<Object> {
-        if self.silent {
+    /// of them. Who stands by tells them only to an heir.
+    pub(crate) fn next_alive(&self, cursor: &mut u64, heir: bool) -> Option<Object> {
+        if self.silent && !heir {
             return None;
         }
         if *cursor < EXPECTATIONS {
@@ -412,6 +415,15 @@ impl Internal {
     /// Seconds since the start when an entry that no event has touched was read, at the latest.
     pub(crate) fn read_at_s(&self, entry: &Local) -> u32 {
         if entry.reading == self.reading.number() { self.read_s.0 } else { self.read_s.1 }
+    }
+
+    /// Seconds since the start from which on nothing is known to have touched an entry.
+    pub(crate) fn untouched_since_s(&self, entry: &Local) -> Option<u32> {
+        match entry.past {
+            Past::Found => Some(self.read_at_s(entry)),
+            Past::Ours => Some(self.marked_s),
+            Past::None | Past::OursChanged => None,
+        }
     }
 
     /// One flow of the table that is being read. The kernel has a part of it ready before it is
@@ -530,7 +542,8 @@ impl Internal {
     }
 
     /// Remembers what is there now as ours, for the purge.
-    pub(crate) fn mark_ours(&mut self) {
+    pub(crate) fn mark_ours(&mut self, now_s: u32) {
+        self.marked_s = now_s;
         for slot in 0..self.table.slots() {
             if let Some(entry) = self.table.get_mut(slot) {
                 entry.past = Past::made(entry.stage.is_alive());

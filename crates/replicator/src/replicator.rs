@@ -18,6 +18,7 @@ mod succession;
 mod sweep;
 mod sync;
 mod transfer;
+mod uptake;
 mod view;
 
 use std::collections::VecDeque;
@@ -48,6 +49,7 @@ use links::Links;
 use peer::{Peer, Reach, due};
 use succession::Succession;
 use sync::Standing;
+use uptake::Uptake;
 
 /// A peer that says nothing for this long is taken to be away; conntrackd speaks once a second.
 pub const PEER_SILENT: Duration = Duration::from_secs(5);
@@ -78,6 +80,7 @@ pub struct Replicator {
     internal: Internal,
     external: External,
     takeover: Takeover,
+    uptake: Uptake,
     links: Links,
     /// Never empty, and never more than [`peer::MAX_PEERS`].
     peers: Vec<Peer>,
@@ -152,6 +155,7 @@ impl Replicator {
                 config.standby == Standby::Kernel,
             ),
             takeover: Takeover::default(),
+            uptake: Uptake::default(),
             links: Links::new(&config.links, start.max_datagram),
             peers: Vec::new(),
             turn: 0,
@@ -305,15 +309,24 @@ impl Replicator {
 
     /// This router serves now: the external flows, committed before, are its own. Read the kernel's
     /// table next ([`Replicator::begin_dump`]); when it has been read all of it goes to the peer.
+    ///
+    /// Of several groups it serves one more: what the peers told stays known, for those of them
+    /// that serve on.
     pub fn activate(&mut self, now: Instant) {
         self.role = Role::Active;
         self.hand_over();
         self.change_claim();
         for peer in &mut self.peers {
-            peer.resync = Resync::Unneeded;
-            peer.conversation.ask_no_more();
             peer.sweep_at = None;
             peer.succession = Succession::None;
+        }
+        if self.config.shares() {
+            self.begin_to_share(now);
+        } else {
+            for peer in &mut self.peers {
+                peer.resync = Resync::Unneeded;
+                peer.conversation.ask_no_more();
+            }
         }
         self.call_off_purge();
         self.committing = false;
@@ -332,9 +345,13 @@ impl Replicator {
     pub fn deactivate(&mut self, now: Instant) {
         if self.role == Role::Active {
             self.role = Role::Backup;
+            if !self.committing {
+                self.uptake = Uptake::default();
+            }
+            self.note_heirs();
             self.hand_back();
             self.change_claim();
-            self.internal.mark_ours();
+            self.internal.mark_ours(self.seconds(now));
             self.internal.set_partial(Partial::No);
             self.tells_removals = false;
             self.purge_at = Some(now + self.config.purge_timeout);
@@ -351,6 +368,22 @@ impl Replicator {
         }
         self.external.forget_late();
         self.settle(now);
+    }
+
+    /// One of several groups has left this router, which serves on with another. Nobody can say
+    /// which flows were the group's: all are told on. Whoever serves it now has them, and what is
+    /// left of them here expires.
+    pub fn give_up_group(&mut self, now: Instant) {
+        self.committing = false;
+        self.uptake.close();
+        self.external.forget_late();
+        self.internal.mark_ours(self.seconds(now));
+        self.settle(now);
+    }
+
+    /// Whether what the peers serve is to be known here.
+    pub(super) fn hears(&self) -> bool {
+        self.role == Role::Backup || self.config.shares()
     }
 
     /// Whether the kernel may have told of flows from before the role was left that nobody heard.
@@ -391,6 +424,8 @@ impl Replicator {
             .chain(self.quiet_at)
             .chain(self.sweeps_on_at)
             .chain(self.just_left_until)
+            .chain(self.uptake.closes_at())
+            .chain(self.uptake.tells_at())
             .chain(self.forgetting_at())
             .min()
     }
@@ -419,6 +454,12 @@ impl Replicator {
         }
         if due(self.quiet_at, now) {
             self.fall_quiet();
+        }
+        if due(self.uptake.closes_at(), now) {
+            self.uptake.close();
+        }
+        if due(self.uptake.tells_at(), now) {
+            self.tell_of_uptake();
         }
         self.step_successions(now);
         self.expire(now);

@@ -162,6 +162,11 @@ counters! {
     commit_refused = "commit-refused",
     /// Flows removed from the kernel after leaving the active role.
     purged = "purged",
+    /// Flows put into the kernel beside those that this router serves, told by a router that serves
+    /// them no more.
+    taken_up = "taken-up",
+    /// Of those, flows that the kernel refused, or whose place another one has.
+    taken_up_refused = "taken-up-refused",
     /// Events for the caller that were dropped because nobody took them.
     events_dropped = "events-dropped",
 }

@@ -395,6 +395,7 @@ impl Router {
                 | ReplicatorEvent::LinkChanged { .. }
                 | ReplicatorEvent::ResyncCompleted { .. }
                 | ReplicatorEvent::CacheFull { .. }
+                | ReplicatorEvent::TakenUp { .. }
                 | ReplicatorEvent::CacheHasRoom { .. } => {}
             }
         }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Mutex, mpsc, oneshot, watch};
+use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
@@ -41,7 +41,7 @@ pub(crate) struct Sources {
     /// Reads the configuration again.
     pub reloader: Arc<Reloader>,
     /// The checks.
-    pub checks: watch::Receiver<Vec<checks::Shown>>,
+    pub checks: Vec<checks::Shown>,
     /// The hooks.
     pub hooks: hooks::Shown,
 }
@@ -70,7 +70,7 @@ impl Sources {
             replication,
             routes: network.routes.clone(),
             network,
-            checks: self.checks.borrow().iter().map(|check| check.borrow().clone()).collect(),
+            checks: self.checks.iter().map(|check| check.borrow().clone()).collect(),
             hooks: self.hooks.hooks.borrow().clone(),
             notify_fifo: self.hooks.fifo.borrow().clone(),
             scheduling,
@@ -84,11 +84,11 @@ impl Sources {
         let (groups, replication) =
             tokio::join!(ask(&self.core, CoreEvent::Explain), self.replication());
         let mut groups = groups?;
-        if let Some(replication) = replication
-            && let Some(group) = groups.iter_mut().find(|group| group.replicated)
-        {
+        if let Some(replication) = replication {
             let word = if replication.in_sync { "in sync" } else { "not in sync" };
-            group.because.push(format!("replication is {word}: {}", replication.reason));
+            for group in groups.iter_mut().filter(|group| group.replicated) {
+                group.because.push(format!("replication is {word}: {}", replication.reason));
+            }
         }
         Some(groups)
     }

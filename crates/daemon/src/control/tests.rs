@@ -62,7 +62,6 @@ impl Bench {
             core: core.clone(),
             network: network.clone(),
             control: mpsc::channel(1).0,
-            watches: mpsc::channel(1).0,
             replicator: None,
         };
         let reloader = Arc::new(Reloader::new(file, running, reloading, record));
@@ -71,15 +70,7 @@ impl Bench {
         let maintenance = Maintenance::load(&state).unwrap();
         let (news_sender, news) = watch::channel(News::default());
         let journal = (Journal::open(&state), news);
-        let actors = Actors {
-            core,
-            network,
-            replicator: None,
-            maintenance,
-            reloader,
-            journal,
-            watches: mpsc::channel(1).1,
-        };
+        let actors = Actors { core, network, replicator: None, maintenance, reloader, journal };
         let thread = spawn(&config, &path, actors, receiver).unwrap();
         Self {
             _directory: directory,

@@ -24,7 +24,7 @@ pub(crate) struct Actors {
 /// What waits for each of the other threads.
 pub(super) struct Outboxes {
     network: Outbox<GroupStep, NetworkRequest>,
-    replicator: Option<Outbox<(StepId, Step), ReplicatorRequest>>,
+    replicator: Option<Outbox<GroupStep, ReplicatorRequest>>,
     control: Outbox<HookRequest, ControlRequest>,
     pub(super) journal: watch::Sender<News>,
     /// The groups of which somebody wants to be told.
@@ -58,7 +58,7 @@ impl Outboxes {
         let Some(replicator) = &mut self.replicator else {
             return Some(Outcome::Done("no replication configured".to_owned()));
         };
-        replicator.put(group, step, (id, step));
+        replicator.put(group.clone(), step, GroupStep { id, group, step });
         None
     }
 
@@ -76,7 +76,7 @@ impl Outboxes {
         let network = self.network.send().into_iter().map(|step| step.id);
         let replicator = self.replicator.as_mut().map(Outbox::send).unwrap_or_default();
         let control = self.control.send().into_iter().map(|hook| hook.id);
-        network.chain(replicator.into_iter().map(|(id, _)| id)).chain(control).collect()
+        network.chain(replicator.into_iter().map(|step| step.id)).chain(control).collect()
     }
 
     /// Waits until [`Outboxes::send`] can do something; for ever when nothing waits.

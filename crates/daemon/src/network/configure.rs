@@ -4,12 +4,11 @@ use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
-use lockstep_routes::Interest;
+use lockstep_routes::{Declared, Interest};
 
 use super::Actor;
 use super::look::Turn;
 use super::requests::Requests;
-use crate::messages::Wanted;
 use crate::network::listener::Listener;
 
 impl Actor {
@@ -21,12 +20,10 @@ impl Actor {
     /// sees to it.
     pub(super) async fn configure(
         &mut self,
-        wanted: Wanted,
+        declared: Declared,
         requests: &mut Requests,
     ) -> io::Result<()> {
-        self.declared = Arc::new(wanted.declared);
-        self.told.retain(|name, _| wanted.interfaces.contains(name));
-        self.interfaces = wanted.interfaces;
+        self.declared = Arc::new(declared);
         self.schedule.routes_changed(Instant::now());
         let own = self.network.own_routes().await?;
         let interest = Interest::of(&self.declared)

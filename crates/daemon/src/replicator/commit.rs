@@ -7,14 +7,14 @@
 use std::collections::BTreeMap;
 use std::time::{Instant, SystemTime};
 
-use lockstep_failover::{Outcome, StepId};
+use lockstep_failover::Outcome;
 use lockstep_kernel::conntrack::{Committer, TableError};
-use lockstep_replicator::{Commit, CommitPart, CommitReport, Progress};
+use lockstep_replicator::{Commit, CommitPart, CommitReport, Progress, Role};
 use tracing::warn;
 
 use super::commands::done;
 use super::{Actor, PIECE, Person, REDUMP};
-use crate::messages::CoreEvent;
+use crate::messages::{CoreEvent, GroupStep};
 use crate::status;
 
 /// A commit under way.
@@ -23,12 +23,17 @@ pub(super) struct Committing {
     committer: Committer,
     began: Instant,
     /// The steps that wait for its end.
-    pub(super) steps: Vec<StepId>,
+    pub(super) steps: Vec<GroupStep>,
     /// The people who do.
     pub(super) people: Vec<Person>,
 }
 
 impl Committing {
+    /// Whether other groups than this one wait for its end.
+    pub(super) fn is_of_others(&self, group: &str) -> bool {
+        self.steps.iter().any(|step| step.group != group)
+    }
+
     /// Whether what is asked for happens with it.
     pub(super) fn includes(&self, part: CommitPart) -> bool {
         let under_way = self.commit.report().part;
@@ -52,7 +57,7 @@ impl Actor {
     pub(super) fn begin_commit(
         &mut self,
         part: CommitPart,
-        steps: Vec<StepId>,
+        steps: Vec<GroupStep>,
         people: Vec<Person>,
     ) {
         if part != CommitPart::Expectations {
@@ -106,6 +111,10 @@ impl Actor {
             if let Err(error) = self.events.resume() {
                 self.reopen_events(error);
             }
+            if self.config.shares() && self.replicator.role() == Role::Active {
+                // What happened meanwhile to the flows of another group was not heard.
+                self.replicator.events_lost(Instant::now());
+            }
             // The active role begins with reading the table. If it does not come, it is read all
             // the same, when there is time.
             self.redump_at = Some(Instant::now() + REDUMP);
@@ -134,7 +143,7 @@ impl Actor {
             return Ok(());
         }
         let outcome = result.map_or_else(Outcome::Failed, Outcome::Done);
-        let answers = committing.steps.into_iter().map(|id| (id, outcome.clone())).collect();
+        let answers = committing.steps.into_iter().map(|step| (step.id, outcome.clone())).collect();
         self.tell(CoreEvent::Stepped(answers)).await;
         Ok(())
     }

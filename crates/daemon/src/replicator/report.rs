@@ -49,6 +49,19 @@ impl Actor {
                     }
                     info!(cache = cache.as_str(), "a cache that was full takes entries again");
                 }
+                Event::TakenUp { flows, refused: 0, .. } => {
+                    info!(flows, "flows of a router that serves no more are taken into the kernel");
+                }
+                Event::TakenUp { flows, refused, example } => {
+                    let example = example.unwrap_or_default();
+                    warn!(
+                        flows,
+                        refused,
+                        example,
+                        "flows of a router that serves no more are taken into the kernel, not all of \
+                         them"
+                    );
+                }
                 Event::PurgeDue => debug!("the flows of before are to be removed"),
                 Event::Sync(sync) => {
                     self.warn_of_other_modes();

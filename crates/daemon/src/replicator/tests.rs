@@ -3,6 +3,7 @@
 mod flows;
 mod requests;
 mod router;
+mod serving;
 mod turns;
 
 use std::io::{ErrorKind, Read, Write};

@@ -2,13 +2,16 @@
 
 use lockstep_ctnetlink::{Flow, Key, ProtocolState, Status, TcpState, ZoneDirection};
 
-use super::left_over::LeftOver;
+use super::left_over::{LeftOver, is_refreshed};
 use super::report::named;
 use super::{CommitReport, EAGAIN, EBUSY, EEXIST, EINVAL, ENOBUFS, ENOENT, ENOMEM, EOPNOTSUPP};
 use crate::table::Slot;
 
 /// Most attempts for one flow.
 const MAX_ATTEMPTS: u8 = 5;
+
+/// The kernel's number of the state of an established TCP connection.
+const TCP_ESTABLISHED: u8 = 3;
 
 /// A flow that lacks less than this part of the time it should have is left as it is.
 const NEARLY: u32 = 10;
@@ -25,6 +28,33 @@ pub struct Planned {
     pub(crate) slot: Option<Slot>,
     /// To be removed because only this router's kernel still has it, and no packet has passed.
     pub(super) left_over: Option<LeftOver>,
+    /// Set where this router serves while it is done.
+    beside: Option<BesideOwn>,
+}
+
+/// The kernel may have a flow under the same tuple that lives here.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct BesideOwn {
+    /// Of one that was there and that no event has touched since.
+    untouched: Option<Untouched>,
+}
+
+/// What is known of a flow that no event has touched for a while.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Untouched {
+    /// The longest that it had left to live then, where that is known.
+    pub(super) timeout_s: Option<u32>,
+    /// Seconds since.
+    pub(super) age_s: u32,
+}
+
+impl BesideOwn {
+    /// Whether what the kernel has can be given up for another flow of the same tuple: no packet has
+    /// set its timeout again.
+    fn is_idle(self, existing: &Flow) -> bool {
+        let idle = |it: Untouched| !is_refreshed(it.timeout_s, existing.timeout_s, it.age_s);
+        self.untouched.is_some_and(idle)
+    }
 }
 
 /// What is asked of the kernel for one flow.
@@ -87,7 +117,18 @@ pub(crate) enum Compared {
 
 impl Planned {
     pub(crate) fn new(action: Action, flow: Flow, slot: Option<Slot>) -> Self {
-        Self { action, flow, attempts: 0, slot, left_over: None }
+        Self { action, flow, attempts: 0, slot, left_over: None, beside: None }
+    }
+
+    /// To be created unless the kernel has it; what it has is never set back.
+    pub(super) fn beside_own(flow: Flow, slot: Slot, untouched: Option<Untouched>) -> Self {
+        let beside = Some(BesideOwn { untouched });
+        Self { beside, ..Self::new(Action::Create, flow, Some(slot)) }
+    }
+
+    /// Whether this router serves while it is done.
+    pub(crate) fn is_beside_own(&self) -> bool {
+        self.beside.is_some()
     }
 
     /// Whether the kernel is to be asked for the flow before anything is done, and what it has
@@ -125,6 +166,10 @@ impl Planned {
             (Action::Update, ENOENT) => self.again(Action::Create),
             // What it has seen of the flow is more than was said: that has to be said again.
             (Action::Update, EBUSY) if self.attempts == 1 => Retry::Look(self.clone()),
+            // To make it anew could end a connection that passes here.
+            (Action::Update, EBUSY | EOPNOTSUPP | EINVAL) if self.beside.is_some() => {
+                return (self, Refusal::Final);
+            }
             (Action::Update, EBUSY | EOPNOTSUPP | EINVAL) => self.again(Action::Replace),
             // A helper this kernel does not have, or a master that is gone: the flow alone is
             // worth more than nothing.
@@ -155,8 +200,14 @@ impl Planned {
             return Compared::Clash(format!("the kernel has {} instead", named(existing)));
         }
         if existing.reply != self.flow.reply {
+            if self.beside.is_some_and(|beside| !beside.is_idle(existing)) {
+                return Compared::Clash(format!("{} lives here", named(existing)));
+            }
             self.action = Action::Replace;
             return Compared::Do(self);
+        }
+        if self.beside.is_some() {
+            self.spare(existing);
         }
         let same = says_as_much(existing, &self.flow);
         if same && existing.timeout_s >= self.flow.timeout_s {
@@ -171,8 +222,22 @@ impl Planned {
         Compared::Do(self)
     }
 
+    /// Takes over what must not be lost of a flow that may live here: that its connection stands, and
+    /// the time it has.
+    fn spare(&mut self, existing: &Flow) {
+        let stands = |state: ProtocolState| match state {
+            ProtocolState::Tcp(tcp) => tcp.state == TCP_ESTABLISHED,
+            ProtocolState::None | ProtocolState::Sctp { .. } | ProtocolState::Dccp { .. } => false,
+        };
+        if stands(existing.protocol_state) && !stands(self.flow.protocol_state) {
+            self.flow.protocol_state = existing.protocol_state;
+            be_liberal(&mut self.flow);
+        }
+        self.flow.timeout_s = self.flow.timeout_s.max(existing.timeout_s);
+    }
+
     /// What is left of it when the kernel has the same for `left_s` more seconds.
-    pub(super) fn for_longer_than(mut self, left_s: u32) -> Option<Self> {
+    pub(crate) fn for_longer_than(mut self, left_s: u32) -> Option<Self> {
         let wanted_s = self.flow.timeout_s.unwrap_or_default();
         // What a commit has set runs down, and is nearly as good a moment later. What packets do
         // not refresh goes by the clock in both kernels.

@@ -186,7 +186,7 @@ impl Conversation {
             if refresh.cursor >= until {
                 break;
             }
-            let Some(object) = internal.next_alive(&mut refresh.cursor) else { break };
+            let Some(object) = internal.next_alive(&mut refresh.cursor, false) else { break };
             if self.places.get(object) == Place::Nowhere {
                 self.queue(object, internal);
             }

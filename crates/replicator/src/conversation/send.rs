@@ -193,8 +193,9 @@ impl Conversation {
             return false;
         }
         let began = copy.began;
-        while let Some(object) = self.copy.as_mut().and_then(|c| internal.next_alive(&mut c.cursor))
-        {
+        let heir = self.bequeaths;
+        let next = |copy: &mut Copy| internal.next_alive(&mut copy.cursor, heir);
+        while let Some(object) = self.copy.as_mut().and_then(next) {
             let told = match self.places.get(object) {
                 Place::Sent(low) => self.resend.expand31(low) >= began,
                 Place::InLine | Place::Nowhere => false,
@@ -208,6 +209,7 @@ impl Conversation {
             }
         }
         counters.bulks_sent += 1;
+        self.bequeaths &= self.copy_wanted;
         self.told_all |= internal.is_whole();
         self.copied_until = self.next;
         let answers = self.copy.take().map(|copy| copy.answers).unwrap_or_default();

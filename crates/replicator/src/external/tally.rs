@@ -39,7 +39,7 @@ impl External {
         Ok(slot)
     }
 
-    pub(super) fn remove(&mut self, slot: Slot) -> Option<Remote> {
+    pub(crate) fn remove(&mut self, slot: Slot) -> Option<Remote> {
         let entry = self.table.remove(slot)?;
         self.uncount((entry.peer, entry.generation));
         Some(entry)

@@ -41,6 +41,15 @@ impl Replicator {
         peer.stood_by |= stands_by;
         peer.rise.hear(peer.claim, now);
         let stood_by = before == Some(Claim::StandsBy) && !stands_by;
+        let serves = matches!(peer.claim, Some(Claim::Serves | Claim::ToldAll));
+        if self.role == Role::Backup && serves && std::mem::take(&mut peer.heir) {
+            peer.conversation.bequeath();
+        }
+        if self.role == Role::Active && stands_by && before != peer.claim {
+            let told = self.external.has_told(peer.index);
+            self.uptake.look_through(told);
+            return;
+        }
         if self.role == Role::Active && ftfw && stood_by && !peer.conversation.has_told_all() {
             // Who serves does not ask.
             peer.conversation.want_copy();
@@ -94,7 +103,7 @@ impl Replicator {
     pub(super) fn ask_who_begins_to_tell(&mut self) {
         for place in 0..self.peers.len() {
             let peer = &self.peers[place];
-            if self.role == Role::Backup
+            if self.hears()
                 && peer.present()
                 && peer.resync == Resync::Complete
                 && self.begins_to_tell(peer)

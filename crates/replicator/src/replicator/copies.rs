@@ -6,7 +6,7 @@ use super::Replicator;
 use super::peer::{Reach, due};
 use crate::claim::Claim;
 use crate::config::Mode;
-use crate::event::{Event, Role};
+use crate::event::Event;
 use crate::resync::{Cause, Resync};
 
 /// In NOTRACK a copy whose end is not seen counts as complete after this long, and this much longer
@@ -38,7 +38,7 @@ impl Replicator {
     }
 
     pub(super) fn want_resync(&mut self, place: usize, cause: Cause) {
-        if self.role == Role::Backup {
+        if self.hears() {
             self.peers[place].resync = Resync::wanted(cause);
         }
     }
@@ -176,6 +176,7 @@ impl Replicator {
     fn end_copy(&mut self, place: usize, now: Instant) {
         let peer = &mut self.peers[place];
         let index = peer.index;
+        peer.taken = None;
         if self.external.is_sweeping_of(index) {
             return;
         }

@@ -58,7 +58,7 @@ impl Replicator {
     pub fn poll_injection(&mut self, now: Instant) -> Option<Planned> {
         match self.role {
             Role::Backup => self.next_for_standby(now),
-            Role::Active => self.next_to_unpark(),
+            Role::Active => self.next_to_take_up(now).or_else(|| self.next_to_unpark()),
         }
     }
 
@@ -70,13 +70,16 @@ impl Replicator {
             Role::Active => {
                 let takeover = &self.takeover;
                 let tidy = takeover.read && takeover.told.is_some();
-                (tidy || !takeover.parked.is_empty()).then_some(now)
+                (tidy || !takeover.parked.is_empty() || self.uptake.has_more()).then_some(now)
             }
         }
     }
 
     /// The kernel did what was planned.
     pub fn injected(&mut self, planned: &Planned) {
+        if planned.is_beside_own() {
+            return self.taken_up(planned);
+        }
         self.external.injection.report.count(planned.action);
         let puts = matches!(planned.action, Action::Create | Action::Update | Action::Replace);
         if puts && self.role == Role::Backup {
@@ -94,6 +97,9 @@ impl Replicator {
         reason: &str,
         now: Instant,
     ) -> Retry {
+        if planned.is_beside_own() {
+            return self.uptake_refused(planned, errno, reason);
+        }
         let slot = self.slot_of(&planned);
         let (planned, refusal) = planned.refused(errno, &mut self.external.injection.report);
         let injection = &mut self.external.injection;
@@ -126,6 +132,9 @@ impl Replicator {
         planned: Planned,
         existing: Option<&Flow>,
     ) -> Option<Planned> {
+        if planned.is_beside_own() {
+            return self.compare_uptake(planned, existing);
+        }
         let slot = self.slot_of(&planned)?;
         let flow = planned.flow.clone();
         match planned.compare(existing) {
@@ -264,6 +273,8 @@ impl Replicator {
         if self.config.standby == Standby::Kernel {
             self.takeover = Takeover { told: Some(self.external.take()), ..Takeover::default() };
             self.external.keep_late_expectations();
+        } else if self.config.shares() {
+            self.external.forget_late();
         } else {
             self.external.keep_late();
         }

@@ -62,6 +62,10 @@ pub(super) struct Peer {
     pub(super) rise: Rise,
     /// It stood by when its last copy ended, which therefore shows nothing of what is served.
     pub(super) unproven: bool,
+    /// This router has served and not told it everything: once it says that it serves, it is told.
+    pub(super) heir: bool,
+    /// What it had told before this generation of its entries is in this router's kernel.
+    pub(super) taken: Option<u16>,
     /// When it is told everything although it has not asked.
     pub(super) offer_at: Option<Instant>,
     /// Its last copy was empty: it stood by, or had just begun. Flows that it has told since came
@@ -136,6 +140,8 @@ impl Peer {
             stood_by: false,
             rise: Rise::default(),
             unproven: false,
+            heir: false,
+            taken: None,
             offer_at: None,
             told_nothing: false,
             sweep_at: None,

@@ -70,7 +70,7 @@ impl Replicator {
             return None;
         };
         let mut peer = Peer::new(index, reach, &self.config, self.first_sequence, now);
-        if self.role == Role::Active {
+        if !self.hears() {
             peer.resync = Resync::Unneeded;
         }
         Some(peer)
@@ -318,7 +318,12 @@ impl Replicator {
                     self.push(Event::PeerSilent { address });
                 }
                 self.want_resync(place, Cause::Appeared);
-                self.peers[place].search_at = Some(now);
+                let peer = &mut self.peers[place];
+                peer.search_at = Some(now);
+                peer.heir |= peer.conversation.bequeaths();
+                if self.role == Role::Active {
+                    self.forget_what_was_taken(place, now);
+                }
             }
         }
         let goes = |all: &Self| all.peers.iter().position(|peer| due(all.going_at(peer), now));
@@ -400,7 +405,7 @@ impl Replicator {
     fn has_moved(&self, peer: &Peer) -> bool {
         let serves = |other: &Peer| self.external.confirmed(other.index) > 0;
         let knows = |other: &Peer| {
-            self.role == Role::Active
+            !self.hears()
                 || (other.resync.has_arrived()
                     && (serves(other) || !self.external.has_told(peer.index)))
         };
@@ -421,7 +426,7 @@ impl Replicator {
             .peers
             .iter()
             .any(|peer| peer.resync.has_arrived() && self.external.confirmed(peer.index) > 0);
-        if others && self.role == Role::Backup {
+        if others && self.hears() {
             let generation = self.external.begin_generation(peer.index) as u16;
             self.sweep(peer.index, generation, now);
         }

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::Replicator;
 use super::peers::Whose;
+use crate::claim::Claim;
 use crate::config::Mode;
 use crate::conversation::Content;
 use crate::event::{Origin, Role};
@@ -87,7 +88,7 @@ impl Replicator {
                 self.peers[place].early.clear();
                 self.restarted(place);
             }
-            self.heed(place, received.content, message.body, now)?;
+            self.heed(place, received.content, message, now)?;
             if received.content.is_some() {
                 self.note_claim(place, message, now);
             }
@@ -103,9 +104,10 @@ impl Replicator {
         &mut self,
         place: usize,
         content: Option<Content>,
-        body: &[u8],
+        message: &Message<'_>,
         now: Instant,
     ) -> Result<(), Malformed> {
+        let body = message.body;
         let peer = &mut self.peers[place];
         let Some(content) = content else {
             // The numbers of a peer in ALARM stand still, and mean nothing.
@@ -141,13 +143,19 @@ impl Replicator {
                 if matches!(applied, Applied::Again(_)) {
                     self.peers[place].conversation.told_again(now);
                 }
+                if let Applied::Put(slot) | Applied::Again(slot) = applied {
+                    self.consider_uptake(place, slot);
+                }
             }
             Content::Expectation(change) => {
                 let index = peer.index;
                 self.heed_expectation(index, change, body, now)?;
             }
             Content::Resync => {
-                self.note_backup(place, now);
+                // One that serves another group asks as well.
+                if !matches!(Claim::of(message.flags), Some(Claim::Serves | Claim::ToldAll)) {
+                    self.note_backup(place, now);
+                }
                 self.speaker(place).want_copy();
             }
             Content::Ack(..) | Content::Nack(..) | Content::Alive => {}

@@ -27,7 +27,7 @@ impl Replicator {
         }
         self.purge_asked = true;
         self.purge_put_off = false;
-        self.internal.mark_ours();
+        self.internal.mark_ours(self.seconds(now));
         self.purge_at = Some(now + self.config.purge_timeout);
         true
     }
@@ -36,7 +36,7 @@ impl Replicator {
     /// [`Replicator::end_purge`]. The peers are told of it by the active router alone: they would
     /// serve with these flows.
     pub fn begin_kernel_flush(&mut self) -> Purge {
-        self.internal.mark_ours();
+        self.internal.mark_ours(0);
         self.tells_removals = self.role == Role::Active;
         Purge::default()
     }

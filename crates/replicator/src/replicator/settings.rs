@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use lockstep_ctnetlink::Flow;
 
-use super::{Replicator, Role};
+use super::Replicator;
 use crate::config::Config;
 use crate::event::{Cache, Event};
 use crate::key::Key;
@@ -17,11 +17,11 @@ use crate::wire::Change;
 const ROOM_INTERVAL: Duration = Duration::from_secs(10);
 
 impl Replicator {
-    /// Whether [`Replicator::configure`] can make these settings its own. Another group, language,
+    /// Whether [`Replicator::configure`] can make these settings its own. Other groups, another language,
     /// mode, way of standing by, or other links need a new replicator.
     pub fn can_take(&self, config: &Config) -> bool {
-        let Config { group, protocol, mode, standby, links, .. } = &self.config;
-        *group == config.group
+        let Config { groups, protocol, mode, standby, links, .. } = &self.config;
+        *groups == config.groups
             && *protocol == config.protocol
             && *mode == config.mode
             && *standby == config.standby
@@ -37,7 +37,7 @@ impl Replicator {
     pub fn configure(&mut self, config: Config, now: Instant) -> bool {
         let before = std::mem::replace(&mut self.config, config);
         let now_in_force = &mut self.config;
-        now_in_force.group = before.group;
+        now_in_force.groups = before.groups;
         now_in_force.protocol = before.protocol;
         now_in_force.mode = before.mode;
         now_in_force.standby = before.standby;
@@ -93,7 +93,7 @@ impl Replicator {
 
     /// Peers have told what there was no room for, and do not tell it again unasked.
     pub(super) fn ask_for_what_was_refused(&mut self, now: Instant) {
-        if !std::mem::take(&mut self.room_again) || self.role != Role::Backup {
+        if !std::mem::take(&mut self.room_again) || !self.hears() {
             return;
         }
         // However long the wait after what was lost before: that was for want of room.

@@ -160,11 +160,14 @@ impl Replicator {
             Some(Standing::AnotherMode(peer.address()?, seems))
         });
         let full = || {
-            let (cache, refusing) = match self.role {
-                Role::Active => (Cache::Internal, self.internal.table.is_refusing()),
-                Role::Backup => (Cache::External, self.external.table.is_refusing()),
+            let tells = self.role == Role::Active && self.internal.table.is_refusing();
+            let hears = self.hears() && self.external.table.is_refusing();
+            let cache = match (tells, hears) {
+                (true, _) => Cache::Internal,
+                (false, true) => Cache::External,
+                (false, false) => return None,
             };
-            refusing.then(|| Standing::Full(cache.as_str(), self.config.cache_limit))
+            Some(Standing::Full(cache.as_str(), self.config.cache_limit))
         };
         differs.or_else(full).unwrap_or_else(|| self.standing_in_mode())
     }
@@ -190,16 +193,11 @@ impl Replicator {
             let cut_off = |peer: &Peer| peer.address().filter(|_| !self.links.is_up(peer.link));
             return present
                 .find_map(|peer| cut_off(peer).map(Standing::ActiveCutOff).or_else(|| lags(peer)))
+                .or_else(|| self.peers.iter().find_map(|peer| self.lacks_of_another_group(peer)))
                 .unwrap_or(Standing::ActiveToldAll);
         }
         let present = || self.peers.iter().filter(|peer| peer.present());
-        let lacking = |peer: &Peer| {
-            let lacking = self.external.lacks(peer.index);
-            let begins = peer.address().filter(|_| self.begins_to_tell(peer));
-            lacks(peer)
-                .or_else(|| begins.map(Standing::Arriving))
-                .or_else(|| peer.address().filter(|_| lacking).map(Standing::Lacking))
-        };
+        let lacking = |peer: &Peer| self.lacks_of(peer);
         let succeeded = || {
             let mut places = 0..self.peers.len();
             let place = places.find(|place| self.is_being_succeeded(*place))?;
@@ -223,6 +221,22 @@ impl Replicator {
             .or_else(stands_by)
             .or_else(|| silent(|_, peer| peer.heard_at.is_some()))
             .unwrap_or(Standing::NeverHeard)
+    }
+
+    fn lacks_of(&self, peer: &Peer) -> Option<Standing> {
+        let lacking = self.external.lacks(peer.index);
+        let begins = peer.address().filter(|_| self.begins_to_tell(peer));
+        lacks(peer)
+            .or_else(|| begins.map(Standing::Arriving))
+            .or_else(|| peer.address().filter(|_| lacking).map(Standing::Lacking))
+    }
+
+    /// A router that serves one of several groups is to have what others serve.
+    fn lacks_of_another_group(&self, peer: &Peer) -> Option<Standing> {
+        if !self.config.shares() || !peer.present() {
+            return None;
+        }
+        self.lacks_of(peer)
     }
 
     /// A peer that is not there, and whether it has ever been heard; rather one that has.

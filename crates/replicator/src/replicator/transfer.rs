@@ -37,6 +37,9 @@ impl Replicator {
             return Commit::of(part);
         }
         self.committing = true;
+        if self.config.shares() {
+            self.uptake.open();
+        }
         self.tells_removals = false;
         if self.external.injection.enabled() {
             self.finish_sweeps();
@@ -128,6 +131,11 @@ impl Replicator {
         past.is_untouched() && (past == Past::Found || self.just_left_until.is_none())
     }
 
+    /// Whether what a commit puts into the kernel comes beside flows that this router serves.
+    pub(crate) fn spares_own(&self) -> bool {
+        self.role == Role::Active && !self.external.commits_late()
+    }
+
     /// Whether a router that served would have told this flow: not one of this router's own, nor
     /// one that the wire has no words for.
     pub(crate) fn would_be_told(&self, flow: &Flow) -> bool {
@@ -146,6 +154,10 @@ impl Replicator {
     pub fn begin_purge(&mut self) -> Option<Purge> {
         let wanted = std::mem::take(&mut self.purge_wanted);
         self.committing &= !wanted;
+        if wanted {
+            // What they would be told leaves.
+            self.peers.iter_mut().for_each(|peer| peer.heir = false);
+        }
         wanted.then(Purge::default)
     }
 
@@ -180,6 +192,9 @@ impl Replicator {
             Successor::Tells(address) => {
                 format!("the flows of the peer {} have not all arrived", named(address))
             }
+            Successor::Heir(address) => {
+                format!("the peer {} has not been told all of them yet", named(address))
+            }
             Successor::Silent(address) => format!(
                 "the peer {} has told no flows, so nobody else is known to serve",
                 named(address)
@@ -193,6 +208,10 @@ impl Replicator {
         let tells = |peer: &&Peer| peer.resync != Resync::Complete || self.begins_to_tell(peer);
         if let Some(peer) = present().find(tells) {
             return Successor::Tells(peer.address());
+        }
+        let inherits = |peer: &&Peer| peer.conversation.bequeaths();
+        if let Some(peer) = present().find(inherits) {
+            return Successor::Heir(peer.address());
         }
         let serves = |peer: &Peer| !peer.unproven && self.external.confirmed(peer.index) > 0;
         if present().any(serves) {
@@ -240,6 +259,8 @@ enum Successor {
     Known,
     /// No peer is there.
     Absent,
+    /// This peer serves, and has not been told everything that this router had served.
+    Heir(Option<IpAddr>),
     /// This peer has not told everything yet.
     Tells(Option<IpAddr>),
     /// This peer has told everything, and that was nothing: it stands by, too, as far as is known.

@@ -3,6 +3,7 @@
 use std::fs;
 
 use lockstep_ctnetlink::Flow;
+use lockstep_failover::StepId;
 use lockstep_lab::{Interface, Lan, Node};
 use lockstep_replicator::Link;
 use tokio::sync::oneshot;
@@ -70,9 +71,14 @@ impl Router {
     }
 
     pub(super) fn ask(&mut self, step: Step) {
+        self.ask_of("gateway", step);
+    }
+
+    /// Asks for a step of one of several groups.
+    pub(super) fn ask_of(&mut self, group: &str, step: Step) {
         self.asked += 1;
-        let request = ReplicatorRequest::Steps(vec![(StepId(self.asked), step)]);
-        self.requests.blocking_send(request).unwrap();
+        let step = GroupStep { group: group.to_owned(), ..group_step(self.asked, step) };
+        self.requests.blocking_send(ReplicatorRequest::Steps(vec![step])).unwrap();
     }
 
     /// Waits until every step has been answered, in order; the answer to the last.
@@ -206,6 +212,11 @@ impl Router {
         let table = self.node.run(|| fs::read_to_string("/proc/thread-self/net/udp"));
         table.unwrap().unwrap().contains(&format!(":{PORT:04X} "))
     }
+}
+
+/// A step of the only group.
+pub(super) fn group_step(id: u64, step: Step) -> GroupStep {
+    GroupStep { id: StepId(id), group: "gateway".to_owned(), step }
 }
 
 /// A host, unless none can be made here.

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use super::super::links::DATAGRAMS_IN_A_ROW;
 use super::super::*;
 use super::flows::{flow, make, table};
-use super::router::{LINK, config, node, pair};
+use super::router::{LINK, config, group_step, node, pair};
 use crate::messages::QUEUE;
 
 /// A sign of life in the peer's protocol.
@@ -111,9 +111,9 @@ fn every_step_is_answered_by_a_thread_that_ends() {
             let (core, mut events) = mpsc::channel(QUEUE);
             let mut actor = Actor::start(config(), queue, core, Pulse::default()).unwrap();
             actor.hopeless = Some(anyhow::anyhow!("no more sockets"));
-            actor.waiting.push_back((StepId(1), Step::ReplicateBackup));
-            actor.waiting.push_back((StepId(2), Step::CommitFlows));
-            let steps = [3, 4].map(|id| (StepId(id), Step::CommitFlows)).to_vec();
+            actor.waiting.push_back(group_step(1, Step::ReplicateBackup));
+            actor.waiting.push_back(group_step(2, Step::CommitFlows));
+            let steps = [3, 4].map(|id| group_step(id, Step::CommitFlows)).to_vec();
             requests.send(ReplicatorRequest::Steps(steps)).await.unwrap();
             assert_eq!(Box::pin(actor.run()).await.unwrap_err().to_string(), "no more sockets");
             let mut answers = Vec::new();
@@ -136,7 +136,7 @@ fn a_core_that_has_ended_does_not_end_the_replicator() {
         let (core, events) = mpsc::channel(QUEUE);
         actor.core = core;
         drop(events);
-        actor.waiting.push_back((StepId(1), Step::ReplicateActive));
+        actor.waiting.push_back(group_step(1, Step::ReplicateActive));
         actor.work().await.expect("whoever waits for the core sees to its end");
         assert!(!actor.stop, "it is stopped in its turn");
     });
@@ -202,10 +202,10 @@ fn the_active_role_waits_for_a_commit_that_was_too_slow_to_hold_it_back() {
         let (core, mut events) = mpsc::channel(QUEUE);
         actor.core = core;
         tell(actor, FLOWS);
-        actor.waiting.push_back((StepId(1), Step::CommitFlows));
+        actor.waiting.push_back(group_step(1, Step::CommitFlows));
         actor.work().await.unwrap();
         assert!(actor.commit.is_some(), "one piece puts them all into the kernel");
-        actor.waiting.push_back((StepId(2), Step::ReplicateActive));
+        actor.waiting.push_back(group_step(2, Step::ReplicateActive));
         assert_eq!(answers(actor, &mut events, 2).await, [(1, true), (2, true)]);
     });
     assert_eq!(table(&node).len(), FLOWS as usize);
@@ -226,7 +226,7 @@ fn who_was_held_up_does_not_take_a_role_that_was_left_since_and_keeps_the_flows_
             Step::CommitFlows,
             Step::ReplicateActive,
         ];
-        actor.waiting.extend((1..).map(StepId).zip(steps));
+        actor.waiting.extend((1..).zip(steps).map(|(id, step)| group_step(id, step)));
         let answers = answers(actor, &mut events, steps.len()).await;
         assert_eq!(answers, [(1, false), (2, false), (3, true), (4, true), (5, true)]);
     });

@@ -1,0 +1,349 @@
+//! Two routers that each serve another group: both tell their flows, neither loses one to the other.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+mod site;
+
+use std::collections::BTreeMap;
+
+use common::{A, B, FAIR, flow, tcp};
+use lockstep_ctnetlink::{Flow, Key, L4};
+use lockstep_replicator::{Action, Change, Config, KernelEvent, Planned, Retry, Role};
+use site::{Site, grouped};
+
+const EEXIST: i32 = 17;
+
+fn two_groups(node: usize) -> Config {
+    Config { groups: vec!["inside".to_owned(), "outside".to_owned()], ..grouped(node) }
+}
+
+/// A serves flows 0 to 99, B 1000 to 1099, and each has told the other.
+fn shared() -> Site {
+    let mut site = Site::new(2, 1, FAIR, two_groups);
+    site.run_s(3);
+    for (node, first) in [(A, 0), (B, 1000)] {
+        site.activate(node);
+        for number in first..first + 100 {
+            site.create(node, number);
+        }
+        site.run_s(5);
+    }
+    site
+}
+
+#[track_caller]
+fn assert_in_sync(site: &Site) {
+    for node in [A, B] {
+        let state = site.nodes[node].sync_state();
+        assert!(state.in_sync, "node {node}: {}", state.reason);
+    }
+}
+
+/// What the kernel of a node has, in more detail than its set of numbers.
+type Kernel = BTreeMap<Key, Flow>;
+
+fn kernel_of(site: &Site, node: usize) -> Kernel {
+    site.kernels[node].iter().map(|number| (flow(*number).key(), flow(*number))).collect()
+}
+
+/// Does in the kernel what was planned: the error, if it refuses.
+fn execute(kernel: &mut Kernel, planned: &Planned) -> Result<(), i32> {
+    let key = planned.flow.key();
+    match planned.action {
+        Action::Create if kernel.contains_key(&key) => return Err(EEXIST),
+        Action::Create | Action::Update | Action::Replace => {
+            kernel.insert(key, planned.flow.clone());
+        }
+        Action::SetTimeout => kernel.get_mut(&key).unwrap().timeout_s = planned.flow.timeout_s,
+        Action::Delete => drop(kernel.remove(&key)),
+    }
+    Ok(())
+}
+
+/// Commits what the peers have told into the kernel.
+fn commit(site: &mut Site, node: usize, kernel: &mut Kernel) {
+    let now = site.now;
+    let mut commit = site.nodes[node].begin_commit();
+    while let Some(mut planned) = commit.next(&site.nodes[node], now) {
+        loop {
+            let Err(errno) = execute(kernel, &planned) else {
+                commit.done(&planned);
+                break;
+            };
+            let next = match commit.refused(planned, errno, "refused") {
+                Retry::With(next) => Some(next),
+                Retry::Look(look) => {
+                    let existing = kernel.get(&look.flow.key()).cloned();
+                    commit.compare(look, existing.as_ref())
+                }
+                Retry::GiveUp => None,
+            };
+            let Some(next) = next else { break };
+            planned = next;
+        }
+    }
+    site.nodes[node].end_commit(commit.report());
+    let known = |number: &u32| kernel.contains_key(&flow(*number).key());
+    site.kernels[node] = (0..3000).filter(known).collect();
+}
+
+/// Puts into the kernel what the node hands out beside any commit.
+fn take_up(site: &mut Site, node: usize, kernel: &mut Kernel) {
+    let now = site.now;
+    while site.nodes[node].next_injection(now).is_some_and(|at| at <= now) {
+        let Some(mut planned) = site.nodes[node].poll_injection(now) else { continue };
+        loop {
+            let Err(errno) = execute(kernel, &planned) else {
+                site.nodes[node].injected(&planned);
+                break;
+            };
+            let next = match site.nodes[node].injection_refused(planned, errno, "refused", now) {
+                Retry::With(next) => Some(next),
+                Retry::Look(look) => {
+                    let existing = kernel.get(&look.flow.key()).cloned();
+                    site.nodes[node].compare_injection(look, existing.as_ref())
+                }
+                Retry::GiveUp => None,
+            };
+            let Some(next) = next else { break };
+            planned = next;
+        }
+    }
+    let known = |number: &u32| kernel.contains_key(&flow(*number).key());
+    site.kernels[node] = (0..3000).filter(known).collect();
+    site.drain(node);
+}
+
+/// What the node does as the other one's group comes to it.
+fn take_over(site: &mut Site, node: usize) {
+    let mut kernel = kernel_of(site, node);
+    commit(site, node, &mut kernel);
+    site.activate(node);
+}
+
+#[test]
+fn both_serve_and_each_holds_what_the_other_serves() {
+    let site = shared();
+    site.assert_replicated(A, B);
+    site.assert_replicated(B, A);
+    assert_in_sync(&site);
+}
+
+#[test]
+fn what_ends_at_one_ends_in_the_others_cache_and_nowhere_else() {
+    let mut site = shared();
+    for number in 0..10 {
+        site.destroy(A, number);
+    }
+    site.run_s(2);
+    site.assert_replicated(A, B);
+    site.assert_replicated(B, A);
+    assert_eq!(site.kernels[B].len(), 100);
+}
+
+#[test]
+fn when_one_dies_the_other_has_the_flows_of_both_and_tells_them_when_it_returns() {
+    let mut site = shared();
+    site.plugged[A] = [false; 2];
+    take_over(&mut site, B);
+    assert_eq!(site.kernels[B].len(), 200);
+    site.run_s(10);
+    assert_eq!(site.nodes[B].external_len(), 0, "what a dead router told lives here or nowhere");
+    site.kernels[A].clear();
+    site.plugged[A] = [true; 2];
+    site.restart(A);
+    site.run_s(5);
+    site.assert_replicated(B, A);
+    assert_in_sync(&site);
+
+    // The load is shared again.
+    take_over(&mut site, A);
+    let now = site.now;
+    site.nodes[B].give_up_group(now);
+    site.run_s(5);
+    assert_eq!(site.nodes[B].role(), Role::Active);
+    assert!(site.kernels[B].len() == 200 && site.kernels[A].len() == 200);
+    site.assert_replicated(A, B);
+    site.assert_replicated(B, A);
+    assert_in_sync(&site);
+}
+
+#[test]
+fn the_end_of_a_copy_left_behind_is_no_end_of_the_flow_that_lives_elsewhere() {
+    let mut site = shared();
+    take_over(&mut site, B);
+    let now = site.now;
+    site.nodes[A].deactivate(now);
+    site.run_s(5);
+    // What A had of its flows expires there.
+    for number in 0..100 {
+        site.destroy(A, number);
+    }
+    site.run_s(5);
+    assert_eq!(site.kernels[B].len(), 200);
+    site.assert_replicated(B, A);
+}
+
+#[test]
+fn a_router_that_serves_is_in_sync_only_when_it_has_what_the_other_one_serves() {
+    let mut site = shared();
+    site.plugged[A] = [false; 2];
+    site.run_s(10);
+    assert!(!site.nodes[B].sync_state().in_sync);
+    for number in 200..300 {
+        site.create(A, number);
+    }
+    site.plugged[A] = [true; 2];
+    let mut was_behind = false;
+    for _ in 0..5_000 {
+        site.run(std::time::Duration::from_millis(1));
+        let has_all = site.nodes[B].external_len() == 200;
+        was_behind |= !has_all;
+        assert!(has_all || !site.nodes[B].sync_state().in_sync);
+    }
+    assert!(was_behind);
+    assert_in_sync(&site);
+    site.assert_replicated(A, B);
+}
+
+#[test]
+fn a_flow_that_lives_here_is_not_set_back_by_an_older_copy_of_it() {
+    let mut site = shared();
+    // A tells an older state of a flow of B's: what was left of it there.
+    let mut old = flow(1000);
+    old.protocol_state = tcp(2);
+    old.timeout_s = Some(60);
+    let event = KernelEvent { change: Change::New, flow: &old, own: false };
+    let now = site.now;
+    site.nodes[A].handle_kernel_event(event, now);
+    // And another translation of one more.
+    let mut other = flow(1001);
+    other.reply.l4 = L4::Ports { source: 80, destination: 9 };
+    let event = KernelEvent { change: Change::New, flow: &other, own: false };
+    site.nodes[A].handle_kernel_event(event, now);
+    site.drain(A);
+    site.run_s(2);
+    assert_eq!(site.nodes[B].external_len(), 102);
+    let mut kernel = kernel_of(&site, B);
+    commit(&mut site, B, &mut kernel);
+    let lives = &kernel[&flow(1000).key()];
+    assert_eq!((lives.timeout_s, lives.reply), (Some(432_000), flow(1000).reply));
+    assert!(matches!(lives.protocol_state,
+        lockstep_ctnetlink::ProtocolState::Tcp(tcp) if tcp.state == 3));
+    assert_eq!(kernel[&flow(1001).key()].reply, flow(1001).reply);
+    assert_eq!(site.nodes[B].counters().commit_refused, 1, "the clash is reported");
+}
+
+#[test]
+fn what_the_old_master_of_a_group_tells_after_the_commit_gets_into_the_kernel() {
+    let mut site = shared();
+    let mut kernel = kernel_of(&site, B);
+    commit(&mut site, B, &mut kernel);
+    site.create(A, 500);
+    site.run(std::time::Duration::from_millis(10));
+    site.activate(B);
+    site.create(A, 501);
+    site.run(std::time::Duration::from_millis(10));
+    let now = site.now;
+    site.nodes[A].deactivate(now);
+    site.run(std::time::Duration::from_millis(10));
+    take_up(&mut site, B, &mut kernel);
+    assert!(site.kernels[B].contains(&500) && site.kernels[B].contains(&501));
+    site.run_s(5);
+    site.assert_replicated(B, A);
+}
+
+#[test]
+fn what_the_old_master_tells_after_the_new_one_has_the_role_gets_into_the_kernel() {
+    let mut site = Site::new(2, 1, FAIR, grouped);
+    site.run_s(3);
+    site.activate(A);
+    site.create(A, 1);
+    site.run_s(3);
+    take_over(&mut site, B);
+    site.create(A, 2);
+    site.run(std::time::Duration::from_millis(10));
+    let mut kernel = kernel_of(&site, B);
+    take_up(&mut site, B, &mut kernel);
+    assert!(!site.kernels[B].contains(&2), "as long as both serve, each keeps its own");
+    site.create(A, 3);
+    let now = site.now;
+    site.nodes[A].deactivate(now);
+    site.drain(A);
+    site.run_s(2);
+    take_up(&mut site, B, &mut kernel);
+    assert_eq!(site.kernels[B], [1, 2, 3].into());
+    assert_eq!(site.nodes[B].external_len(), 0);
+    site.run_s(5);
+    site.assert_replicated(B, A);
+    assert_in_sync(&site);
+}
+
+#[test]
+fn after_two_masters_the_one_that_stays_has_the_flows_of_both() {
+    for config in [grouped as fn(usize) -> Config, two_groups] {
+        let mut site = Site::new(2, 1, FAIR, config);
+        site.run_s(3);
+        site.activate(A);
+        for number in 0..100 {
+            site.create(A, number);
+        }
+        site.run_s(5);
+        site.plugged[A] = [false; 2];
+        site.run_s(6);
+        take_over(&mut site, B);
+        for (node, first) in [(A, 1000), (B, 2000)] {
+            for number in first..first + 100 {
+                site.create(node, number);
+            }
+        }
+        site.run_s(20);
+        // They hear each other again: B gives way, before or after it has been heard.
+        site.plugged[A] = [true; 2];
+        let now = site.now;
+        site.nodes[B].deactivate(now);
+        site.drain(B);
+        let mut kernel = kernel_of(&site, A);
+        for _ in 0..50 {
+            site.run(std::time::Duration::from_millis(100));
+            take_up(&mut site, A, &mut kernel);
+        }
+        assert_eq!(site.kernels[A].len(), 300);
+        site.run_s(5);
+        site.assert_replicated(A, B);
+        assert_in_sync(&site);
+        assert_eq!(site.nodes[A].counters().taken_up, 100);
+    }
+}
+
+#[test]
+fn who_gave_way_keeps_its_flows_until_the_other_one_has_been_told_of_them() {
+    let mut site = Site::new(2, 1, FAIR, grouped);
+    site.run_s(3);
+    site.activate(A);
+    site.run_s(3);
+    site.plugged[A] = [false; 2];
+    site.run_s(6);
+    site.activate(B);
+    for number in 0..100 {
+        site.create(B, number);
+    }
+    site.create(A, 1000);
+    let now = site.now;
+    site.nodes[B].deactivate(now);
+    site.drain(B);
+    // Far longer than the purge's time.
+    site.run_s(300);
+    assert!(!site.nodes[B].purge_wanted(), "{:?}", site.nodes[B].purge_put_off());
+    site.plugged[A] = [true; 2];
+    let mut kernel = kernel_of(&site, A);
+    for _ in 0..100 {
+        site.run(std::time::Duration::from_millis(10));
+        take_up(&mut site, A, &mut kernel);
+        assert!(!site.nodes[B].purge_wanted() || site.kernels[A].len() == 101);
+    }
+    site.run_s(5);
+    assert_eq!(site.kernels[A].len(), 101);
+    assert!(site.nodes[B].purge_wanted());
+}

@@ -1,0 +1,3 @@
+//! More than one router that serves, on the real kernel.
+
+mod sharing;
