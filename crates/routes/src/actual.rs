@@ -77,8 +77,8 @@ pub struct ActualAddress {
     pub duplicate: bool,
 }
 
-/// One of a route's next hops.
-#[derive(Clone, Debug, Eq, PartialEq)]
+/// One of a route's next hops. Two are equal that lead the same way, [dead](Self::dead) or not.
+#[derive(Clone, Debug)]
 pub struct ActualNextHop {
     /// The next router.
     pub via: Option<IpAddr>,
@@ -88,7 +88,19 @@ pub struct ActualNextHop {
     pub weight: u16,
     /// The next router is taken to be on the link.
     pub onlink: bool,
+    /// It leads nowhere at the moment (`RTNH_F_DEAD`): its link is down, or has lost its last IPv4
+    /// address. A route all of whose next hops are dead goes.
+    pub dead: bool,
 }
+
+impl PartialEq for ActualNextHop {
+    fn eq(&self, other: &Self) -> bool {
+        let way = |hop: &Self| (hop.via, hop.dev, hop.weight, hop.onlink);
+        way(self) == way(other)
+    }
+}
+
+impl Eq for ActualNextHop {}
 
 /// A route.
 #[derive(Clone, Debug, Eq, PartialEq)]

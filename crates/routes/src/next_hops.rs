@@ -1,6 +1,6 @@
 //! The next hops of a dumped route: almost always one, which then takes no memory of its own.
 
-use std::ops::Deref;
+use std::ops::{Deref, DerefMut};
 
 use crate::ActualNextHop;
 
@@ -34,6 +34,16 @@ impl Deref for NextHops {
         match &self.0 {
             Inner::None => &[],
             Inner::One(hop) => std::slice::from_ref(hop),
+            Inner::Several(hops) => hops,
+        }
+    }
+}
+
+impl DerefMut for NextHops {
+    fn deref_mut(&mut self) -> &mut [ActualNextHop] {
+        match &mut self.0 {
+            Inner::None => &mut [],
+            Inner::One(hop) => std::slice::from_mut(hop),
             Inner::Several(hops) => hops,
         }
     }
@@ -90,7 +100,13 @@ mod tests {
     fn any_number_of_next_hops_reads_as_it_was_put_in() {
         for number in 0..5 {
             let hops: Vec<_> = (0..number)
-                .map(|dev| ActualNextHop { via: None, dev: Some(dev), weight: 1, onlink: false })
+                .map(|dev| ActualNextHop {
+                    via: None,
+                    dev: Some(dev),
+                    weight: 1,
+                    onlink: false,
+                    dead: false,
+                })
                 .collect();
             let collected: NextHops = hops.iter().cloned().collect();
             assert_eq!(*collected, *hops);

@@ -38,6 +38,7 @@ impl OwnedRoute {
             dev: *dev,
             weight: hop.weight,
             onlink: hop.onlink,
+            dead: false,
         });
         Self { protocol: route.protocol, next_hops: next_hops.collect() }
     }
@@ -202,6 +203,7 @@ mod tests {
                 dev: Some(dev),
                 weight: 1,
                 onlink: false,
+                dead: false,
             }),
             source: None,
             metric: 0,
@@ -237,6 +239,7 @@ mod tests {
             dev: Some(2),
             weight: 1,
             onlink: false,
+            dead: false,
         };
         let lead = |hops: &[ActualNextHop]| ActualRoute {
             next_hops: hops.iter().cloned().collect(),

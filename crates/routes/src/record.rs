@@ -126,6 +126,7 @@ impl Actual {
                 .map(|address| (index, address.address, None))
                 .collect();
             self.connect(&there);
+            self.regain_way_over(index, |_| true);
         } else {
             self.addresses.retain(|there| there.index != index || there.address.addr().is_ipv4());
             self.lose_way_over(index, |_| true);
@@ -158,22 +159,28 @@ impl Actual {
         self.links.remove(&index);
     }
 
-    /// Routes that lead over a link only are dropped, in every table; one that has other next hops
-    /// over links that are up stays whole. Local routes of IPv4 do not mind.
+    /// Next hops over a link are dead from now on; routes without others are dropped, in every
+    /// table. Local routes of IPv4 do not mind.
     fn lose_way_over(&mut self, index: u32, concerned: impl Fn(&ActualRoute) -> bool) {
-        let links = &self.links;
-        let up = |dev: u32| links.get(&dev).is_some_and(|link| link.up);
-        self.routes.retain(|route| {
+        self.routes.retain_mut(|route| {
             let local = route.kind == Some(RouteKind::Local) && route.to.addr().is_ipv4();
-            local
-                || !concerned(route)
-                || !route.goes_out_by(index)
-                || route
-                    .next_hops
-                    .iter()
-                    .filter_map(|hop| hop.dev)
-                    .any(|dev| dev != index && up(dev))
+            if local || !concerned(route) || !route.goes_out_by(index) {
+                return true;
+            }
+            for hop in route.next_hops.iter_mut().filter(|hop| hop.dev == Some(index)) {
+                hop.dead = true;
+            }
+            route.next_hops.iter().any(|hop| !hop.dead)
         });
+    }
+
+    /// Next hops over a link lead on again.
+    fn regain_way_over(&mut self, index: u32, concerned: impl Fn(&ActualRoute) -> bool) {
+        for route in self.routes.iter_mut().filter(|route| concerned(route)) {
+            for hop in route.next_hops.iter_mut().filter(|hop| hop.dev == Some(index)) {
+                hop.dead = false;
+            }
+        }
     }
 
     fn record_added(&mut self, added: &[(u32, &Address, Option<u32>)]) {
@@ -199,6 +206,11 @@ impl Actual {
             .map(|(index, address, metric)| (*index, address.address, *metric))
             .collect();
         self.connect(&places);
+        let of_ipv4 = added.iter().filter(|(_, address, _)| address.address.addr().is_ipv4());
+        let with_ipv4: BTreeSet<u32> = of_ipv4.map(|(index, ..)| *index).collect();
+        for index in with_ipv4.into_iter().filter(|index| self.is_up(*index)).collect::<Vec<_>>() {
+            self.regain_way_over(index, |route| route.to.addr().is_ipv4());
+        }
     }
 
     /// With the last address of a network its connected route goes, with the last IPv4 address of
@@ -262,6 +274,7 @@ impl Actual {
                     dev: Some(*index),
                     weight: 1,
                     onlink: false,
+                    dead: false,
                 }),
                 source: None,
                 mtu: None,
@@ -280,6 +293,7 @@ impl Actual {
             dev: dev.or_else(|| run.networks(self).links_to(route.table, hop.via?).next()),
             weight: if several { hop.weight } else { 1 },
             onlink: hop.onlink,
+            dead: false,
         });
         ActualRoute {
             table: route.table,

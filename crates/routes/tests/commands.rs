@@ -36,6 +36,7 @@ fn there(to: &str, hops: &[(Option<&str>, u32)], table: u32, metric: u32) -> Act
         dev: Some(*dev),
         weight: 1,
         onlink: false,
+        dead: false,
     });
     let next_hops: NextHops = hops.collect();
     ActualRoute {

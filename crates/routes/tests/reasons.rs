@@ -21,7 +21,13 @@ use objects::{link, there};
 const TABLE_ETH2: TableId = TableId(2);
 
 fn hop(via: Option<&str>, dev: Option<u32>) -> ActualNextHop {
-    ActualNextHop { via: via.map(|via| via.parse().unwrap()), dev, weight: 1, onlink: false }
+    ActualNextHop {
+        via: via.map(|via| via.parse().unwrap()),
+        dev,
+        weight: 1,
+        onlink: false,
+        dead: false,
+    }
 }
 
 fn connected(index: u32, to: &str) -> ActualRoute {

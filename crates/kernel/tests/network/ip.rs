@@ -83,6 +83,7 @@ fn read_next_hop(shown: &Value, links: &BTreeMap<u32, ActualLink>) -> ActualNext
         }),
         weight: shown["weight"].as_u64().unwrap_or(1).try_into().unwrap(),
         onlink: flags.iter().any(|flag| flag == "onlink"),
+        dead: flags.iter().any(|flag| flag == "dead"),
     }
 }
 

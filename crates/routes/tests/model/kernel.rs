@@ -7,8 +7,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use lockstep_routes::{
     Actual, ActualAddress, ActualLink, ActualNextHop, ActualRoute, ActualRule, Address, Change,
-    Macvlan, NextHop, NextHops, PROTOCOL_LOCKSTEP, Route, RouteKey, RouteKind, RuleKey, Scope,
-    TableId, VIRTUAL_LINK_MARK,
+    Macvlan, NextHop, NextHops, PROTOCOL_LOCKSTEP, Route, RouteKind, RuleKey, Scope, TableId,
+    VIRTUAL_LINK_MARK,
 };
 
 use super::objects::everything;
@@ -19,14 +19,12 @@ const KERNEL: u8 = 2;
 #[derive(Clone, Default)]
 pub(crate) struct Kernel {
     pub(crate) actual: Actual,
-    /// Links over which next hops of multipath routes lead nowhere at the moment, by route.
-    dead: Vec<(RouteKey, u32)>,
 }
 
 impl Kernel {
     /// A kernel whose links, addresses, routes and rules were made otherwise.
     pub(crate) fn of(actual: Actual) -> Self {
-        Self { actual, dead: Vec::new() }
+        Self { actual }
     }
 
     pub(crate) fn link(&mut self, link: ActualLink) {
@@ -96,13 +94,11 @@ impl Kernel {
                 let key = route.key();
                 let found = self.actual.routes.iter().position(|there| there.key() == key);
                 self.actual.routes[found.ok_or("nothing to replace")?] = installed;
-                self.dead.retain(|(dead, _)| *dead != key);
                 Ok(())
             }
             Change::RemoveRoute { route } => {
                 let found = self.actual.routes.iter().position(|there| there == route);
                 self.actual.routes.remove(found.ok_or("no such process")?);
-                self.dead.retain(|(dead, _)| *dead != route.key());
                 Ok(())
             }
             Change::AddRule { rule } => {
@@ -157,7 +153,6 @@ impl Kernel {
             }
             !concerned || (route.to.addr().is_ipv6() && !route.next_hops.is_empty())
         });
-        self.dead.retain(|(_, dead)| *dead != index);
         self.actual.links.remove(&index);
         Ok(())
     }
@@ -204,28 +199,29 @@ impl Kernel {
 
     /// Next hops over the link lead nowhere from now on; a route without others goes.
     fn die(&mut self, index: u32, concerned: impl Fn(&ActualRoute) -> bool) {
-        let dead = &mut self.dead;
-        self.actual.routes.retain(|route| {
+        self.actual.routes.retain_mut(|route| {
             let local = route.kind == Some(RouteKind::Local) && route.to.addr().is_ipv4();
             if local || !concerned(route) || !route.goes_out_by(index) {
                 return true;
             }
-            let key = route.key();
-            dead.push((key, index));
-            let alive =
-                |hop: &ActualNextHop| hop.dev.is_some_and(|dev| !dead.contains(&(key, dev)));
-            route.next_hops.iter().any(alive)
+            let mut alive = false;
+            for hop in route.next_hops.iter_mut() {
+                hop.dead |= hop.dev == Some(index);
+                alive |= !hop.dead;
+            }
+            alive
         });
-        let left: Vec<_> = self.actual.routes.iter().map(ActualRoute::key).collect();
-        self.dead.retain(|(key, _)| left.contains(key));
-        self.dead.sort_unstable();
-        self.dead.dedup();
     }
 
     /// Next hops over the link lead on again: of both families when it has come up, of IPv4 when
     /// it has got an address.
     fn revive(&mut self, index: u32, both: bool) {
-        self.dead.retain(|(key, dead)| *dead != index || (key.to.addr().is_ipv6() && !both));
+        for route in &mut self.actual.routes {
+            let concerned = both || route.to.addr().is_ipv4();
+            for hop in route.next_hops.iter_mut().filter(|hop| hop.dev == Some(index)) {
+                hop.dead &= !concerned;
+            }
+        }
     }
 
     /// Every address of an up link has its connected network in the main table.
@@ -253,6 +249,7 @@ impl Kernel {
                     dev: Some(index),
                     weight: 1,
                     onlink: false,
+                    dead: false,
                 }),
                 source: None,
                 mtu: None,
@@ -276,6 +273,7 @@ impl Kernel {
                 dev: Some(self.egress(route, hop, *dev)?),
                 weight: if route.next_hops.len() > 1 { hop.weight } else { 1 },
                 onlink: hop.onlink,
+                dead: false,
             });
         }
         if leads && next_hops.is_empty() {
@@ -364,4 +362,27 @@ fn made(index: u32, address: &Address) -> ActualAddress {
         tentative: false,
         duplicate: false,
     }
+}
+
+/// Whether a rule has all that the request to remove another one names. The kernel removes the
+/// first of these, and asks nothing about what is not named; whoever carries changes out takes care
+/// of our own.
+pub(crate) fn is_taken_for(there: &ActualRule, removed: &ActualRule) -> bool {
+    fn fits<T: PartialEq>(there: Option<&T>, named: Option<&T>) -> bool {
+        named.is_none() || there == named
+    }
+    let (key, named) = (&there.key, &removed.key);
+    there.protocol == removed.protocol
+        && (key.ipv6, key.priority) == (named.ipv6, named.priority)
+        && key.action == named.action
+        && fits(key.from.as_ref(), named.from.as_ref())
+        && fits(key.to.as_ref(), named.to.as_ref())
+        && fits(key.fwmark.as_ref(), named.fwmark.as_ref())
+        && fits(key.iif.as_ref(), named.iif.as_ref())
+        && fits(key.oif.as_ref(), named.oif.as_ref())
+        && (named.tos == 0 || key.tos == named.tos)
+        && fits(key.ip_protocol.as_ref(), named.ip_protocol.as_ref())
+        && fits(key.source_port.as_ref(), named.source_port.as_ref())
+        && fits(key.destination_port.as_ref(), named.destination_port.as_ref())
+        && fits(key.suppress_prefix_length.as_ref(), named.suppress_prefix_length.as_ref())
 }

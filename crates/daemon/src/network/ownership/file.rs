@@ -126,7 +126,13 @@ fn next_hop(hop: &ActualNextHop) -> NextHop {
 }
 
 fn actual_next_hop(hop: &NextHop) -> ActualNextHop {
-    ActualNextHop { via: hop.via, dev: hop.dev, weight: hop.weight, onlink: hop.onlink }
+    ActualNextHop {
+        via: hop.via,
+        dev: hop.dev,
+        weight: hop.weight,
+        onlink: hop.onlink,
+        dead: false,
+    }
 }
 
 fn rule(key: &RuleKey, protocol: u8) -> Rule {

@@ -43,6 +43,7 @@ const RTAX_MTU: u16 = 2;
 const EXPIRES: std::ops::Range<usize> = 8..12;
 
 const RTM_F_CLONED: u32 = 0x200;
+const RTNH_F_DEAD: u32 = 1;
 const RTNH_F_ONLINK: u32 = 4;
 
 const AF_INET: u8 = libc::AF_INET as u8;
@@ -91,6 +92,7 @@ fn whole(header: &[u8; HEADER], attributes: &[u8]) -> Option<ActualRoute> {
         dev: None,
         weight: 1,
         onlink: flags(header) & RTNH_F_ONLINK != 0,
+        dead: flags(header) & RTNH_F_DEAD != 0,
     };
     for attribute in NlasIterator::new(attributes).map_while(Result::ok) {
         let value = attribute.value();
@@ -190,6 +192,7 @@ impl RawNextHop<'_> {
             // The kernel counts from 0, `ip` from 1.
             weight: u16::from(self.weight) + 1,
             onlink: u32::from(self.flags) & RTNH_F_ONLINK != 0,
+            dead: u32::from(self.flags) & RTNH_F_DEAD != 0,
         }
     }
 }
