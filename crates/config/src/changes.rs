@@ -52,7 +52,7 @@ impl Changes {
         let key = |check: &failover::Check| check.name.clone();
         let checks =
             differing(by(&failover.checks, key), &by(&wanted.failover.checks, key), PartialEq::eq);
-        changes.restart(checks.iter().map(|name| format!("check.{name}")));
+        changes.live(checks.iter().map(|name| format!("check.{name}")));
         changes.routers(running, wanted);
         changes.groups(failover, &wanted.failover);
         changes.replication(replication.as_ref(), wanted.replication.as_ref());
@@ -259,6 +259,7 @@ impl Whole {
         if let Some(member) = &mut fixed.member {
             member.priority = usual.priority.value();
             member.notify = failover::Notify::default();
+            member.track = Vec::new();
         }
         // Without `accept` the addresses are in the firewall's table too.
         if fixed.router.accept {
@@ -271,6 +272,7 @@ impl Whole {
     fn live_keys(&self, other: &Self) -> impl Iterator<Item = &'static str> {
         let (before, after) = (&self.router.vrrp, &other.router.vrrp);
         let notify = |one: &Self| one.member.as_ref().map(|member| member.notify.clone());
+        let track = |one: &Self| one.member.as_ref().map(|member| member.track.clone());
         let keys = [
             ("priority", before.priority != after.priority),
             ("preempt", before.preempt != after.preempt),
@@ -280,6 +282,7 @@ impl Whole {
             ("announce", self.router.announce != other.router.announce),
             ("addresses", self.addresses != other.addresses),
             ("notify", notify(self) != notify(other)),
+            ("track", track(self) != track(other)),
         ];
         keys.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key)
     }
@@ -330,7 +333,13 @@ fn own_settings(group: &failover::Group) -> failover::Group {
 
 /// The same with everything as usual that a running group takes.
 fn fixed(group: &failover::Group) -> failover::Group {
-    failover::Group { notify: failover::Notify::default(), ..own_settings(group) }
+    failover::Group {
+        notify: failover::Notify::default(),
+        checks: Vec::new(),
+        track: Vec::new(),
+        hand_over_limit: failover::HAND_OVER_LIMIT,
+        ..own_settings(group)
+    }
 }
 
 /// The keys in which they differ, of those that a running group takes.
@@ -338,7 +347,12 @@ fn group_keys(
     before: &failover::Group,
     after: &failover::Group,
 ) -> impl Iterator<Item = &'static str> {
-    let keys = [("notify", before.notify != after.notify)];
+    let keys = [
+        ("notify", before.notify != after.notify),
+        ("checks", before.checks != after.checks),
+        ("track", before.track != after.track),
+        ("hand-over-limit", before.hand_over_limit != after.hand_over_limit),
+    ];
     keys.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key)
 }
 

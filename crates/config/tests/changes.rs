@@ -177,7 +177,6 @@ fn sections_are_told_by_their_name_and_each_once() {
     assert_eq!(restart("vrid = 1\n", "vrid = 1\nvirtual-mac = true\n"), ["vrrp.lan"]);
     let interval = "vrid = 1\nadvertisement-interval = \"2s\"\n";
     assert_eq!(restart("vrid = 1\n", interval), ["vrrp.lan"]);
-    assert_eq!(restart("[\"true\"]", "[\"false\"]"), ["check.uplink"]);
     assert_eq!(
         restart("[interface.eth4]", "[interface.eth4]\nannouncement-interval = \"1ms\""),
         ["interface.eth4.announcement-interval"]
@@ -233,6 +232,25 @@ fn hooks_and_their_pipe_are_taken_wherever_they_stand() {
         live("id = \"left\"", fifo),
         ["router.notify-fifo", "router.allow-insecure-scripts"]
     );
+}
+
+#[test]
+fn checks_and_what_is_tracked_are_taken_wherever_they_stand() {
+    assert_eq!(live("[\"true\"]", "[\"false\"]"), ["check.uplink"]);
+    assert_eq!(live("[\"true\"]", "[\"true\"]\ninterval = \"9s\"\nfall = 7"), ["check.uplink"]);
+    let more = "[\"true\"]\n[check.more]\ncommand = [\"true\"]";
+    assert_eq!(live("[\"true\"]", more), ["check.more"]);
+    assert_eq!(live("checks = [\"uplink\"]\n", ""), ["group.gateway.checks"]);
+    let track = "checks = [\"uplink\"]\ntrack = [{ interface = \"eth9\", weight = -10 }]\n\
+                 hand-over-limit = \"9s\"\n";
+    assert_eq!(
+        live("checks = [\"uplink\"]\n", track),
+        ["group.gateway.track", "group.gateway.hand-over-limit"]
+    );
+    let own = "vrid = 1\ntrack = [{ file = \"/run/drain\", weight = -1 }]\n";
+    assert_eq!(live("vrid = 1\n", own), ["vrrp.lan.track"]);
+    let alone = "vrid = 3\nchecks = [\"uplink\"]\ntrack = [{ interface = \"eth9\" }]\n";
+    assert_eq!(live("vrid = 3\n", alone), ["vrrp.alone.track", "vrrp.alone.checks"]);
 }
 
 #[test]

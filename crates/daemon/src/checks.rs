@@ -4,12 +4,15 @@
 //! runs of one check never pile up and a slow check never delays another. A run that could not be
 //! ended, because the kernel keeps it waiting, is a failure at each interval until it is gone.
 
+use std::collections::BTreeMap;
+use std::future::pending;
 use std::time::Duration;
 
 use lockstep_failover::Check;
 use lockstep_failover::tracking::{Tracker, Verdict};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval_at};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
 use tracing::{info, warn};
 
 use crate::messages::CoreEvent;
@@ -20,6 +23,7 @@ use crate::status;
 pub(crate) type Shown = watch::Receiver<status::Check>;
 
 /// What is to be checked.
+#[derive(Clone)]
 pub(crate) struct Settings {
     /// The router's name.
     pub router: String,
@@ -36,70 +40,188 @@ const APART: Duration = Duration::from_millis(2);
 /// result.
 const ROUND: usize = 1_000;
 
-/// Starts every check on the current runtime; each ends with the runtime or with the core. The
-/// first run is at once, or as soon as those before it have started.
-pub(crate) fn spawn(settings: &Settings, core: &mpsc::Sender<CoreEvent>) -> Vec<Shown> {
-    let Settings { router, checks, insecure } = settings;
-    let start = Instant::now();
-    checks
-        .iter()
-        .enumerate()
-        .map(|(place, check)| {
-            let (shown, receiver) = watch::channel(status::Check {
-                name: check.name.clone(),
-                state: Verdict::Unknown.as_str().to_owned(),
-                detail: "has not run yet".to_owned(),
-            });
-            let command = process::Command {
-                argv: check.command.clone(),
-                environment: vec![
-                    ("LOCKSTEP_ROUTER", router.clone()),
-                    ("LOCKSTEP_CHECK", check.name.clone()),
-                ],
-                user: check.user.clone(),
-                timeout: check.timeout,
-                insecure: *insecure,
-                lifetime: Lifetime::Ours,
-            };
-            let first = start + APART * (place % ROUND) as u32;
-            tokio::spawn(repeat(command, check.clone(), first, core.clone(), shown));
-            receiver
-        })
-        .collect()
+/// The checks at work.
+pub(crate) struct Checks {
+    core: mpsc::Sender<CoreEvent>,
+    running: Vec<Running>,
+    /// Checks that were told to end, by name, so that a successor waits for them.
+    ending: BTreeMap<String, Task>,
+    shown: watch::Sender<Vec<Shown>>,
 }
 
-async fn repeat(
+/// A check's task; it ends with what an earlier run could not be rid of.
+type Task = JoinHandle<Option<Box<Left>>>;
+
+/// A check at work.
+struct Running {
+    check: Check,
+    router: String,
+    insecure: bool,
+    shown: Shown,
+    over: watch::Sender<bool>,
+    task: Task,
+}
+
+impl Settings {
+    /// What a configuration says of checks.
+    pub(crate) fn of(config: &lockstep_config::Config) -> Self {
+        Self {
+            router: config.router_id.clone(),
+            checks: config.failover.checks.clone(),
+            insecure: config.allow_insecure_scripts,
+        }
+    }
+
+    fn has(&self, running: &Running) -> bool {
+        let Running { check, router, insecure, .. } = running;
+        (&self.router, self.insecure) == (router, *insecure) && self.checks.contains(check)
+    }
+}
+
+impl Checks {
+    /// No checks yet; `core` hears of every run. Where they are shown comes with them.
+    pub(crate) fn new(core: mpsc::Sender<CoreEvent>) -> (Self, watch::Receiver<Vec<Shown>>) {
+        let (shown, receiver) = watch::channel(Vec::new());
+        (Self { core, running: Vec::new(), ending: BTreeMap::new(), shown }, receiver)
+    }
+
+    /// Ends every check that `settings` do not have as it is, its run too. Nothing is told of them
+    /// any more.
+    pub(crate) fn end(&mut self, settings: &Settings) {
+        let (kept, over) = std::mem::take(&mut self.running)
+            .into_iter()
+            .partition(|running| settings.has(running));
+        self.running = kept;
+        self.ending.retain(|_, task| !task.is_finished());
+        for Running { check, over, task, .. } in over {
+            over.send_replace(true);
+            self.ending.insert(check.name, task);
+        }
+    }
+
+    /// Starts every check of `settings` that does not run yet, on the current runtime; each ends with
+    /// the runtime or with the core. The first run is at once, or as soon as those before it have
+    /// started and an earlier check of that name has ended.
+    pub(crate) fn begin(&mut self, settings: &Settings) {
+        let start = Instant::now();
+        let mut before = std::mem::take(&mut self.running);
+        let mut started = 0;
+        for check in &settings.checks {
+            if let Some(place) = before.iter().position(|running| running.check == *check) {
+                self.running.push(before.swap_remove(place));
+                continue;
+            }
+            let first = start + APART * (started % ROUND) as u32;
+            started += 1;
+            let running = self.start(check, settings, first);
+            self.running.push(running);
+        }
+        self.shown.send_replace(self.running.iter().map(|one| one.shown.clone()).collect());
+    }
+
+    fn start(&mut self, check: &Check, settings: &Settings, first: Instant) -> Running {
+        let Settings { router, insecure, .. } = settings;
+        let (shown, receiver) = watch::channel(status::Check {
+            name: check.name.clone(),
+            state: Verdict::Unknown.as_str().to_owned(),
+            detail: "has not run yet".to_owned(),
+        });
+        let command = process::Command {
+            argv: check.command.clone(),
+            environment: vec![
+                ("LOCKSTEP_ROUTER", router.clone()),
+                ("LOCKSTEP_CHECK", check.name.clone()),
+            ],
+            user: check.user.clone(),
+            // By which it is ended here, as by the end of the check.
+            timeout: check.timeout,
+            insecure: *insecure,
+            lifetime: Lifetime::Ours,
+        };
+        let (over, is_over) = watch::channel(false);
+        let earlier = self.ending.remove(&check.name);
+        let (core, own) = (self.core.clone(), check.clone());
+        let task = tokio::spawn(async move {
+            let left = match earlier {
+                Some(earlier) => earlier.await.ok().flatten(),
+                None => None,
+            };
+            Repeat { command, check: own, core, shown, over: is_over, left }.run(first).await
+        });
+        let (check, router) = (check.clone(), router.clone());
+        Running { check, router, insecure: *insecure, shown: receiver, over, task }
+    }
+}
+
+/// One check, again and again.
+struct Repeat {
     command: process::Command,
     check: Check,
-    first: Instant,
     core: mpsc::Sender<CoreEvent>,
     shown: watch::Sender<status::Check>,
-) {
-    let mut tracker = Tracker::new(check.rise, check.fall);
-    // An interval of zero would be a busy loop; the configuration refuses it.
-    let mut ticks = interval_at(first, check.interval.max(MINIMAL_INTERVAL));
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    let mut left: Option<Box<Left>> = None;
-    loop {
-        ticks.tick().await;
-        left.take_if(|left| left.is_gone());
-        let (success, detail) = if left.is_some() {
-            (false, "an earlier run was killed and is still not gone".to_owned())
-        } else {
-            let mut ended = process::run(command.clone()).await;
-            left = ended.left.take();
-            (ended.success(), ended.to_string())
+    over: watch::Receiver<bool>,
+    left: Option<Box<Left>>,
+}
+
+impl Repeat {
+    /// Until it is told to end or nobody listens; what could not be ended is for its successor.
+    async fn run(mut self, first: Instant) -> Option<Box<Left>> {
+        let mut tracker = Tracker::new(self.check.rise, self.check.fall);
+        // An interval of zero would be a busy loop; the configuration refuses it.
+        let mut ticks = interval_at(first, self.check.interval.max(MINIMAL_INTERVAL));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        loop {
+            tokio::select! {
+                biased;
+                () = told(self.over.clone()) => return self.left,
+                _ = ticks.tick() => {}
+            }
+            let (success, detail) = self.once().await;
+            if *self.over.borrow() {
+                return self.left;
+            }
+            let name = &self.check.name;
+            match tracker.record(success) {
+                Some(Verdict::Bad) => warn!(check = name, detail, "check failed"),
+                Some(Verdict::Good) => info!(check = name, detail, "check succeeded"),
+                Some(Verdict::Unknown) | None => {}
+            }
+            self.shown.send_replace(show(name, &tracker, &detail));
+            tokio::select! {
+                biased;
+                () = told(self.over.clone()) => return self.left,
+                room = self.core.reserve() => match room {
+                    Ok(room) => {
+                        room.send(CoreEvent::Check { name: name.clone(), success, detail });
+                    }
+                    Err(_) => return None,
+                },
+            }
+        }
+    }
+
+    async fn once(&mut self) -> (bool, String) {
+        self.left.take_if(|left| left.is_gone());
+        if self.left.is_some() {
+            return (false, "an earlier run was killed and is still not gone".to_owned());
+        }
+        let (limit, over) = (self.check.timeout, self.over.clone());
+        let end = async move {
+            tokio::select! {
+                () = sleep(limit) => {}
+                () = told(over) => {}
+            }
         };
-        match tracker.record(success) {
-            Some(Verdict::Bad) => warn!(check = check.name, detail, "check failed"),
-            Some(Verdict::Good) => info!(check = check.name, detail, "check succeeded"),
-            Some(Verdict::Unknown) | None => {}
-        }
-        shown.send_replace(show(&check.name, &tracker, &detail));
-        let event = CoreEvent::Check { name: check.name.clone(), success, detail };
-        if core.send(event).await.is_err() {
-            return;
-        }
+        let mut ended = process::run_until(self.command.clone(), end).await;
+        self.left = ended.left.take();
+        (ended.success(), ended.to_string())
+    }
+}
+
+/// Waits until it is over, for ever when nobody is left to say so.
+async fn told(mut over: watch::Receiver<bool>) {
+    if over.wait_for(|over| *over).await.is_err() {
+        pending::<()>().await;
     }
 }
 
@@ -130,9 +252,14 @@ mod tests {
         }
     }
 
+    fn settings(checks: Vec<Check>) -> Settings {
+        Settings { router: "r1".to_owned(), checks, insecure: false }
+    }
+
     fn spawn_one(check: Check, core: &mpsc::Sender<CoreEvent>) -> Vec<Shown> {
-        let settings = Settings { router: "r1".to_owned(), checks: vec![check], insecure: false };
-        spawn(&settings, core)
+        let (mut checks, shown) = Checks::new(core.clone());
+        checks.begin(&settings(vec![check]));
+        shown.borrow().clone()
     }
 
     async fn next(events: &mut mpsc::Receiver<CoreEvent>) -> (String, bool, String) {
@@ -193,9 +320,7 @@ mod tests {
             name: number.to_string(),
             ..check("true", Duration::from_mins(1), Duration::from_mins(1))
         });
-        let settings =
-            Settings { router: "r1".to_owned(), checks: checks.collect(), insecure: false };
-        spawn(&settings, &core);
+        Checks::new(core).0.begin(&settings(checks.collect()));
         let mut names: Vec<String> = Vec::new();
         while names.len() < 100 {
             names.push(next(&mut events).await.0);
@@ -271,6 +396,91 @@ mod tests {
         let second = pids.lines().nth(1).expect("it runs again").parse().unwrap();
         let second = nix::unistd::Pid::from_raw(second);
         nix::sys::signal::kill(second, nix::sys::signal::Signal::SIGKILL).unwrap();
+    }
+
+    /// Has other checks take the place of those at work.
+    fn change(checks: &mut Checks, wanted: Vec<Check>) {
+        checks.end(&settings(wanted.clone()));
+        checks.begin(&settings(wanted));
+    }
+
+    fn named(name: &str, script: &str) -> Check {
+        let short = Duration::from_millis(20);
+        Check { name: name.to_owned(), ..check(script, short, Duration::from_mins(1)) }
+    }
+
+    async fn until(what: &str, is_so: impl Fn() -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !is_so() {
+            assert!(Instant::now() < deadline, "not within 20 s: {what}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_check_that_stays_the_same_keeps_its_running_child_in_another_configuration() {
+        let directory = tempfile::tempdir().unwrap();
+        let (log, go) = (directory.path().join("log"), directory.path().join("go"));
+        let script = format!(
+            "echo $$ >>{}; while ! test -e {}; do sleep 0.01; done",
+            log.display(),
+            go.display()
+        );
+        let (core, mut events) = mpsc::channel(64);
+        let (mut checks, shown) = Checks::new(core);
+        let same = named("same", &script);
+        change(&mut checks, vec![same.clone()]);
+        until("it runs", || log.exists()).await;
+        change(&mut checks, vec![named("more", "exit 1"), same]);
+        assert_eq!(next(&mut events).await.0, "more");
+        let names: Vec<String> =
+            shown.borrow().iter().map(|check| check.borrow().name.clone()).collect();
+        assert_eq!(names, ["more", "same"]);
+        let first = std::fs::read_to_string(&log).unwrap();
+        std::fs::write(&go, "").unwrap();
+        while next(&mut events).await.0 != "same" {}
+        assert_eq!(first.lines().count(), 1, "one run from the beginning to the end: {first}");
+    }
+
+    #[tokio::test]
+    async fn a_check_that_goes_is_ended_and_reaped_and_says_nothing_more() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = directory.path().join("log");
+        let script = format!("echo $$ >{0}.new; mv {0}.new {0}; sleep 1000; true", log.display());
+        let (core, mut events) = mpsc::channel(64);
+        let (mut checks, _shown) = Checks::new(core);
+        change(&mut checks, vec![named("goes", &script)]);
+        until("it runs", || log.exists()).await;
+        let pid = std::fs::read_to_string(&log).unwrap();
+        change(&mut checks, vec![named("stays", "true")]);
+        let process = std::path::PathBuf::from(format!("/proc/{}", pid.trim()));
+        until("it is reaped", || !process.exists()).await;
+        for _ in 0..5 {
+            assert_eq!(next(&mut events).await.0, "stays");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_changed_check_begins_when_the_run_before_has_ended_and_counts_anew() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = directory.path().join("log");
+        let script = format!(
+            "trap 'sleep 0.2; echo ends >>{0}; exit 1' TERM; echo begins >>{0}; \
+             while :; do sleep 0.01; done",
+            log.display()
+        );
+        let (core, mut events) = mpsc::channel(64);
+        let (mut checks, shown) = Checks::new(core);
+        change(&mut checks, vec![named("probe", &script)]);
+        until("it runs", || log.exists()).await;
+        let changed = format!("echo changed >>{}", log.display());
+        change(&mut checks, vec![named("probe", &changed)]);
+        assert_eq!(shown.borrow()[0].borrow().state, "unknown");
+        let expected = ("probe".to_owned(), true, "exit status 0".to_owned());
+        assert_eq!(next(&mut events).await, expected);
+        let text = std::fs::read_to_string(&log).unwrap();
+        let lines: Vec<&str> = text.lines().take(3).collect();
+        assert_eq!(lines, ["begins", "ends", "changed"]);
     }
 
     #[test]

@@ -15,13 +15,13 @@ use tokio::sync::{Mutex, mpsc, watch};
 use tokio::time::timeout;
 use tracing::{error, warn};
 
-use crate::checks;
+use crate::checks::{self, Checks};
 use crate::hooks::{self, Hooks};
 use crate::journal::{Journal, News};
 use crate::maintenance::Maintenance;
-use crate::messages::{ControlRequest, CoreEvent, NetworkRequest, ReplicatorRequest};
+use crate::messages::{ControlRequest, CoreEvent, NetworkRequest, ReplicatorRequest, WatchRequest};
 use crate::reload::Reloader;
-use crate::tracking;
+use crate::tracking::Tracking;
 
 pub(crate) mod client;
 pub(crate) mod protocol;
@@ -55,6 +55,8 @@ pub(crate) struct Actors {
     pub reloader: Arc<Reloader>,
     /// The transitions, written down whenever the core says that there are new ones.
     pub journal: (Journal, watch::Receiver<News>),
+    /// Asks for other checks, and for other files and processes to be looked at.
+    pub watches: mpsc::Receiver<WatchRequest>,
 }
 
 /// Starts the thread, in the network namespace of the caller; hooks and checks run in it too.
@@ -75,28 +77,27 @@ pub(crate) fn spawn(
         .enable_all()
         .build()
         .context("cannot start the control thread")?;
-    tracking::spawn(&config.failover, &actors.core)?;
-    let checks = checks::Settings {
-        router: config.router_id.clone(),
-        checks: config.failover.checks.clone(),
-        insecure: config.allow_insecure_scripts,
-    };
+    let mut tracking = Tracking::new(actors.core.clone());
+    tracking.configure(&config.failover)?;
+    let checks = checks::Settings::of(config);
     let hooks = hooks::Settings::of(config);
     thread::Builder::new()
         .name("control".to_owned())
-        .spawn(move || runtime.block_on(run(checks, hooks, socket, actors, requests)))
+        .spawn(move || runtime.block_on(run((checks, tracking), hooks, socket, actors, requests)))
         .context("cannot start the control thread")
 }
 
 async fn run(
-    checks: checks::Settings,
+    (settings, tracking): (checks::Settings, Tracking),
     hooks: hooks::Settings,
     socket: ControlSocket,
     actors: Actors,
     requests: mpsc::Receiver<ControlRequest>,
 ) {
     let router = hooks.router.clone();
-    let checks = checks::spawn(&checks, &actors.core);
+    let (mut checks, checks_shown) = Checks::new(actors.core.clone());
+    checks.begin(&settings);
+    tokio::spawn(watch_others(checks, tracking, actors.watches));
     let (hooks, shown) = Hooks::new(hooks, actors.core.clone()).await;
     let (journal, news) = actors.journal;
     let earlier = journal.earlier();
@@ -109,7 +110,7 @@ async fn run(
         replicator: actors.replicator,
         maintenance: Arc::new(Mutex::new(actors.maintenance)),
         reloader: actors.reloader,
-        checks,
+        checks: checks_shown,
         hooks: shown,
     });
     match socket.listener().and_then(UnixListener::from_std) {
@@ -120,6 +121,28 @@ async fn run(
     // A disk that hangs must not keep the daemon from ending.
     if timeout(JOURNAL_PATIENCE, kept).await.is_err() {
         warn!("the end of the journal could not be written in time");
+    }
+}
+
+/// Has checks and looks follow the configuration until nobody can change it any more.
+async fn watch_others(
+    mut checks: Checks,
+    mut tracking: Tracking,
+    mut requests: mpsc::Receiver<WatchRequest>,
+) {
+    while let Some(request) = requests.recv().await {
+        // An asker that no longer waits is no concern of theirs.
+        match request {
+            WatchRequest::End(config, answer) => {
+                checks.end(&checks::Settings::of(&config));
+                let _ = answer.send(());
+            }
+            WatchRequest::Begin(config, answer) => {
+                checks.begin(&checks::Settings::of(&config));
+                let result = tracking.configure(&config.failover);
+                let _ = answer.send(result.map_err(|error| format!("{error:#}")));
+            }
+        }
     }
 }
 

@@ -303,10 +303,11 @@ impl Core {
         for router in &config.virtual_routers {
             self.elections.configure(router, now);
         }
-        for action in self.failover.configure(&config.failover, now) {
-            if let Some(event) = self.perform(action) {
-                self.feed(event);
-            }
+        let actions = self.failover.configure(&config.failover, now);
+        self.carry_out(actions);
+        // Who is tracked only now has been heard of.
+        for state in self.interfaces.clone().into_values() {
+            self.feed(tracking::interface(&state));
         }
         let failover = &self.failover;
         let serves =

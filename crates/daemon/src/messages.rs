@@ -13,6 +13,8 @@
 //! answers each exactly once, in whatever [`CoreEvent::Stepped`], and carries the steps of one group
 //! out in the order they came; questions may wait.
 
+use std::collections::BTreeSet;
+
 use lockstep_ctnetlink::{Expectation, Flow};
 use lockstep_failover::hooks::Member;
 use lockstep_failover::tracking::Seen;
@@ -153,9 +155,28 @@ pub(crate) enum NetworkRequest {
     /// announced since the last.
     Status(oneshot::Sender<Snapshot>),
     /// Want this from now on, and say so when what can be done for it at once is done.
-    Configure(Box<lockstep_routes::Declared>, oneshot::Sender<Result<(), String>>),
+    Configure(Box<Wanted>, oneshot::Sender<Result<(), String>>),
     /// Remove the interfaces of our own, answer nothing more, end.
     Stop,
+}
+
+/// What a configuration wants of the network thread.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Wanted {
+    /// Links, addresses, routes and rules.
+    pub declared: lockstep_routes::Declared,
+    /// The interfaces that the core wants to know about.
+    pub interfaces: BTreeSet<String>,
+}
+
+/// What the checks and whoever looks at files and processes are told.
+#[derive(Debug)]
+pub(crate) enum WatchRequest {
+    /// End every check that this configuration does not have as it is, and say so when nothing
+    /// more is told of them.
+    End(Box<lockstep_config::Config>, oneshot::Sender<()>),
+    /// Check and look at what this configuration has, and say so when that has begun.
+    Begin(Box<lockstep_config::Config>, oneshot::Sender<Result<(), String>>),
 }
 
 /// A step of one group.

@@ -54,6 +54,7 @@ use schedule::Schedule;
 pub(crate) use own_table::rules_of;
 pub(crate) use ownership::replace as replace_file;
 pub(crate) use release::{Left, release};
+pub(crate) use report::interfaces_of;
 pub(crate) use snapshot::{Assessed, Snapshot};
 
 /// Most changes carried out before whoever waits for links or addresses has a turn.
@@ -231,8 +232,8 @@ impl Actor {
         // The first dump is still good.
         self.settle(None).await;
         loop {
-            if let Some((declared, answer)) = requests.take_configuration() {
-                let result = self.configure(declared, requests).await;
+            if let Some((wanted, answer)) = requests.take_configuration() {
+                let result = self.configure(wanted, requests).await;
                 drop(answer.send(result.map_err(|error| error.to_string())));
                 continue;
             }

@@ -18,8 +18,10 @@ use tracing::{debug, info, warn};
 use crate::cli::{self, BadConfiguration};
 use crate::control::protocol::{Compared, Reloaded, Request};
 use crate::guard::record::Record;
-use crate::messages::{ControlRequest, CoreEvent, NetworkRequest, ReplicatorRequest};
-use crate::service;
+use crate::messages::{
+    ControlRequest, CoreEvent, NetworkRequest, ReplicatorRequest, Wanted, WatchRequest,
+};
+use crate::{network, service};
 
 /// Knows the configuration in force and where its successor is read from.
 pub(crate) struct Reloader {
@@ -38,6 +40,8 @@ pub(crate) struct Actors {
     pub network: mpsc::Sender<NetworkRequest>,
     /// Hooks and their pipe.
     pub control: mpsc::Sender<ControlRequest>,
+    /// Checks, and whoever looks at files and processes.
+    pub watches: mpsc::Sender<WatchRequest>,
     /// Replication, when configured.
     pub replicator: Option<mpsc::Sender<ReplicatorRequest>>,
 }
@@ -106,9 +110,9 @@ impl Reloader {
     ///
     /// The network comes first, so that an address is there before anybody hears of it.
     async fn configure(&self, running: &Config, wanted: &Config) -> anyhow::Result<()> {
-        if running.declared != wanted.declared {
-            let declared = Box::new(wanted.declared.clone());
-            let request = |answer| NetworkRequest::Configure(declared, answer);
+        let network = of_network(wanted);
+        if of_network(running) != network {
+            let request = |answer| NetworkRequest::Configure(Box::new(network), answer);
             put_in_force(&self.actors.network, request, "network").await?.map_err(|reason| {
                 anyhow!("links, addresses and routes cannot be read: {reason}")
             })?;
@@ -117,9 +121,17 @@ impl Reloader {
         let config = Box::new(wanted.clone());
         let request = |answer| ControlRequest::Configure(config, answer);
         put_in_force(&self.actors.control, request, "control").await?;
+        // A result counts for the check that the core knows by that name.
+        let config = Box::new(wanted.clone());
+        let request = |answer| WatchRequest::End(config, answer);
+        put_in_force(&self.actors.watches, request, "control").await?;
         let config = Box::new(wanted.clone());
         let request = |answer| CoreEvent::Configure(config, answer);
         put_in_force(&self.actors.core, request, "core").await?;
+        let config = Box::new(wanted.clone());
+        let request = |answer| WatchRequest::Begin(config, answer);
+        let result = put_in_force(&self.actors.watches, request, "control").await?;
+        result.map_err(|reason| anyhow!(reason))?;
         if let (Some(replicator), Some(replication)) =
             (&self.actors.replicator, &wanted.replication)
             && running.replication.as_ref() != Some(replication)
@@ -131,6 +143,10 @@ impl Reloader {
         }
         Ok(())
     }
+}
+
+fn of_network(config: &Config) -> Wanted {
+    Wanted { declared: config.declared.clone(), interfaces: network::interfaces_of(config) }
 }
 
 /// Has a thread take its part, and waits for its answer.

@@ -4,7 +4,6 @@
 //! The calling thread waits for signals. When a thread ends before it was told to, the process
 //! ends too, and when one panics it does so at once: nothing limps on.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::RawFd;
 use std::os::linux::net::SocketAddrExt as _;
@@ -31,7 +30,7 @@ use crate::journal::{self, Journal};
 use crate::maintenance::Maintenance;
 use crate::messages::{ControlRequest, CoreEvent, NetworkRequest, QUEUE, ReplicatorRequest};
 use crate::reload::{self, Reloader};
-use crate::{cli, control, network, replicator, service, tracking};
+use crate::{cli, control, network, replicator, service};
 
 /// How often the threads are looked after: one that ended unasked ends the daemon.
 const LOOK_AFTER_THREADS: Duration = Duration::from_millis(200);
@@ -65,6 +64,7 @@ pub(crate) fn run(config: &Path, socket: &Path, guarded: Option<RawFd>) -> anyho
     let (core_sender, core_inbox) = mpsc::channel(QUEUE);
     let (network_sender, network_requests) = mpsc::channel(QUEUE);
     let (control_sender, control_requests) = mpsc::channel(QUEUE);
+    let (watch_sender, watch_requests) = mpsc::channel(QUEUE);
     let (replicator_sender, replicator_requests) =
         config.replication.as_ref().map(|_| mpsc::channel(QUEUE)).unzip();
     let reloader = Arc::new(Reloader::new(
@@ -74,6 +74,7 @@ pub(crate) fn run(config: &Path, socket: &Path, guarded: Option<RawFd>) -> anyho
             core: core_sender.clone(),
             network: network_sender.clone(),
             control: control_sender.clone(),
+            watches: watch_sender,
             replicator: replicator_sender.clone(),
         },
         Arc::clone(&record),
@@ -93,6 +94,7 @@ pub(crate) fn run(config: &Path, socket: &Path, guarded: Option<RawFd>) -> anyho
             maintenance,
             reloader: Arc::clone(&reloader),
             journal: (kept, news),
+            watches: watch_requests,
         },
         control_requests,
     )?;
@@ -100,7 +102,7 @@ pub(crate) fn run(config: &Path, socket: &Path, guarded: Option<RawFd>) -> anyho
     let network = network::spawn(
         network::Settings {
             declared: config.declared.clone(),
-            interfaces: interfaces(&config),
+            interfaces: network::interfaces_of(&config),
             rules: network::rules_of(&config),
             state_directory: config.state_directory.clone(),
             resumed: resumed.iter().map(|group| group.name.clone()).collect(),
@@ -315,16 +317,6 @@ impl Watchdog {
             service::tell(&[NotifyState::Watchdog]);
         }
     }
-}
-
-/// The interfaces that elections run on, that virtual addresses live on, and that are tracked.
-fn interfaces(config: &lockstep_config::Config) -> BTreeSet<String> {
-    let elections = config.virtual_routers.iter().map(|router| router.interface.clone());
-    let virtual_links =
-        config.virtual_routers.iter().filter_map(|router| router.virtual_link.clone());
-    let addresses = config.declared.addresses.iter().map(|address| address.interface.clone());
-    let tracked = tracking::interfaces(&config.failover);
-    elections.chain(virtual_links).chain(addresses).chain(tracked).collect()
 }
 
 /// The addresses, routes and links of a network namespace have one owner: a guard, or a daemon

@@ -12,12 +12,12 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use lockstep_failover::tracking::Seen;
 use lockstep_failover::{Config, Event, Process, Subject};
 use tokio::sync::mpsc;
 
-use crate::messages::{CoreEvent, InterfaceState};
+use crate::messages::{CoreEvent, InterfaceState, QUEUE};
 use files::Files;
 use processes::Processes;
 
@@ -34,30 +34,85 @@ struct News {
     detail: String,
 }
 
-/// Starts the threads that are needed. They end when nobody listens to `core` any more.
-///
-/// # Errors
-/// When a thread cannot be started.
-pub(crate) fn spawn(config: &Config, core: &mpsc::Sender<CoreEvent>) -> anyhow::Result<()> {
-    let (mut paths, mut programs) = (BTreeSet::<PathBuf>::new(), BTreeSet::<Process>::new());
-    for subject in subjects(config) {
-        match subject {
-            Subject::File(path) => drop(paths.insert(path.clone())),
-            Subject::Process(process) => drop(programs.insert(process.clone())),
-            Subject::Check(_) | Subject::Interface(_) => {}
+/// The threads that look.
+pub(crate) struct Tracking {
+    core: mpsc::Sender<CoreEvent>,
+    /// Tell the threads what to look at, once they have been started.
+    paths: Option<mpsc::Sender<BTreeSet<PathBuf>>>,
+    programs: Option<mpsc::Sender<BTreeSet<Process>>>,
+}
+
+impl Tracking {
+    /// No threads yet; `core` hears what is news.
+    pub(crate) fn new(core: mpsc::Sender<CoreEvent>) -> Self {
+        Self { core, paths: None, programs: None }
+    }
+
+    /// Looks at what this configuration tracks, and at nothing else. What was looked at before is as
+    /// it was told; what is new is told. Threads that are needed are started; they end when nobody
+    /// listens to the core's channel any more.
+    ///
+    /// # Errors
+    /// When a thread cannot be started, or has not taken the last [`QUEUE`] configurations.
+    pub(crate) fn configure(&mut self, config: &Config) -> anyhow::Result<()> {
+        let (mut paths, mut programs) = (BTreeSet::new(), BTreeSet::new());
+        for subject in subjects(config) {
+            match subject {
+                Subject::File(path) => drop(paths.insert(path.clone())),
+                Subject::Process(process) => drop(programs.insert(process.clone())),
+                Subject::Check(_) | Subject::Interface(_) => {}
+            }
+        }
+        let mut files = Files::default();
+        look_at("files", FILES_EVERY, paths, &mut self.paths, &self.core, move |others| {
+            for paths in others {
+                files.follow(paths);
+            }
+            files.look()
+        })?;
+        let mut processes = Processes::default();
+        look_at(
+            "processes",
+            PROCESSES_EVERY,
+            programs,
+            &mut self.programs,
+            &self.core,
+            move |others| {
+                for programs in others {
+                    processes.follow(programs);
+                }
+                if processes.is_empty() {
+                    return Vec::new();
+                }
+                processes.look(&processes::running(), Instant::now())
+            },
+        )
+    }
+}
+
+/// Has the thread of `things` look at these, or starts one when there is none and one is needed.
+fn look_at<T: Ord + Send + 'static>(
+    what: &str,
+    every: Duration,
+    things: BTreeSet<T>,
+    thread: &mut Option<mpsc::Sender<BTreeSet<T>>>,
+    core: &mpsc::Sender<CoreEvent>,
+    look: impl FnMut(Vec<BTreeSet<T>>) -> Vec<News> + Send + 'static,
+) -> anyhow::Result<()> {
+    match thread {
+        Some(thread) => thread
+            .try_send(things)
+            .map_err(|_| anyhow!("whoever looks at {what} takes nothing new: a look hangs")),
+        None if things.is_empty() => Ok(()),
+        None => {
+            let (sender, wanted) = mpsc::channel(QUEUE);
+            // The first of so many finds room.
+            let _ = sender.try_send(things);
+            repeat(what, every, core.clone(), wanted, look)?;
+            *thread = Some(sender);
+            Ok(())
         }
     }
-    if !paths.is_empty() {
-        let mut files = Files::new(paths);
-        watch("files", FILES_EVERY, core.clone(), move || files.look())?;
-    }
-    if !programs.is_empty() {
-        let mut processes = Processes::new(programs);
-        watch("processes", PROCESSES_EVERY, core.clone(), move || {
-            processes.look(&processes::running(), Instant::now())
-        })?;
-    }
-    Ok(())
 }
 
 /// The interfaces that are tracked.
@@ -91,15 +146,19 @@ fn subjects(config: &Config) -> impl Iterator<Item = &Subject> {
     of_groups.chain(members.flat_map(|member| &member.track)).map(|track| &track.subject)
 }
 
-fn watch(
+/// Starts a thread that looks again and again; `look` is told at what else, one after the other.
+fn repeat<T: Send + 'static>(
     what: &str,
     every: Duration,
     core: mpsc::Sender<CoreEvent>,
-    mut look: impl FnMut() -> Vec<News> + Send + 'static,
+    mut wanted: mpsc::Receiver<T>,
+    mut look: impl FnMut(Vec<T>) -> Vec<News> + Send + 'static,
 ) -> anyhow::Result<()> {
     let repeat = move || {
         while !core.is_closed() {
-            for News { subject, seen, detail } in look() {
+            // Each of them: what goes and comes back is told anew.
+            let others = std::iter::from_fn(|| wanted.try_recv().ok()).collect();
+            for News { subject, seen, detail } in look(others) {
                 if core.blocking_send(CoreEvent::Tracked { subject, seen, detail }).is_err() {
                     return;
                 }

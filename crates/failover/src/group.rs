@@ -18,17 +18,19 @@
 //! carry steps out in the order they were given, so that what a cut plan left behind is undone or
 //! completed by the plan that cut it.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::fitness::{Conditions, Fitness, Tracker};
 use crate::handover::{Handover, STOPPED};
 use crate::hold::{Hold, Holds};
 use crate::journal::Journal;
+use crate::machine::Watched;
 use crate::plan::{self, Doing, Plan, Without};
 use crate::preemption::Preemption;
 use crate::queue::OpenSteps;
 use crate::tracking::Seen;
-use crate::{Action, Limits, Outcome, State, Step, StepId, VirtualRouterEvent, config};
+use crate::{Action, Limits, Outcome, State, Step, StepId, Subject, VirtualRouterEvent, config};
 
 /// A failover group at work.
 #[derive(Clone, Debug)]
@@ -255,13 +257,21 @@ impl Group {
         self.decide(context);
     }
 
-    /// Takes other limits, which count from when they counted before, and other priorities.
-    pub(crate) fn configure(&mut self, config: &config::Group, context: &mut Context<'_>) {
+    /// Takes other limits, which count from when they counted before, other priorities, and other
+    /// things to track, of which `known` tells what was seen last.
+    pub(crate) fn configure(
+        &mut self,
+        config: &config::Group,
+        known: &BTreeMap<Subject, Watched>,
+        context: &mut Context<'_>,
+    ) {
         self.limits = config.limits;
         self.without = Without::of(config);
+        self.hand_over_limit = config.hand_over_limit;
         let limit = config.limits.preempt_without_flows;
         self.change_preemption(context, |preemption, _| preemption.limit(limit));
-        prioritise(self.conditions.configure(&config.virtual_routers), context);
+        prioritise(self.conditions.configure(config, known), context);
+        self.decide(context);
     }
 
     pub(crate) fn in_sync(&mut self, in_sync: bool, context: &mut Context<'_>) {

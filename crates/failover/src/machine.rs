@@ -30,9 +30,9 @@ pub struct Failover {
 
 /// Something that is tracked, as it was seen last.
 #[derive(Clone, Debug, Default)]
-struct Watched {
-    seen: Option<Seen>,
-    detail: String,
+pub(crate) struct Watched {
+    pub(crate) seen: Option<Seen>,
+    pub(crate) detail: String,
     /// Who tracks it: groups, and the places of the trackers there.
     trackers: Vec<(usize, usize)>,
 }
@@ -142,10 +142,20 @@ pub struct CheckStatus {
     pub name: String,
     /// How its last run ended; empty before the first.
     pub detail: String,
+    settings: config::Check,
     tracker: Tracker,
 }
 
 impl CheckStatus {
+    fn new(check: &config::Check) -> Self {
+        Self {
+            name: check.name.clone(),
+            detail: String::new(),
+            settings: check.clone(),
+            tracker: Tracker::new(check.rise, check.fall),
+        }
+    }
+
     /// What the runs so far say.
     pub fn verdict(&self) -> Verdict {
         self.tracker.verdict()
@@ -241,29 +251,19 @@ pub enum Action {
 impl Failover {
     /// All groups in `init`.
     pub fn new(config: &Config, now: Instant) -> Self {
-        let check = |check: &config::Check| CheckStatus {
-            name: check.name.clone(),
-            detail: String::new(),
-            tracker: Tracker::new(check.rise, check.fall),
-        };
         let groups: Vec<Group> = config.groups.iter().map(|group| Group::new(group, now)).collect();
-        let checks: Vec<CheckStatus> = config.checks.iter().map(check).collect();
+        let checks: Vec<CheckStatus> = config.checks.iter().map(CheckStatus::new).collect();
         let mut member_places = BTreeMap::new();
-        let mut subjects: BTreeMap<Subject, Watched> = BTreeMap::new();
         for (place, group) in groups.iter().enumerate() {
             for (index, member) in group.members().enumerate() {
                 member_places.entry(member.to_owned()).or_insert((place, index));
-            }
-            for (index, tracker) in group.trackers().iter().enumerate() {
-                let watched = subjects.entry(tracker.subject.clone()).or_default();
-                watched.trackers.push((place, index));
             }
         }
         Self {
             group_places: places(groups.iter().map(Group::name)),
             member_places,
             check_places: places(checks.iter().map(|check| check.name.as_str())),
-            subjects,
+            subjects: subjects(&groups),
             journal: Journal::default(),
             steps: OpenSteps::default(),
             deadlines: Deadlines::new(groups.len()),
@@ -341,19 +341,44 @@ impl Failover {
         actions
     }
 
-    /// Takes other limits of groups, and other priorities of their members. Groups and members that
-    /// are not in both configurations stay as they are.
+    /// Takes other checks, and of each group other limits, other priorities of its members, and other
+    /// things that are tracked. Groups and members that are not in both configurations stay as they
+    /// are.
+    ///
+    /// A check that is the same goes on counting; one that is not decides with its first run. Until
+    /// then, what is known of a thing that was tracked before holds. What is new is unknown: a group
+    /// without it stays what it is, and one that does not serve yet waits for it.
     #[must_use = "actions must be carried out"]
     pub fn configure(&mut self, config: &Config, now: Instant) -> Vec<Action> {
         let mut actions = Vec::new();
+        self.checks = config.checks.iter().map(|check| self.follow_check(check)).collect();
+        self.check_places = places(self.checks.iter().map(|check| check.name.as_str()));
+        let known = std::mem::take(&mut self.subjects);
         for wanted in &config.groups {
             if let Some(&place) = self.group_places.get(&wanted.name) {
                 self.act(place, now, &mut actions, |group, context| {
-                    group.configure(wanted, context);
+                    group.configure(wanted, &known, context);
                 });
             }
         }
+        self.subjects = subjects(&self.groups);
+        for (subject, watched) in &mut self.subjects {
+            if let Some(Watched { seen, detail, .. }) = known.get(subject) {
+                (watched.seen, watched.detail) = (*seen, detail.clone());
+            }
+        }
         actions
+    }
+
+    fn follow_check(&self, check: &config::Check) -> CheckStatus {
+        let before = self.check_places.get(&check.name).and_then(|place| self.checks.get(*place));
+        match before {
+            Some(before) if before.settings == *check => before.clone(),
+            Some(before) => {
+                CheckStatus { detail: before.detail.clone(), ..CheckStatus::new(check) }
+            }
+            None => CheckStatus::new(check),
+        }
     }
 
     /// Hands the mastership of a group over to a peer; [`Action::HandoverEnded`] says how it went.
@@ -545,6 +570,18 @@ impl Failover {
     pub fn journal_mut(&mut self) -> &mut Journal {
         &mut self.journal
     }
+}
+
+/// What is tracked, and by whom; nothing has been seen yet.
+fn subjects(groups: &[Group]) -> BTreeMap<Subject, Watched> {
+    let mut subjects: BTreeMap<Subject, Watched> = BTreeMap::new();
+    for (place, group) in groups.iter().enumerate() {
+        for (index, tracker) in group.trackers().iter().enumerate() {
+            let watched = subjects.entry(tracker.subject.clone()).or_default();
+            watched.trackers.push((place, index));
+        }
+    }
+    subjects
 }
 
 fn unknown(group: &str) -> String {

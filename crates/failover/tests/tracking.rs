@@ -17,6 +17,9 @@ use lockstep_failover::{
 };
 use proptest::prelude::*;
 
+#[path = "tracking/reloading.rs"]
+mod reloading;
+
 fn interface(name: &str) -> Subject {
     Subject::Interface(name.to_owned())
 }

@@ -16,6 +16,17 @@ fn config(priority: u8, addresses: &str, vrrp: &str, more: &str) -> String {
 const ADDRESS: &str = "\"10.51.0.1/24\"";
 const TWO: &str = "\"10.51.0.1/24\", \"10.51.0.2/24\"";
 
+const CHECK: &str = "[check.a]\ncommand = [\"/bin/true\"]\ninterval = \"100ms\"\n";
+
+/// A file of which the kernel shows nothing, and what is said of it.
+fn plain(vrrp: &str, more: &str, said: &'static str) -> Change {
+    let more = more.replace("{pid}", &std::process::id().to_string());
+    (config(140, ADDRESS, vrrp, &more), said, "link show eth0", "eth0", true)
+}
+
+/// What is in the file, what is said of it, what the kernel is asked, and what it shows then or shows no more.
+type Change = (String, &'static str, &'static str, &'static str, bool);
+
 /// Has the daemon read another file; the exit status, and what it said.
 #[track_caller]
 fn reload(daemon: &Lockstep, text: &str) -> (Option<i32>, String) {
@@ -42,8 +53,7 @@ fn what_a_running_daemon_takes_is_in_force_at_once_and_moves_no_group() {
                  [[rule]]\nfwmark = 7\ntable = \"isp\"\npriority = 1000\n";
     let follows = "[[route]]\nto = \"10.72.0.0/16\"\nvia = \"10.51.0.98\"\nwhen = \"master\"\n";
     let own_address = "[[address]]\naddress = \"10.52.0.1/24\"\ninterface = \"eth0\"\n";
-    // What is in the file, what is said of it, what the kernel is asked, and what it shows then or shows no more.
-    let matrix: &[(String, &str, &str, &str, bool)] = &[
+    let matrix: &[Change] = &[
         (config(140, ADDRESS, "", ""), "vrrp.gateway.priority", "link show eth0", "eth0", true),
         (
             config(140, ADDRESS, "preempt = false", ""),
@@ -125,6 +135,16 @@ fn what_a_running_daemon_takes_is_in_force_at_once_and_moves_no_group() {
             true,
         ),
         (config(140, ADDRESS, "", ""), "address", "address show eth0", "10.52.0.1/24", false),
+        plain("notify = { master = [\"/bin/true\"] }", "", "vrrp.gateway.notify"),
+        plain("", "[router]\nnotify-fifo = \"/run/lockstep-states-{pid}\"\n", "router.notify-fifo"),
+        plain("", "", "router.notify-fifo"),
+        plain("checks = [\"a\"]", CHECK, "check.a"),
+        plain("checks = [\"a\"]", "[check.a]\ncommand = [\"/bin/echo\"]\n", "check.a"),
+        plain("track = [{ check = \"a\", weight = 10 }]", CHECK, "vrrp.gateway.track"),
+        plain("track = [{ interface = \"eth0\" }]", "", "vrrp.gateway.track"),
+        plain("track = [{ file = \"/nowhere\", weight = -1 }]", "", "vrrp.gateway.track"),
+        plain("track = [{ process = \"nowhere\", weight = 1 }]", "", "vrrp.gateway.track"),
+        plain("", "", "vrrp.gateway.track"),
     ];
     let other = daemon.directory().join("other.toml");
     for (text, said, question, shown, is_there) in matrix {
@@ -151,6 +171,34 @@ fn what_a_running_daemon_takes_is_in_force_at_once_and_moves_no_group() {
 }
 
 #[test]
+fn a_check_that_is_added_moves_the_group_when_it_fails_and_no_more_when_it_is_gone() {
+    let segment = alone();
+    let file = |vrrp: &str, more: &str| config(150, ADDRESS, vrrp, more);
+    let daemon = Lockstep::start(segment.node(OURS), &file("", ""));
+    daemon.wait_for_state("gateway", "master");
+    // Its first run ends only when there is a file.
+    let flag = daemon.directory().join("flag");
+    let check = format!(
+        "[check.a]\ncommand = [\"/bin/sh\", \"-c\", \"until test -e {}; do sleep 0.01; done; exit 1\"]\n\
+         interval = \"100ms\"\ntimeout = \"1m\"\n",
+        flag.display()
+    );
+    let (status, words) = reload(&daemon, &file("checks = [\"a\"]", &check));
+    assert_eq!((status, words.contains("check.a")), (Some(0), true), "{words}");
+    let (status, words) = reload(&daemon, &file("checks = [\"a\"]\npreempt = false", &check));
+    assert_eq!((status, words.contains("check.a")), (Some(0), false), "{words}");
+    assert_eq!(daemon.journal("gateway").len(), 2, "nothing happens before it has run");
+    fs::write(&flag, "").expect("the file is written");
+    daemon.wait_for_state("gateway", "fault");
+    let (status, words) = reload(&daemon, &file("", ""));
+    assert_eq!(status, Some(0), "{words}");
+    daemon.wait_for_state("gateway", "master");
+    let to: Vec<String> =
+        daemon.journal("gateway").iter().map(|entry| text(&entry["to"])).collect();
+    assert_eq!(to, ["backup", "master", "fault", "backup", "master"]);
+}
+
+#[test]
 fn what_needs_a_restart_or_is_wrong_changes_nothing() {
     let segment = alone();
     let good = config(150, ADDRESS, "", "");
@@ -161,7 +209,6 @@ fn what_needs_a_restart_or_is_wrong_changes_nothing() {
         (more("").replace("vrid = 51", "vrid = 52"), 1, "vrrp.gateway"),
         (more("").replace("100ms", "200ms"), 1, "vrrp.gateway"),
         (more("[router]\nreal-time = 5"), 1, "router.real-time"),
-        (more("[check.a]\ncommand = [\"/bin/true\"]\n"), 1, "check.a"),
         (
             more("[vrrp.more]\ninterface = \"eth0\"\nvrid = 60\naddresses = [\"10.51.0.60/24\"]"),
             1,

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
@@ -41,7 +41,7 @@ pub(crate) struct Sources {
     /// Reads the configuration again.
     pub reloader: Arc<Reloader>,
     /// The checks.
-    pub checks: Vec<checks::Shown>,
+    pub checks: watch::Receiver<Vec<checks::Shown>>,
     /// The hooks.
     pub hooks: hooks::Shown,
 }
@@ -70,7 +70,7 @@ impl Sources {
             replication,
             routes: network.routes.clone(),
             network,
-            checks: self.checks.iter().map(|check| check.borrow().clone()).collect(),
+            checks: self.checks.borrow().iter().map(|check| check.borrow().clone()).collect(),
             hooks: self.hooks.hooks.borrow().clone(),
             notify_fifo: self.hooks.fifo.borrow().clone(),
             scheduling,

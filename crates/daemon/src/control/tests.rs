@@ -62,6 +62,7 @@ impl Bench {
             core: core.clone(),
             network: network.clone(),
             control: mpsc::channel(1).0,
+            watches: mpsc::channel(1).0,
             replicator: None,
         };
         let reloader = Arc::new(Reloader::new(file, running, reloading, record));
@@ -70,7 +71,15 @@ impl Bench {
         let maintenance = Maintenance::load(&state).unwrap();
         let (news_sender, news) = watch::channel(News::default());
         let journal = (Journal::open(&state), news);
-        let actors = Actors { core, network, replicator: None, maintenance, reloader, journal };
+        let actors = Actors {
+            core,
+            network,
+            replicator: None,
+            maintenance,
+            reloader,
+            journal,
+            watches: mpsc::channel(1).1,
+        };
         let thread = spawn(&config, &path, actors, receiver).unwrap();
         Self {
             _directory: directory,

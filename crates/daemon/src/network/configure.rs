@@ -4,11 +4,12 @@ use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
-use lockstep_routes::{Declared, Interest};
+use lockstep_routes::Interest;
 
 use super::Actor;
 use super::look::Turn;
 use super::requests::Requests;
+use crate::messages::Wanted;
 use crate::network::listener::Listener;
 
 impl Actor {
@@ -20,10 +21,12 @@ impl Actor {
     /// sees to it.
     pub(super) async fn configure(
         &mut self,
-        declared: Declared,
+        wanted: Wanted,
         requests: &mut Requests,
     ) -> io::Result<()> {
-        self.declared = Arc::new(declared);
+        self.declared = Arc::new(wanted.declared);
+        self.told.retain(|name, _| wanted.interfaces.contains(name));
+        self.interfaces = wanted.interfaces;
         self.schedule.routes_changed(Instant::now());
         let own = self.network.own_routes().await?;
         let interest = Interest::of(&self.declared)

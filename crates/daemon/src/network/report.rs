@@ -7,6 +7,16 @@ use lockstep_routes::{ActualAddress, PROTOCOL_LOCKSTEP};
 use super::Actor;
 use crate::messages::{CoreEvent, InterfaceState, LinkState};
 
+/// The interfaces that elections run on, that virtual addresses live on, and that are tracked.
+pub(crate) fn interfaces_of(config: &lockstep_config::Config) -> BTreeSet<String> {
+    let elections = config.virtual_routers.iter().map(|router| router.interface.clone());
+    let virtual_links =
+        config.virtual_routers.iter().filter_map(|router| router.virtual_link.clone());
+    let addresses = config.declared.addresses.iter().map(|address| address.interface.clone());
+    let tracked = crate::tracking::interfaces(&config.failover);
+    elections.chain(virtual_links).chain(addresses).chain(tracked).collect()
+}
+
 impl Actor {
     /// Tells the core of every interface that is not what it was told last.
     pub(super) async fn tell_interfaces(&mut self) {

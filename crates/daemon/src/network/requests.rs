@@ -4,11 +4,10 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use lockstep_failover::{Step, StepId};
-use lockstep_routes::Declared;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Snapshot;
-use crate::messages::{GroupStep, NetworkRequest, QUEUE};
+use crate::messages::{GroupStep, NetworkRequest, QUEUE, Wanted};
 
 /// With so many steps taken out of the channel and not begun, the rest wait in the channel.
 const STEPS: usize = 16_384;
@@ -17,7 +16,7 @@ const ASKERS: usize = QUEUE;
 
 type Asker = oneshot::Sender<Snapshot>;
 /// What is to be wanted, and who waits until it is.
-pub(super) type Configuration = (Declared, oneshot::Sender<Result<(), String>>);
+pub(super) type Configuration = (Wanted, oneshot::Sender<Result<(), String>>);
 
 /// A request that waits for no dump.
 #[derive(Debug, Eq, PartialEq)]
@@ -83,8 +82,8 @@ impl Requests {
                     self.line_up(step);
                 }
             }
-            Some(NetworkRequest::Configure(declared, answer)) => {
-                self.configuration = Some((*declared, answer));
+            Some(NetworkRequest::Configure(wanted, answer)) => {
+                self.configuration = Some((*wanted, answer));
             }
             Some(NetworkRequest::Look(asker)) => wait_in(&mut self.askers, asker),
             Some(NetworkRequest::Status(asker)) => wait_in(&mut self.modest, asker),

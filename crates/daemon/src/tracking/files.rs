@@ -20,6 +20,7 @@ use super::News;
 const LENGTH: u64 = 64;
 
 /// The tracked files and what they said last.
+#[derive(Debug, Default)]
 pub(super) struct Files {
     told: BTreeMap<PathBuf, Option<(i64, String)>>,
 }
@@ -34,8 +35,23 @@ enum Content {
 }
 
 impl Files {
-    pub(super) fn new(paths: BTreeSet<PathBuf>) -> Self {
-        Self { told: paths.into_iter().map(|path| (path, None)).collect() }
+    #[cfg(test)]
+    fn new(paths: BTreeSet<PathBuf>) -> Self {
+        let mut files = Self::default();
+        files.follow(paths);
+        files
+    }
+
+    /// Looks at these from now on; what was told of those among them before holds.
+    pub(super) fn follow(&mut self, paths: BTreeSet<PathBuf>) {
+        let mut told = std::mem::take(&mut self.told);
+        self.told = paths
+            .into_iter()
+            .map(|path| {
+                let before = told.remove(&path).flatten();
+                (path, before)
+            })
+            .collect();
     }
 
     /// Reads every file; what is other than before is news, and everything the first time.
@@ -136,6 +152,23 @@ mod tests {
         assert_eq!(looked(&mut files), [(Seen::Number(7), said)]);
         fs::write(&path, "8").unwrap();
         assert_eq!(looked(&mut files), [(Seen::Number(8), "holds 8".to_owned())]);
+    }
+
+    #[test]
+    fn what_was_said_of_a_file_holds_when_others_are_tracked_beside_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, other) = (directory.path().join("drain"), directory.path().join("other"));
+        fs::write(&path, "7").unwrap();
+        let mut files = Files::new(BTreeSet::from([path.clone()]));
+        looked(&mut files);
+        files.follow(BTreeSet::from([path.clone(), other.clone()]));
+        assert_eq!(looked(&mut files), [(Seen::Number(0), "does not exist".to_owned())]);
+        fs::write(&path, "").unwrap();
+        files.follow(BTreeSet::from([path.clone()]));
+        let said = "is empty, so 7 as before".to_owned();
+        assert_eq!(looked(&mut files), [(Seen::Number(7), said)]);
+        files.follow(BTreeSet::from([other]));
+        assert_eq!(looked(&mut files).len(), 1, "told anew");
     }
 
     #[test]

@@ -34,6 +34,7 @@ pub(super) struct Running {
 }
 
 /// The tracked processes.
+#[derive(Debug, Default)]
 pub(super) struct Processes {
     watched: BTreeMap<Process, Watched>,
 }
@@ -46,9 +47,28 @@ struct Watched {
 }
 
 impl Processes {
-    pub(super) fn new(processes: BTreeSet<Process>) -> Self {
-        let watched = processes.into_iter().map(|process| (process, Watched::default()));
-        Self { watched: watched.collect() }
+    #[cfg(test)]
+    fn new(processes: BTreeSet<Process>) -> Self {
+        let mut own = Self::default();
+        own.follow(processes);
+        own
+    }
+
+    /// Looks at these from now on; what was told of those among them before holds.
+    pub(super) fn follow(&mut self, processes: BTreeSet<Process>) {
+        let mut before = std::mem::take(&mut self.watched);
+        self.watched = processes
+            .into_iter()
+            .map(|process| {
+                let watched = before.remove(&process).unwrap_or_default();
+                (process, watched)
+            })
+            .collect();
+    }
+
+    /// Whether there is nothing to look for.
+    pub(super) fn is_empty(&self) -> bool {
+        self.watched.is_empty()
     }
 
     /// Counts what runs; what is other than before for as long as it has to be is news, and
@@ -180,6 +200,20 @@ mod tests {
         assert_eq!(seen(processes.look(&[], at(7))), None);
         assert_eq!(seen(processes.look(&up, at(8))), None);
         assert_eq!(seen(processes.look(&up, at(11))), good);
+    }
+
+    #[test]
+    fn a_restart_is_none_the_more_a_failure_because_others_are_tracked_beside_it() {
+        let delay = Duration::from_secs(3);
+        let mut processes = Processes::new(BTreeSet::from([named(1, delay)]));
+        let (start, up) = (Instant::now(), [one("named", "named", "/usr/sbin/named")]);
+        let at = |seconds| start + Duration::from_secs(seconds);
+        assert_eq!(processes.look(&up, at(0)).len(), 1);
+        assert_eq!(processes.look(&[], at(1)), []);
+        processes.follow(BTreeSet::from([named(1, delay), named(2, delay)]));
+        let news = processes.look(&[], at(2));
+        let seen: Vec<_> = news.iter().map(|news| (&news.subject, news.seen)).collect();
+        assert_eq!(seen, [(&Subject::Process(named(2, delay)), Seen::Bad)]);
     }
 
     #[test]

@@ -39,13 +39,22 @@ fn a_tracked_file_is_told_at_once_and_when_it_changes() {
     let path = directory.path().join("drain");
     let subject = Subject::File(path.clone());
     let (core, mut events) = mpsc::channel(8);
-    spawn(&config(vec![subject.clone()], vec![subject.clone()]), &core).unwrap();
+    let mut tracking = Tracking::new(core);
+    tracking.configure(&config(vec![subject.clone()], vec![subject.clone()])).unwrap();
     let expected = (subject.clone(), Seen::Number(0), "does not exist".to_owned());
     assert_eq!(next(&mut events), expected);
     let staged = directory.path().join("staged");
     fs::write(&staged, "5\n").unwrap();
     fs::rename(&staged, &path).unwrap();
-    assert_eq!(next(&mut events), (subject, Seen::Number(5), "holds 5".to_owned()));
+    assert_eq!(next(&mut events), (subject.clone(), Seen::Number(5), "holds 5".to_owned()));
+    let other = Subject::File(staged);
+    tracking.configure(&config(vec![other.clone()], vec![subject.clone()])).unwrap();
+    let expected = (other.clone(), Seen::Number(0), "does not exist".to_owned());
+    assert_eq!(next(&mut events), expected, "the other one has been told");
+    tracking.configure(&config(vec![other], Vec::new())).unwrap();
+    tracking.configure(&config(Vec::new(), vec![subject.clone()])).unwrap();
+    let said = next(&mut events);
+    assert_eq!(said.0, subject, "told anew, although it was gone for a moment only: {said:?}");
 }
 
 #[test]
@@ -60,7 +69,7 @@ fn a_tracked_process_is_told_when_it_ends() {
     let process = Process { program, quorum: 1, delay: Duration::ZERO };
     let subject = Subject::Process(process);
     let (core, mut events) = mpsc::channel(8);
-    spawn(&config(Vec::new(), vec![subject.clone()]), &core).unwrap();
+    Tracking::new(core).configure(&config(Vec::new(), vec![subject.clone()])).unwrap();
     let first = next(&mut events);
     child.kill().unwrap();
     assert_eq!(first, (subject.clone(), Seen::Good, "1 running, 1 needed".to_owned()));
