@@ -242,6 +242,8 @@ struct Whole {
     link: Option<routes::VirtualLink>,
     member: Option<failover::VirtualRouter>,
     addresses: Vec<routes::Address>,
+    /// Whether its authentication is a header around every advertisement.
+    has_header: bool,
 }
 
 impl Whole {
@@ -255,6 +257,11 @@ impl Whole {
         (vrrp.priority, vrrp.preempt) = (usual.priority, usual.preempt);
         (vrrp.preempt_delay, vrrp.startup_limit) = (usual.preempt_delay, usual.startup_limit);
         vrrp.misunderstood = usual.misunderstood;
+        vrrp.advertisement_interval = usual.advertisement_interval;
+        vrrp.checksum = usual.checksum;
+        // The authentication header has packets, and rules of the firewall, of its own.
+        vrrp.trailer = None;
+        vrrp.authentication = vrrp::Authentication::None;
         fixed.router.announce = crate::Announce::default();
         if let Some(member) = &mut fixed.member {
             member.priority = usual.priority.value();
@@ -272,6 +279,7 @@ impl Whole {
     fn live_keys(&self, other: &Self) -> impl Iterator<Item = &'static str> {
         let (before, after) = (&self.router.vrrp, &other.router.vrrp);
         let notify = |one: &Self| one.member.as_ref().map(|member| member.notify.clone());
+        let authentication = |one: &vrrp::Config| (one.authentication.clone(), one.trailer.clone());
         let track = |one: &Self| one.member.as_ref().map(|member| member.track.clone());
         let keys = [
             ("priority", before.priority != after.priority),
@@ -279,6 +287,12 @@ impl Whole {
             ("preempt-delay", before.preempt_delay != after.preempt_delay),
             ("startup-limit", before.startup_limit != after.startup_limit),
             ("when-misunderstood", before.misunderstood != after.misunderstood),
+            (
+                "advertisement-interval",
+                before.advertisement_interval != after.advertisement_interval,
+            ),
+            ("authentication", authentication(before) != authentication(after)),
+            ("checksum", before.checksum != after.checksum),
             ("announce", self.router.announce != other.router.announce),
             ("addresses", self.addresses != other.addresses),
             ("notify", notify(self) != notify(other)),
@@ -300,6 +314,7 @@ impl Whole {
             link: link.cloned(),
             member: members.find(|member| member.name == router.name).cloned(),
             addresses,
+            has_header: matches!(router.vrrp.authentication, vrrp::Authentication::Header(_)),
         }
     }
 }

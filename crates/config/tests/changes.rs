@@ -175,8 +175,6 @@ fn sections_are_told_by_their_name_and_each_once() {
         ["router.state-directory"]
     );
     assert_eq!(restart("vrid = 1\n", "vrid = 1\nvirtual-mac = true\n"), ["vrrp.lan"]);
-    let interval = "vrid = 1\nadvertisement-interval = \"2s\"\n";
-    assert_eq!(restart("vrid = 1\n", interval), ["vrrp.lan"]);
     assert_eq!(
         restart("[interface.eth4]", "[interface.eth4]\nannouncement-interval = \"1ms\""),
         ["interface.eth4.announcement-interval"]
@@ -283,6 +281,34 @@ fn a_changed_password_is_a_change_although_nobody_is_shown_it() {
         );
         BASE.replace("vrid = 3\n", &keys)
     };
-    assert_eq!(between(&with("first"), &with("second")).restart, ["vrrp.alone"]);
+    assert_eq!(between(&with("first"), &with("second")).live, ["vrrp.alone.authentication"]);
     assert!(between(&with("first"), &with("first")).is_empty());
+}
+
+#[test]
+fn keys_and_intervals_are_taken_but_not_another_packet_around_them() {
+    let interval = "vrid = 1\nadvertisement-interval = \"2s\"\nchecksum = \"rfc9568\"\n";
+    let keys = ["vrrp.lan.advertisement-interval", "vrrp.lan.checksum"];
+    assert_eq!(live("vrid = 1\n", interval), keys);
+    let with = |authentication: &str| {
+        let keys = format!("vrid = 3\nversion = 2\nauthentication = {{ {authentication} }}\n");
+        BASE.replace("vrid = 3\n", &keys)
+    };
+    let pass = "type = \"pass\", password = \"first\"";
+    let header = |password: &str| format!("type = \"ah\", password = \"{password}\"");
+    let hmac = |number: u8| {
+        let key = "k".repeat(32);
+        format!("type = \"hmac\", key-id = {number}, key = \"{key}\"")
+    };
+    let taken = |before: &str, after: &str| {
+        let Changes { live, restart } = between(&with(before), &with(after));
+        assert_eq!(live.len() + restart.len(), 1, "{live:?} {restart:?}");
+        live == ["vrrp.alone.authentication"]
+    };
+    assert!(taken("type = \"none\"", pass));
+    assert!(taken(pass, &hmac(1)));
+    assert!(taken(&hmac(1), &hmac(2)));
+    assert!(taken(&header("first"), &header("second")));
+    assert!(!taken(pass, &header("first")), "it is told as needing a restart");
+    assert!(!taken(&header("first"), &hmac(1)));
 }

@@ -300,6 +300,7 @@ impl Core {
     fn configure(&mut self, config: &lockstep_config::Config) {
         let now = Instant::now();
         self.outboxes.configure(config);
+        self.memory.configure(config);
         for router in &config.virtual_routers {
             self.elections.configure(router, now);
         }

@@ -27,6 +27,16 @@ fn plain(vrrp: &str, more: &str, said: &'static str) -> Change {
 /// What is in the file, what is said of it, what the kernel is asked, and what it shows then or shows no more.
 type Change = (String, &'static str, &'static str, &'static str, bool);
 
+/// Authentication by this key; `more` goes into the same table.
+fn signed(number: u8, more: &str) -> String {
+    let key = key(number);
+    format!("authentication = {{ type = \"hmac\", {key}{more} }}")
+}
+
+fn key(number: u8) -> String {
+    format!("key-id = {number}, key = \"{}\"", number.to_string().repeat(32))
+}
+
 /// Has the daemon read another file; the exit status, and what it said.
 #[track_caller]
 fn reload(daemon: &Lockstep, text: &str) -> (Option<i32>, String) {
@@ -53,6 +63,8 @@ fn what_a_running_daemon_takes_is_in_force_at_once_and_moves_no_group() {
                  [[rule]]\nfwmark = 7\ntable = \"isp\"\npriority = 1000\n";
     let follows = "[[route]]\nto = \"10.72.0.0/16\"\nvia = \"10.51.0.98\"\nwhen = \"master\"\n";
     let own_address = "[[address]]\naddress = \"10.52.0.1/24\"\ninterface = \"eth0\"\n";
+    let mut slower = plain("", "", "vrrp.gateway.advertisement-interval");
+    slower.0 = slower.0.replace("100ms", "250ms");
     let matrix: &[Change] = &[
         (config(140, ADDRESS, "", ""), "vrrp.gateway.priority", "link show eth0", "eth0", true),
         (
@@ -145,6 +157,11 @@ fn what_a_running_daemon_takes_is_in_force_at_once_and_moves_no_group() {
         plain("track = [{ file = \"/nowhere\", weight = -1 }]", "", "vrrp.gateway.track"),
         plain("track = [{ process = \"nowhere\", weight = 1 }]", "", "vrrp.gateway.track"),
         plain("", "", "vrrp.gateway.track"),
+        plain("checksum = \"rfc9568\"", "", "vrrp.gateway.checksum"),
+        plain(&signed(1, ""), "", "vrrp.gateway.authentication"),
+        plain(&signed(2, ""), "", "vrrp.gateway.authentication"),
+        plain("", "", "vrrp.gateway.authentication"),
+        slower,
     ];
     let other = daemon.directory().join("other.toml");
     for (text, said, question, shown, is_there) in matrix {
@@ -207,7 +224,8 @@ fn what_needs_a_restart_or_is_wrong_changes_nothing() {
     let more = |more: &str| config(150, TWO, "", more);
     let matrix = [
         (more("").replace("vrid = 51", "vrid = 52"), 1, "vrrp.gateway"),
-        (more("").replace("100ms", "200ms"), 1, "vrrp.gateway"),
+        (config(150, TWO, "virtual-mac = true", ""), 1, "vrrp.gateway"),
+        (config(150, TWO, "unicast = { peers = [\"10.51.0.99\"] }", ""), 1, "vrrp.gateway"),
         (more("[router]\nreal-time = 5"), 1, "router.real-time"),
         (
             more("[vrrp.more]\ninterface = \"eth0\"\nvrid = 60\naddresses = [\"10.51.0.60/24\"]"),
@@ -247,26 +265,112 @@ fn what_needs_a_restart_or_is_wrong_changes_nothing() {
 fn an_address_that_one_router_has_first_makes_no_two_masters() {
     for first in [0, 1] {
         let segment = Segment::new(&[Program::Lockstep, Program::Lockstep]);
-        let priorities = [150, 100];
-        let start = |index: usize| {
-            Lockstep::start(segment.node(index), &config(priorities[index], ADDRESS, "", ""))
-        };
-        let master = start(0);
-        master.wait_for_state("gateway", "master");
-        let backup = start(1);
-        backup.wait_for_state("gateway", "backup");
-        let daemons = [&master, &backup];
-        let heard = |daemon: &Lockstep| {
-            number(&daemon.virtual_router("gateway")["statistics"]["advertisement-rcvd"])
-        };
+        let pair = Pair::start(&segment, |priority| config(priority, ADDRESS, "", ""));
         for index in [first, 1 - first] {
-            let (status, words) = reload(daemons[index], &config(priorities[index], TWO, "", ""));
-            assert_eq!(status, Some(0), "{words}");
-            let before = heard(&backup);
-            wait::until("the master is heard by the other list", || heard(&backup) >= before + 5);
+            pair.reload(index, |priority| config(priority, TWO, "", ""));
+            pair.wait_for_five("advertisement-rcvd");
         }
-        assert_eq!(segment.masters(), "a");
-        assert_eq!(master.journal("gateway").len() + backup.journal("gateway").len(), 3);
+        pair.assert_has_not_moved();
         assert!(ip(&segment, "address show eth0").contains("10.51.0.2/24"));
     }
+}
+
+/// Two routers of which the first is master, and how a file is made for each.
+struct Pair<'a> {
+    segment: &'a Segment,
+    daemons: [Lockstep; 2],
+}
+
+impl<'a> Pair<'a> {
+    fn start(segment: &'a Segment, file: impl Fn(u8) -> String) -> Self {
+        let master = Lockstep::start(segment.node(0), &file(PRIORITIES[0]));
+        master.wait_for_state("gateway", "master");
+        let backup = Lockstep::start(segment.node(1), &file(PRIORITIES[1]));
+        backup.wait_for_state("gateway", "backup");
+        Self { segment, daemons: [master, backup] }
+    }
+
+    /// Has one router read another file, which it takes.
+    #[track_caller]
+    fn reload(&self, index: usize, file: impl Fn(u8) -> String) {
+        let (status, words) = reload(&self.daemons[index], &file(PRIORITIES[index]));
+        assert_eq!(status, Some(0), "{words}");
+    }
+
+    /// A counter of the backup.
+    fn counted(&self, counter: &str) -> u64 {
+        number(&self.daemons[1].virtual_router("gateway")["statistics"][counter])
+    }
+
+    /// Waits until the backup has counted five more.
+    #[track_caller]
+    fn wait_for_five(&self, counter: &str) {
+        let before = self.counted(counter);
+        wait::until(counter, || self.counted(counter) >= before + 5);
+    }
+
+    /// The first has always been master, and nothing has happened since the start.
+    #[track_caller]
+    fn assert_has_not_moved(&self) {
+        assert_eq!(self.segment.masters(), "a");
+        let [master, backup] = &self.daemons;
+        assert_eq!(master.journal("gateway").len() + backup.journal("gateway").len(), 3);
+    }
+}
+
+const PRIORITIES: [u8; 2] = [150, 100];
+
+#[test]
+fn keys_and_intervals_are_changed_on_one_router_after_the_other_without_a_second_master() {
+    let and = |number: u8| format!(", other-keys = [{{ {} }}]", key(number));
+    let steps = [
+        (signed(1, ", mode = \"receive-only\""), "100ms"),
+        (signed(1, ", mode = \"permissive\""), "100ms"),
+        (signed(1, ""), "100ms"),
+        (signed(1, &and(2)), "100ms"),
+        (signed(2, &and(1)), "100ms"),
+        (signed(2, ""), "100ms"),
+        (signed(2, ""), "300ms"),
+        (signed(2, ""), "50ms"),
+    ];
+    each([0, 1], |first| {
+        let segment = Segment::new(&[Program::Lockstep, Program::Lockstep]);
+        let pair = Pair::start(&segment, |priority| config(priority, ADDRESS, "", ""));
+        for (vrrp, interval) in &steps {
+            let file = |priority| config(priority, ADDRESS, vrrp, "").replace("100ms", interval);
+            for index in [first, 1 - first] {
+                pair.reload(index, file);
+                pair.wait_for_five("advertisement-rcvd");
+            }
+        }
+        assert_eq!(pair.counted("authentication-failures"), 0);
+        assert_eq!(pair.counted("authentication-type-errors"), 0);
+        pair.assert_has_not_moved();
+    });
+}
+
+#[test]
+fn a_password_or_the_interval_of_version_2_is_changed_without_a_second_master_by_who_stays_backup()
+{
+    let file = |password: &str, interval: &str, priority| {
+        let vrrp = format!(
+            "version = 2\nwhen-misunderstood = \"stay-backup\"\n\
+             authentication = {{ type = \"pass\", password = \"{password}\" }}"
+        );
+        config(priority, ADDRESS, &vrrp, "").replace("100ms", interval)
+    };
+    let changes = [("second", "1s", "authentication-failures"), ("first", "2s", "interval-errors")];
+    let cases = [0, 1].into_iter().flat_map(|first| changes.map(|change| (first, change)));
+    each(cases, |(first, (password, interval, refused))| {
+        let segment = Segment::new(&[Program::Lockstep, Program::Lockstep]);
+        let pair = Pair::start(&segment, |priority| file("first", "1s", priority));
+        let changed = |priority| file(password, interval, priority);
+        pair.reload(first, changed);
+        // For longer than a master that is silent would be waited for.
+        pair.wait_for_five(refused);
+        pair.assert_has_not_moved();
+        pair.reload(1 - first, changed);
+        pair.wait_for_five("advertisement-rcvd");
+        pair.assert_has_not_moved();
+    });
 }

@@ -257,6 +257,7 @@ impl Elections {
     /// Gives an election other settings.
     pub(super) fn configure(&mut self, config: &lockstep_config::VirtualRouter, now: Instant) {
         let Some(place) = self.place(&config.name) else { return };
+        self.machines.routers[place].encoder.configure(&config.vrrp);
         let wanted = Box::new(config.vrrp.clone());
         self.machines.event(place, Event::Configure(wanted), now);
     }

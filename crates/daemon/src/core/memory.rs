@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use lockstep_config::Config;
 use tracing::error;
@@ -17,6 +17,8 @@ pub(crate) struct Memory {
     record: Arc<Record>,
     /// The place of each group in it.
     places: HashMap<String, usize>,
+    /// The advertisement intervals with which it is written: how long it holds follows from them.
+    intervals: Vec<Duration>,
     pulse: Pulse,
     resumed: Vec<PastGroup>,
     /// A failure has been told.
@@ -27,13 +29,14 @@ impl Memory {
     /// For the configuration with which the record has begun; `resumed` are the groups that an
     /// earlier run was master of and that may be so still.
     pub(crate) fn new(config: &Config, record: Arc<Record>, resumed: Vec<PastGroup>) -> Self {
-        let intervals = config.virtual_routers.iter().map(|one| one.vrrp.advertisement_interval);
-        let limit = core_limit(intervals.min());
+        let intervals = intervals(config);
+        let limit = core_limit(intervals.iter().min().copied());
         let names = config.failover.groups.iter().map(|group| group.name.clone());
         Self {
             pulse: Pulse::new(Arc::clone(&record), Thread::Core, limit),
             record,
             places: names.zip(0..).collect(),
+            intervals,
             resumed,
             is_told: false,
         }
@@ -42,6 +45,19 @@ impl Memory {
     /// What there is to resume, and the rest.
     pub(super) fn split(mut self) -> (Resuming, Self) {
         (Resuming::new(std::mem::take(&mut self.resumed)), self)
+    }
+
+    /// Takes other intervals of the same virtual routers.
+    pub(super) fn configure(&mut self, config: &Config) {
+        let intervals = intervals(config);
+        if intervals == self.intervals {
+            return;
+        }
+        self.pulse.set_limit(core_limit(intervals.iter().min().copied()));
+        self.intervals = intervals;
+        if let Err(error) = self.record.describe(config) {
+            error!("after a kill it will be judged by the intervals before: {error:#}");
+        }
     }
 
     pub(super) fn beat(&mut self, now: Instant) {
@@ -77,4 +93,8 @@ impl Memory {
             error!(%error, "after a kill it will not be known who was master");
         }
     }
+}
+
+fn intervals(config: &Config) -> Vec<Duration> {
+    config.virtual_routers.iter().map(|one| one.vrrp.advertisement_interval).collect()
 }

@@ -31,6 +31,11 @@ impl Pulse {
         Self { to: Some((record, thread)), limit, last: None }
     }
 
+    /// Another silence means that the thread is stuck, from the next beat on.
+    pub(crate) fn set_limit(&mut self, limit: Duration) {
+        self.limit = limit;
+    }
+
     /// To be called in every turn, and no later than at [`Pulse::due`].
     pub(crate) fn beat(&mut self, now: Instant) {
         let Some((record, thread)) = &self.to else { return };

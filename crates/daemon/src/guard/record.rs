@@ -211,6 +211,24 @@ impl Record {
     /// # Errors
     /// Without memory.
     pub(crate) fn begin(&self, config: &Config, text: &str) -> anyhow::Result<()> {
+        let body = self.described(config)?;
+        self.configure(text)?;
+        self.put(BODY, &body)
+    }
+
+    /// The virtual routers and groups are described as this configuration has them, and what is
+    /// known of each of them stays. Only for whoever writes what they do: what is written
+    /// meanwhile is lost.
+    ///
+    /// # Errors
+    /// When the record cannot be read, or without memory.
+    pub(crate) fn describe(&self, config: &Config) -> anyhow::Result<()> {
+        let body = self.described(config)?;
+        self.put(BODY, &body)
+    }
+
+    /// A body for this configuration, with what is known of its virtual routers and groups.
+    fn described(&self, config: &Config) -> anyhow::Result<Vec<u8>> {
         let past = self.past()?;
         let description = Description::of(config);
         let mut body = Vec::new();
@@ -237,8 +255,7 @@ impl Record {
         };
         body.extend(description.groups.iter().map(|group| u8::from(is_same(group))));
         body.extend(json);
-        self.configure(text)?;
-        self.put(BODY, &body)
+        Ok(body)
     }
 
     /// Another configuration is in force, of the same virtual routers and groups.
@@ -497,6 +514,23 @@ virtual-routers = ["inside", "outside"]
         let more = TWO.replace("[\"10.3.1.1/24\"]", "[\"10.3.1.1/24\", \"10.3.1.2/24\"]");
         record.begin(&config(&more), &more).unwrap();
         assert_eq!(record.past().unwrap().groups.len(), 1);
+    }
+
+    #[test]
+    fn another_interval_of_a_group_that_serves_leaves_what_is_known_of_it() {
+        let record = serving();
+        let before = record.past().unwrap().groups;
+        let slower = TWO.replace("vrid = 52", "vrid = 52\nadvertisement-interval = \"3s\"");
+        record.describe(&config(&slower)).unwrap();
+        let past = record.past().unwrap();
+        assert_eq!(past.configuration, TWO, "the text is told by itself");
+        let [group] = &past.groups[..] else { panic!("{past:?}") };
+        let intervals: Vec<_> = group.members.iter().map(|one| one.interval.as_secs()).collect();
+        assert_eq!(intervals, [1, 3]);
+        let known = |group: &PastGroup| -> Vec<_> {
+            group.members.iter().map(|one| (one.name.clone(), one.left, one.sequence)).collect()
+        };
+        assert_eq!(known(group), known(&before[0]));
     }
 
     #[test]
