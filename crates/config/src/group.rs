@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use lockstep_failover::{Check, Config, Group, HAND_OVER_LIMIT, Subject, Track, VirtualRouter};
 use lockstep_routes::{Condition, When};
+use lockstep_vrrp::Priority;
 use toml::Spanned;
 
 use crate::defaults;
@@ -43,6 +44,7 @@ pub(crate) fn read(
         let track = track::known(report, &check_names, &own, &track::read(table));
         let routers: Vec<_> =
             named.iter().filter_map(|name| find(routers, name.get_ref())).collect();
+        warn_of_unlike(report, name.get_ref(), &named, &routers);
         members.extend(named.into_iter().map(|name| (name, index)));
         let checks = known_checks(
             report,
@@ -105,6 +107,49 @@ pub(crate) fn read(
         );
     }
     Config { groups, checks }
+}
+
+/// Warns where members of a group want to be master otherwise than the others: they move as one. The
+/// owner of its addresses does as it does, whatever it is told.
+fn warn_of_unlike(
+    report: &Report,
+    group: &str,
+    named: &[Spanned<String>],
+    routers: &[&ReadVirtualRouter],
+) {
+    let settings = |router: &&ReadVirtualRouter| {
+        let vrrp = router.vrrp.as_ref().filter(|vrrp| vrrp.priority != Priority::OWNER)?;
+        Some((router.name.get_ref().clone(), vrrp.priority, vrrp.preempt))
+    };
+    let members: Vec<_> = routers.iter().filter_map(settings).collect();
+    let place = |name: &str| named.iter().find(|one| one.get_ref() == name).map(Spanned::span);
+    let tell = |name: &str, message: String, label: String, help: &str| {
+        if let Some(place) = place(name) {
+            report.push(Problem::warning(message).label(label).help(help).at(place));
+        }
+    };
+    let lowest = members.iter().map(|(_, priority, _)| *priority).min();
+    let higher = members.iter().find(|(_, priority, _)| Some(*priority) != lowest);
+    if let (Some((name, priority, _)), Some(lowest)) = (higher, lowest) {
+        tell(
+            name,
+            format!(
+                "virtual router `{name}` has priority {priority}, others of its group a lower one"
+            ),
+            format!("advertises {lowest}, the lowest of `{group}`"),
+            "give every member of a group the same priority",
+        );
+    }
+    let eager = members.iter().find(|(_, _, preempt)| *preempt);
+    let patient = members.iter().find(|(_, _, preempt)| !*preempt);
+    if let (Some((name, ..)), Some((other, ..))) = (eager, patient) {
+        tell(
+            name,
+            format!("virtual router `{name}` preempts, and `{other}` of its group does not"),
+            format!("`{group}` takes over from no master that works"),
+            "give every member of a group the same `preempt`",
+        );
+    }
 }
 
 fn find<'r>(routers: &'r [ReadVirtualRouter], name: &str) -> Option<&'r ReadVirtualRouter> {

@@ -103,6 +103,7 @@ said_of! {
     "authentication": passwords_are_checked_and_never_shown;
     "addresses": addresses_are_checked_by_themselves_and_against_each_other;
     "groups": names_of_routers_checks_and_groups_must_exist_and_be_clear;
+    "unlike_members": members_of_a_group_that_are_not_as_the_others_are_told;
     "hooks": hooks_and_what_is_known_of_their_programs_are_checked;
     "no_group": following_a_group_needs_one;
     "replication": every_setting_of_replication_is_checked;
