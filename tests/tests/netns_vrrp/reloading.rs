@@ -216,6 +216,38 @@ fn a_check_that_is_added_moves_the_group_when_it_fails_and_no_more_when_it_is_go
 }
 
 #[test]
+fn an_interface_that_is_tracked_only_now_is_looked_at_and_a_new_hook_is_run_for_the_next_state() {
+    let segment = alone();
+    let file = |vrrp: &str| config(150, ADDRESS, vrrp, "");
+    let daemon = Lockstep::start(segment.node(OURS), &file(""));
+    daemon.wait_for_state("gateway", "master");
+    let log = daemon.directory().join("hooked");
+    let hook = format!(
+        "notify = {{ master = [\"/bin/sh\", \"-c\", \"echo master >> {}\"] }}",
+        log.display()
+    );
+    assert_eq!(reload(&daemon, &file(&hook)).0, Some(0));
+    let tracked = format!("{hook}\ntrack = [{{ interface = \"eth9\" }}]");
+    assert_eq!(reload(&daemon, &file(&tracked)).0, Some(0));
+    daemon.wait_for_state("gateway", "fault");
+    assert_eq!(text(&daemon.group("gateway")["reason"]), "eth9 does not exist");
+    assert!(!log.exists(), "nothing is run for a reload");
+    segment.run(OURS, &["ip", "link", "add", "eth9", "type", "veth", "peer", "name", "eth10"]);
+    segment.run(OURS, &["ip", "link", "set", "eth10", "up"]);
+    segment.run(OURS, &["ip", "link", "set", "eth9", "up"]);
+    daemon.wait_for_state("gateway", "master");
+    wait::until("the hook has run", || log.exists());
+    assert_eq!(reload(&daemon, &file(&hook)).0, Some(0));
+    segment.run(OURS, &["ip", "link", "del", "eth9"]);
+    // Whatever would follow from that has followed when this has been looked at.
+    assert_eq!(reload(&daemon, &file("")).0, Some(0));
+    let to: Vec<String> =
+        daemon.journal("gateway").iter().map(|entry| text(&entry["to"])).collect();
+    assert_eq!(to, ["backup", "master", "fault", "backup", "master"]);
+    assert_eq!(fs::read_to_string(&log).expect("the log"), "master\n");
+}
+
+#[test]
 fn what_needs_a_restart_or_is_wrong_changes_nothing() {
     let segment = alone();
     let good = config(150, ADDRESS, "", "");
