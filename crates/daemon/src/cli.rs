@@ -118,7 +118,7 @@ enum Command {
     /// Show the replication of flows, or have something done about it
     #[command(subcommand)]
     Replication(replication::Command),
-    /// Show replication as metrics, for Prometheus
+    /// Show groups, virtual routers, what is declared and replication as metrics, for Prometheus
     Metrics(Socket),
     /// Show what the kernel tracks; needs no daemon
     #[command(subcommand)]

@@ -1,213 +1,52 @@
-//! Replication in the text form of `OpenMetrics`, made of one answer of the daemon.
+//! What is known of the router in the text form of `OpenMetrics`, made of one answer of the daemon.
 
-use std::fmt::Write as _;
+mod replication;
+mod router;
+
 use std::sync::atomic::AtomicU64;
 
-use lockstep_replicator::Counters;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::{Registry, Unit};
+use prometheus_client::registry::Registry;
 
-use crate::status::Replication;
-use crate::status::replication::{Commit, Injection, Kernel, Link, Peer};
+use crate::status::Status;
 
 /// What all names begin with.
-const PREFIX: &str = "lockstep_replication";
+const PREFIX: &str = "lockstep";
 
 type Labels = Vec<(String, String)>;
-/// Name, meaning and milliseconds of a time that a peer may have.
-type Time = (&'static str, &'static str, fn(&Peer) -> Option<u64>);
 type Number = Gauge<f64, AtomicU64>;
 
 /// The page.
 ///
 /// # Errors
 /// Only when text cannot be written into memory.
-pub(crate) fn text(replication: &Replication) -> anyhow::Result<String> {
-    let mut page = Page { registry: Registry::with_prefix(PREFIX) };
-    page.state(replication);
-    page.caches(replication);
-    page.counters(replication);
-    page.commit(replication.last_commit.as_ref());
-    page.injection(replication.injection.as_ref());
-    page.jobs(replication);
-    page.peers(&replication.peers);
-    page.links(&replication.links);
-    page.kernel(&replication.kernel);
+pub(crate) fn text(status: &Status) -> anyhow::Result<String> {
+    let mut registry = Registry::with_prefix(PREFIX);
+    Page { registry: &mut registry }.router(status);
+    if let Some(replication) = &status.replication {
+        Page { registry: registry.sub_registry_with_prefix("replication") }
+            .replication(replication);
+    }
     let mut text = String::new();
-    encode(&mut text, &page.registry)?;
+    encode(&mut text, &registry)?;
     Ok(text)
 }
 
-struct Page {
-    registry: Registry,
+/// Where the metrics of one part go.
+struct Page<'r> {
+    registry: &'r mut Registry,
 }
 
-impl Page {
-    fn state(&mut self, replication: &Replication) {
-        let Replication { role, mode, standby, .. } = replication;
-        let labels = [("role", role), ("mode", mode), ("standby", standby)];
-        self.gauges(
-            "info",
-            "Role, mode and way of standing by, as labels; always 1",
-            [(labels.to_vec(), 1)],
-        );
-        self.gauge("active", "Whether this router is the one that serves", role == "active");
-        self.gauge("in_sync", "Whether a takeover now would lose nothing", replication.in_sync);
-        let uptime = number(replication.uptime_s as f64);
-        let help = "Time since replication began";
-        self.registry.register_with_unit("uptime", help, Unit::Seconds, uptime);
-    }
-
-    fn caches(&mut self, replication: &Replication) {
-        let by_cache = |internal: u64, external: u64| {
-            [("internal", internal), ("external", external)]
-                .map(|(cache, count)| (vec![("cache", cache)], count))
-        };
-        let flows = by_cache(replication.internal, replication.external);
-        self.gauges("flows", "Flows in the cache", flows);
-        let expectations =
-            by_cache(replication.internal_expectations, replication.external_expectations);
-        self.gauges("expectations", "Expectations in the cache", expectations);
-        let help = "Most flows that fit into each cache";
-        self.gauge("cache_limit_flows", help, replication.cache_limit);
-    }
-
-    /// What has been counted since the start, by the names of the statistics. The others among them
-    /// are lengths, and shown elsewhere.
-    fn counters(&mut self, replication: &Replication) {
-        for (name, value) in &replication.statistics {
-            let Some(help) = described(name) else { continue };
-            let counter = Counter::<u64>::default();
-            counter.inc_by(*value);
-            self.registry.register(word(name), help, counter);
-        }
-    }
-
-    fn commit(&mut self, commit: Option<&Commit>) {
-        let Some(commit) = commit else { return };
-        let duration = number(seconds(commit.took_ms));
-        let help = "Time the last commit took";
-        self.registry.register_with_unit("last_commit_duration", help, Unit::Seconds, duration);
-        self.gauge("last_commit_complete", "Whether everything was tried", commit.complete);
-        let counts = commit.counts.iter().map(|(outcome, n)| (vec![("outcome", outcome)], *n));
-        self.gauges("last_commit_entries", "Entries of the last commit by outcome", counts);
-        let refused = commit.refused.iter().map(|(reason, n)| (vec![("reason", reason)], *n));
-        self.gauges(
-            "last_commit_refused_entries",
-            "Entries the kernel refused, by reason",
-            refused,
-        );
-    }
-
-    fn injection(&mut self, injection: Option<&Injection>) {
-        let Some(injection) = injection else { return };
-        let help = "Flows in the kernel that this router does not serve";
-        self.gauge("standby_kernel_flows", help, injection.in_kernel);
-        let help = "Changes that wait to be made in the kernel";
-        self.gauge("standby_waiting_flows", help, injection.waiting);
-        let help = "Flows that the kernel does not take now";
-        self.gauge("standby_refused_flows", help, injection.refused);
-    }
-
-    fn jobs(&mut self, replication: &Replication) {
-        let jobs = &replication.jobs;
-        let done = jobs.iter().map(|job| (vec![("job", &job.name)], job.done));
-        self.gauges("job_done_entries", "Entries that long work under way has dealt with", done);
-        let total = jobs.iter().filter_map(|job| Some((vec![("job", &job.name)], job.total?)));
-        self.gauges("job_total_entries", "Entries that it has to deal with in all", total);
-    }
-
-    fn peers(&mut self, peers: &[Peer]) {
-        let each = |value: fn(&Peer) -> u64| {
-            peers.iter().map(move |peer| (vec![("peer", &peer.address)], value(peer)))
-        };
-        self.gauges("peer_silent", "Whether it counts as gone", each(|peer| peer.silent.into()));
-        let help = "Whether a full copy of its flows has arrived";
-        self.gauges("peer_initial_copy", help, each(|peer| peer.initial_copy.into()));
-        let help = "Messages it has not acknowledged";
-        self.gauges("peer_unacknowledged_messages", help, each(|peer| peer.unacknowledged));
-        let help = "Messages in line to be sent to it";
-        self.gauges("peer_waiting_messages", help, each(|peer| peer.waiting));
-        let help = "Messages it does not know of us yet";
-        self.gauges("peer_behind_messages", help, each(|peer| peer.behind));
-        let help = "Messages of it that are missing here";
-        self.gauges("peer_missing_messages", help, each(|peer| peer.missing));
-        let lost = Family::<Labels, Counter<u64>>::default();
-        for peer in peers {
-            lost.get_or_create(&labels(&[("peer", &peer.address)])).inc_by(peer.lost);
-        }
-        let help = "Messages of it that were missing when a later one came";
-        self.registry.register("peer_lost_messages", help, lost);
-        let times: [Time; 3] = [
-            ("peer_heard_ago", "Time since it was last heard", |peer| peer.heard_ms),
-            ("peer_behind", "Age of the oldest message it does not know yet", |peer| {
-                Some(peer.behind_ms)
-            }),
-            ("peer_missing", "Since when the oldest message is missing here", |peer| {
-                Some(peer.missing_ms)
-            }),
-        ];
-        for (name, help, value) in times {
-            let family = Family::<Labels, Number>::default();
-            for peer in peers {
-                let Some(value) = value(peer) else { continue };
-                family.get_or_create(&labels(&[("peer", &peer.address)])).set(seconds(value));
-            }
-            self.registry.register_with_unit(name, help, Unit::Seconds, family);
-        }
-    }
-
-    fn links(&mut self, links: &[Link]) {
-        let named =
-            |link: &Link| labels(&[("interface", &link.interface), ("transport", &link.transport)]);
-        let state = |state: &'static str| {
-            links.iter().map(move |link| (named(link), u64::from(link.state == state)))
-        };
-        self.families("link_active", "Whether it is used to send", state("active"));
-        self.families("link_down", "Whether it cannot be used", state("down"));
-        let largest = links.iter().map(|link| (named(link), link.max_datagram));
-        self.families("link_largest_datagram_bytes", "Largest payload of a datagram", largest);
-        for (name, links) in by_name(links, |link| &link.statistics) {
-            let family = Family::<Labels, Counter<u64>>::default();
-            for (link, value) in links {
-                family.get_or_create(&named(link)).inc_by(value);
-            }
-            let help = format!("The link's statistic {name}");
-            self.registry.register(format!("link_{}", word(name)), help, family);
-        }
-    }
-
-    fn kernel(&mut self, kernel: &Kernel) {
-        if let Some(entries) = kernel.entries {
-            self.gauge("kernel_table_flows", "Flows in the kernel's table", entries);
-        }
-        if let Some(limit) = kernel.limit {
-            self.gauge("kernel_table_limit_flows", "Most flows that fit into it", limit);
-        }
-        let help = "Receive buffer for the kernel's events";
-        self.gauge("kernel_event_buffer_bytes", help, kernel.event_buffer);
-        let help = "What that buffer may grow to";
-        self.gauge("kernel_event_buffer_limit_bytes", help, kernel.event_buffer_limit);
-        self.gauge(
-            "kernel_trouble",
-            "Whether something is wrong with it",
-            kernel.trouble.is_some(),
-        );
-        for (name, value) in &kernel.statistics {
-            let counter = Counter::<u64>::default();
-            counter.inc_by(*value);
-            let help = format!("The kernel's own counter {name}");
-            self.registry.register(format!("kernel_{}", word(name)), help, counter);
-        }
-    }
-
+impl Page<'_> {
+    /// One number.
     fn gauge(&mut self, name: &str, help: &str, value: impl Into<u64>) {
         self.registry.register(name, help, number(value.into() as f64));
     }
 
+    /// A number for each set of labels.
     fn gauges<K: AsRef<str>, V: AsRef<str>>(
         &mut self,
         name: &str,
@@ -223,6 +62,27 @@ impl Page {
         self.families(name, help, owned);
     }
 
+    /// One number that only grows.
+    fn counter(&mut self, name: &str, help: &str, value: u64) {
+        let counter = Counter::<u64>::default();
+        counter.inc_by(value);
+        self.registry.register(name, help, counter);
+    }
+
+    /// What only grows, for each set of labels.
+    fn counters_of(
+        &mut self,
+        name: &str,
+        help: &str,
+        values: impl IntoIterator<Item = (Labels, u64)>,
+    ) {
+        let family = Family::<Labels, Counter<u64>>::default();
+        for (labels, value) in values {
+            family.get_or_create(&labels).inc_by(value);
+        }
+        self.registry.register(name, help, family);
+    }
+
     fn families(
         &mut self,
         name: &str,
@@ -235,20 +95,6 @@ impl Page {
         }
         self.registry.register(name, help, family);
     }
-}
-
-/// The values of each name over all links.
-fn by_name<'a>(
-    links: &'a [Link],
-    statistics: impl Fn(&'a Link) -> &'a std::collections::BTreeMap<String, u64>,
-) -> std::collections::BTreeMap<&'a str, Vec<(&'a Link, u64)>> {
-    let mut named = std::collections::BTreeMap::<_, Vec<_>>::new();
-    for link in links {
-        for (name, value) in statistics(link) {
-            named.entry(name.as_str()).or_default().push((link, *value));
-        }
-    }
-    named
 }
 
 fn number(value: f64) -> Number {
@@ -272,23 +118,17 @@ fn word(name: &str) -> String {
         .collect()
 }
 
-/// What a counter of the replicator counts, in one line without a full stop.
-fn described(name: &str) -> Option<String> {
-    let (_, lines) = Counters::DESCRIBED.iter().find(|(word, _)| *word == name)?;
-    let mut text = String::new();
-    for line in *lines {
-        // Writing into memory cannot fail.
-        let _ = write!(text, "{line}");
-    }
-    Some(text.trim().trim_end_matches('.').to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
 
+    use lockstep_replicator::Counters;
+
     use super::*;
-    use crate::status::replication::Job;
+    use crate::status::replication::{Commit, Injection, Job, Kernel, Link, Peer};
+    use crate::status::{
+        Check, Counts, Fifo, Group, Network, Replication, Scheduling, Tracked, VirtualRouter,
+    };
 
     const REFERENCE: &str = include_str!("../../../docs/reference/metrics.md");
 
@@ -334,9 +174,110 @@ mod tests {
         }
     }
 
+    fn status() -> Status {
+        let tracked = Tracked {
+            object: "interface eth5".to_owned(),
+            virtual_router: Some("lan".to_owned()),
+            state: "bad".to_owned(),
+            detail: "down".to_owned(),
+            weight: Some(-20),
+            effect: -20,
+        };
+        let group = Group {
+            name: "gateway".to_owned(),
+            state: "master".to_owned(),
+            since: "2026-01-02T03:04:05.678Z".to_owned(),
+            reason: "started".to_owned(),
+            step: Some("commit flows".to_owned()),
+            maintenance: None,
+            tracked: vec![tracked],
+        };
+        let counters = lockstep_vrrp::Statistics { conflicts: 2, ..Default::default() };
+        let router = VirtualRouter {
+            name: "lan".to_owned(),
+            group: "gateway".to_owned(),
+            interface: "eth0".to_owned(),
+            vrid: 51,
+            version: 3,
+            family: "ipv4".to_owned(),
+            state: "master".to_owned(),
+            priority: 150,
+            effective_priority: 130,
+            master_address: None,
+            master_interval_ms: None,
+            new_master_reason: None,
+            last_event: None,
+            waiting: None,
+            withheld: None,
+            statistics: counters.named().map(|(name, count)| (name.to_owned(), count)).into(),
+            rejected: vec!["10.1.1.3: another password".to_owned()],
+            differs: Vec::new(),
+            sending: None,
+        };
+        Status {
+            router: "left".to_owned(),
+            groups: vec![group],
+            virtual_routers: vec![router],
+            replication: Some(replication()),
+            routes: Vec::new(),
+            network: Network {
+                counts: Counts { installed: 7, pending: 1, ..Counts::default() },
+                ..Network::default()
+            },
+            checks: vec![Check {
+                name: "uplink".to_owned(),
+                state: "good".to_owned(),
+                detail: "exit status 0".to_owned(),
+            }],
+            hooks: Vec::new(),
+            notify_fifo: Some(Fifo {
+                path: "/run/notify".to_owned(),
+                written: 12,
+                lost: 1,
+                unread_bytes: 0,
+                error: None,
+                reader: None,
+            }),
+            scheduling: Some(Scheduling { worst_late_us: 1_500, ..Scheduling::default() }),
+            no_answer: vec!["network".to_owned()],
+        }
+    }
+
+    #[test]
+    fn groups_virtual_routers_and_what_is_declared_are_told() {
+        let text = text(&status()).unwrap();
+        for line in [
+            "lockstep_part_answering{part=\"network\"} 0.0",
+            "lockstep_part_answering{part=\"core\"} 1.0",
+            "lockstep_group_state{group=\"gateway\",state=\"master\"} 1.0",
+            "lockstep_group_state{group=\"gateway\",state=\"fault\"} 0.0",
+            "lockstep_group_in_transition{group=\"gateway\"} 1.0",
+            "lockstep_group_maintenance{group=\"gateway\"} 0.0",
+            "lockstep_vrrp_info{virtual_router=\"lan\",group=\"gateway\",interface=\"eth0\",vrid=\"51\",version=\"3\",family=\"ipv4\"} 1.0",
+            "lockstep_vrrp_state{virtual_router=\"lan\",state=\"backup\"} 0.0",
+            "lockstep_vrrp_effective_priority{virtual_router=\"lan\"} 130.0",
+            "lockstep_vrrp_refused_neighbours{virtual_router=\"lan\"} 1.0",
+            "lockstep_vrrp_conflicts_total{virtual_router=\"lan\"} 2",
+            "lockstep_check_good{check=\"uplink\"} 1.0",
+            "lockstep_tracked_good{group=\"gateway\",virtual_router=\"lan\",object=\"interface eth5\"} 0.0",
+            "lockstep_declared_objects{state=\"installed\"} 7.0",
+            "lockstep_scheduling_worst_late_seconds 0.0015",
+            "lockstep_notify_fifo_lost_lines_total 1",
+        ] {
+            assert!(text.lines().any(|shown| shown == line), "{line} in {text}");
+        }
+    }
+
+    #[test]
+    fn a_router_that_replicates_nothing_tells_the_rest() {
+        let text = text(&Status { replication: None, ..status() }).unwrap();
+        assert!(text.contains("lockstep_group_state") && text.ends_with("# EOF\n"), "{text}");
+        assert!(!text.contains("lockstep_replication"), "{text}");
+    }
+
     #[test]
     fn values_stand_under_names_that_carry_their_units() {
-        let text = text(&replication()).unwrap();
+        let text = text(&status()).unwrap();
         for line in [
             "lockstep_replication_info{role=\"backup\",mode=\"ftfw\",standby=\"cache\"} 1.0",
             "lockstep_replication_in_sync 1.0",
@@ -361,7 +302,7 @@ mod tests {
 
     /// The names after `# TYPE`, those of what is counted by others left out.
     fn shown() -> BTreeSet<String> {
-        let text = text(&replication()).unwrap();
+        let text = text(&status()).unwrap();
         let named = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
         named
             .filter_map(|line| {

@@ -150,7 +150,7 @@ fn order(ask: &Ask, request: &Request) -> anyhow::Result<()> {
 
 /// Shows everything as metrics.
 pub(super) fn metrics(socket: &Socket) -> anyhow::Result<()> {
-    print(&crate::metrics::text(&socket.client()?.ask(&Request::Replication {})?)?)
+    print(&crate::metrics::text(&socket.client()?.ask(&Request::Status {})?)?)
 }
 
 impl Socket {
