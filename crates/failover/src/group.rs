@@ -265,7 +265,10 @@ impl Group {
         known: &BTreeMap<Subject, Watched>,
         context: &mut Context<'_>,
     ) {
-        self.limits = config.limits;
+        let limits = std::mem::replace(&mut self.limits, config.limits);
+        if let Some(plan) = &mut self.plan {
+            plan.limit_commit(limits.commit, config.limits.commit);
+        }
         self.without = Without::of(config);
         self.hand_over_limit = config.hand_over_limit;
         let limit = config.limits.preempt_without_flows;

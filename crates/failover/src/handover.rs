@@ -55,6 +55,8 @@ pub(crate) struct Handover {
     /// By member, who has claimed.
     successors: Vec<Option<IpAddr>>,
     announced: bool,
+    /// Whether the members may take mastership back as soon as they have left.
+    pub(crate) may_return: bool,
 }
 
 /// A hand-over that was carried out.
@@ -84,6 +86,14 @@ impl Handover {
             served_at: None,
             successors: vec![None; members],
             announced: false,
+            may_return: false,
+        }
+    }
+
+    /// Somebody wants another thing of it now, unless the daemon ends.
+    pub(crate) fn is_ordered(&mut self, cause: Cause) {
+        if self.cause != Cause::Stop {
+            self.cause = cause;
         }
     }
 
@@ -335,6 +345,7 @@ impl Group {
         }
         handover.phase = Phase::Leaving;
         let (cause, to) = (handover.cause, handover.target());
+        let may_return = handover.may_return;
         let by = handover.successor().map_or_else(|| "a peer".to_owned(), |by| by.to_string());
         let reason = match cause {
             Cause::Switchover { .. } => format!("handed over to {by} on request"),
@@ -343,6 +354,9 @@ impl Group {
         };
         if cause == Cause::Maintenance {
             self.withdraw(context);
+        }
+        if may_return {
+            self.let_return(context);
         }
         self.enter_in(number, to, reason, context);
         true

@@ -15,23 +15,22 @@ impl Group {
     }
 
     pub(crate) fn maintain(&mut self, since: Option<String>, context: &mut Context<'_>) {
-        let handing_over = self.is_handing_over();
-        let handover =
-            self.handover.as_mut().filter(|one| handing_over && one.cause != Cause::Stop);
+        let is_handing_over = self.is_handing_over();
+        let handover = self.handover.as_mut().filter(|_| is_handing_over);
         if let Some(since) = since {
             self.maintenance.get_or_insert(since);
             if let Some(handover) = handover {
-                handover.cause = Cause::Maintenance;
+                handover.is_ordered(Cause::Maintenance);
+                handover.may_return = false;
             }
         } else if self.maintenance.take().is_some() {
             if let Some(handover) = handover {
-                handover.cause = Cause::Switchover { force: true };
+                handover.is_ordered(Cause::Switchover { force: true });
+                // Who may return does not look for a successor.
+                handover.may_return = true;
+            } else {
+                self.let_return(context);
             }
-            let may_return = self
-                .members
-                .iter()
-                .map(|member| Action::MayReturn { virtual_router: member.name.clone() });
-            context.actions.extend(may_return);
         } else {
             return;
         }
@@ -39,6 +38,15 @@ impl Group {
         if self.state != State::Init || self.started {
             self.decide(context);
         }
+    }
+
+    /// The members may preempt those to whom they have handed over.
+    pub(crate) fn let_return(&self, context: &mut Context<'_>) {
+        let may_return = self
+            .members
+            .iter()
+            .map(|member| Action::MayReturn { virtual_router: member.name.clone() });
+        context.actions.extend(may_return);
     }
 
     /// Sees to it that the group is and stays backup.

@@ -105,6 +105,15 @@ impl Plan {
         }
     }
 
+    /// A commit may take another time than it might before, both from its beginning.
+    pub(crate) fn limit_commit(&mut self, before: Duration, limit: Duration) {
+        if let Doing::Step { step: Step::CommitFlows, until, .. } = &mut self.doing
+            && let Some(began) = until.checked_sub(before)
+        {
+            *until = began + limit;
+        }
+    }
+
     /// When something has to happen although nobody spoke.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         match self.doing {

@@ -569,3 +569,43 @@ fn maintenance_said_again_changes_nothing_and_ends_on_order_only() {
     desk.settle();
     assert_eq!(desk.state(), State::Stopped);
 }
+
+/// Whoever may return does not say who has succeeded it: told too early, both have the addresses until
+/// the wait for a claim is over.
+#[test]
+fn maintenance_that_ends_before_it_has_begun_still_hears_who_succeeds() {
+    let may_return = |desk: &Desk| {
+        desk.given.iter().filter(|one| matches!(one, Action::MayReturn { .. })).count()
+    };
+    let mut desk = Desk::master(true);
+    desk.maintain(true);
+    desk.done(Step::Barrier);
+    desk.done(Step::Retire);
+    desk.maintain(false);
+    assert_eq!((desk.waits_for(), may_return(&desk)), (Some(Step::PeerClaims), 0));
+    for member in MEMBERS {
+        desk.succeed(member);
+    }
+    assert_eq!((desk.waits_for(), may_return(&desk)), (Some(Step::PeerServes), 0));
+    desk.done(Step::PeerServes);
+    assert_eq!(may_return(&desk), 2, "it may as soon as it has left");
+    desk.settle();
+    assert_eq!(desk.state(), State::Backup);
+}
+
+#[test]
+fn a_daemon_that_ends_in_maintenance_still_hears_who_succeeds_when_that_is_over() {
+    let mut desk = Desk::master(true);
+    desk.maintain(true);
+    desk.done(Step::Barrier);
+    desk.done(Step::Retire);
+    desk.feed(Event::Stop);
+    desk.given.clear();
+    desk.maintain(false);
+    assert_eq!(desk.given, []);
+    for member in MEMBERS {
+        desk.succeed(member);
+    }
+    desk.done(Step::PeerServes);
+    assert_eq!(desk.state(), State::Stopped);
+}

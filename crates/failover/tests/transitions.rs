@@ -542,6 +542,28 @@ fn a_step_without_an_answer_does_not_hold_a_group_for_ever() {
 }
 
 #[test]
+fn another_limit_holds_for_a_commit_under_way() {
+    let limits = |commit| Limits { commit, preempt_without_flows: None };
+    let mut world = World::with_limits(limits(Duration::from_secs(30)));
+    world.usable("inside", Ok(()));
+    world.complete();
+    world.elect("inside");
+    world.answer(Outcome::Done(String::new()));
+    assert_eq!(world.pending().unwrap().1, Step::CommitFlows);
+    let began = world.now;
+    for (after, limit) in [(1, 60), (2, 3)] {
+        world.now = began + Duration::from_secs(after);
+        let mut wanted = config(&["inside"], &[], true);
+        wanted.groups[0].limits = limits(Duration::from_secs(limit));
+        drop(world.failover.configure(&wanted, world.now));
+        let due = world.failover.next_deadline();
+        assert_eq!(due, Some(began + Duration::from_secs(limit)), "it counts from the beginning");
+    }
+    world.advance(Duration::from_secs(1));
+    assert_eq!(world.pending().unwrap().1, Step::LinksUp);
+}
+
+#[test]
 fn addresses_wait_for_a_commit_no_longer_than_the_limit_and_its_late_end_is_told() {
     let limit = Duration::from_millis(500);
     let mut world = World::with_limits(Limits { commit: limit, preempt_without_flows: None });
