@@ -272,6 +272,7 @@ impl Core {
                 warn!(group, "an address was gone and has been put back");
                 self.announcing.restart(&group, Instant::now());
             }
+            CoreEvent::HooksBegun { group, id } => self.feed(Event::HooksBegun { group, id }),
             CoreEvent::HookEnded { group, state, result, matters } => {
                 debug!(group, ?result, "hook ended");
                 if let (Err(why), true) = (result, matters) {

@@ -91,6 +91,8 @@ pub(crate) struct Hooks {
     reader: Option<Reader>,
     /// The end of pipes and readers that are configured no more.
     leaving: Option<JoinHandle<()>>,
+    /// By group: the step that asked last for hooks, until none of them waits any more.
+    asked: BTreeMap<String, StepId>,
     last: BTreeMap<String, status::Hook>,
     runs_shown: watch::Sender<Vec<status::Hook>>,
     fifo_shown: watch::Sender<Option<status::Fifo>>,
@@ -168,6 +170,7 @@ impl Hooks {
             fifo,
             reader,
             leaving: None,
+            asked: BTreeMap::new(),
             last: BTreeMap::new(),
             runs_shown,
             fifo_shown,
@@ -200,11 +203,24 @@ impl Hooks {
                 work = self.work() => self.see_to(work).await,
                 () = changed(&mut reader) => self.show(),
             }
+            self.tell_begun().await;
         }
         if timeout(STOP_PATIENCE, self.drain()).await.is_err() {
             self.leave();
         }
         self.close().await;
+    }
+
+    /// Tells the core of which groups no hook waits any more: what runs, runs on without the daemon.
+    async fn tell_begun(&mut self) {
+        let waits = |group: &String| {
+            let mut waiting = self.queue.waiting().filter(|hook| hook.notice.group == *group);
+            waiting.any(|hook| self.scripts.command(hook).is_some())
+        };
+        let begun: Vec<_> = self.asked.extract_if(.., |group, _| !waits(group)).collect();
+        for (group, id) in begun {
+            let _ = self.core.send(CoreEvent::HooksBegun { group, id }).await;
+        }
     }
 
     async fn drain(&mut self) {
@@ -284,6 +300,7 @@ impl Hooks {
         let Some(alone) = self.scripts.is_alone(&group) else {
             return (id, Outcome::Failed(format!("there is no failover group {group}")));
         };
+        self.asked.insert(group.clone(), id);
         let transition = Transition { group, alone, members, from, to, reason };
         (id, self.tell(&transition))
     }

@@ -67,6 +67,13 @@ pub(crate) enum CoreEvent {
         /// The group.
         group: String,
     },
+    /// None of the hooks of a transition waits any more.
+    HooksBegun {
+        /// The group.
+        group: String,
+        /// The step that asked for them.
+        id: StepId,
+    },
     /// A hook has ended.
     HookEnded {
         /// The group it was run for.

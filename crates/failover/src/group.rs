@@ -58,6 +58,8 @@ pub struct Group {
     /// What failed that made this a fault, and when to try again.
     held: Option<Hold>,
     holds: Holds,
+    /// The step that asked for hooks which may still wait. They are gone when the daemon is killed.
+    hooks_wait: Option<StepId>,
     pub(crate) plan: Option<Plan>,
 }
 
@@ -102,6 +104,7 @@ impl Group {
             handover: None,
             held: None,
             holds: Holds::default(),
+            hooks_wait: None,
             plan: None,
         }
     }
@@ -289,6 +292,19 @@ impl Group {
             self.holds.in_vain();
             self.held = Some(self.holds.begin(why, context.now));
             self.decide(context);
+        }
+    }
+
+    pub(crate) fn hooks_begun(&mut self, id: StepId, context: &mut Context<'_>) {
+        if self.hooks_wait.take_if(|waits| *waits == id).is_some() {
+            self.tell_service(context);
+        }
+    }
+
+    /// Says that the group serves, once nothing of its takeover would be lost with the daemon.
+    fn tell_service(&self, context: &mut Context<'_>) {
+        if self.state == State::Master && self.is_settled() && self.hooks_wait.is_none() {
+            context.actions.push(Action::Serves { group: self.name.clone() });
         }
     }
 
@@ -483,6 +499,7 @@ impl Group {
 
     fn enter_with(&mut self, plan: Plan, to: State, reason: String, context: &mut Context<'_>) {
         self.forget_elections();
+        self.hooks_wait = None;
         self.holds.serves_no_more(context.now);
         self.takes_part &= matches!(to, State::Backup | State::Master);
         self.plan = Some(plan);
@@ -512,7 +529,7 @@ impl Group {
         match self.state {
             State::Master => {
                 self.holds.serves(context.now);
-                context.actions.push(Action::Serves { group: self.name.clone() });
+                self.tell_service(context);
             }
             State::Stopped => context.actions.push(Action::Stopped { group: self.name.clone() }),
             State::Init | State::Backup | State::Fault => {}
@@ -524,6 +541,9 @@ impl Group {
         let Some(plan) = &mut self.plan else { return };
         let id = context.steps.open(context.group);
         plan.doing = Doing::Step { id, step, attempt, until: context.now + limit };
+        if step == Step::Hooks {
+            self.hooks_wait = Some(id);
+        }
         context.journal.step_begins(plan.number, step, id, context.now);
         context.actions.push(Action::Step {
             id,

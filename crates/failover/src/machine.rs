@@ -89,6 +89,13 @@ pub enum Event {
         /// How.
         outcome: Outcome,
     },
+    /// The hooks of a transition run, or have run: none of them waits any more.
+    HooksBegun {
+        /// The group.
+        group: String,
+        /// The step that asked for them.
+        id: StepId,
+    },
     /// A hook has failed that its group cannot do without. Means nothing when the group has left the
     /// state that the hook was for.
     HookFailed {
@@ -218,8 +225,8 @@ pub enum Action {
         /// Why, in a sentence.
         reason: String,
     },
-    /// The group is master and its takeover is complete: whoever comes after a kill may go on from
-    /// here. Holds until the group's next `StopClaiming`.
+    /// The group is master and its takeover is complete, with no hook of it still waiting: whoever
+    /// comes after a kill may go on from here. Holds until the group's next `StopClaiming`.
     Serves {
         /// The group.
         group: String,
@@ -323,6 +330,13 @@ impl Failover {
                     });
                 } else if let Some(transition) = self.steps.take_late(id) {
                     self.journal.late_answer(transition, id, outcome, now);
+                }
+            }
+            Event::HooksBegun { group, id } => {
+                if let Some(&place) = self.group_places.get(&group) {
+                    self.act(place, now, &mut actions, |group, context| {
+                        group.hooks_begun(id, context);
+                    });
                 }
             }
             Event::HookFailed { group, state, why } => {

@@ -679,6 +679,29 @@ fn a_group_that_is_resumed_says_so_at_once_and_commits_nothing_and_runs_no_hooks
     assert_eq!(world.state(), State::Fault, "what a check finds afterwards holds");
 }
 
+/// A hook that waits is gone with the daemon that is killed, and a resumed group runs none: it would
+/// be arranged for another state for good.
+#[test]
+fn a_group_can_be_resumed_only_when_none_of_its_hooks_waits_any_more() {
+    let serves = Action::Serves { group: "gateway".into() };
+    let mut world = World::backup();
+    world.elect("inside");
+    while world.pending().unwrap().1 != Step::Hooks {
+        world.answer(Outcome::Done(String::new()));
+    }
+    let (hooks, _) = world.pending().unwrap();
+    let begun = |id| Event::HooksBegun { group: "gateway".into(), id };
+    world.answer(Outcome::Done("waits for the hook that runs".into()));
+    assert!(!world.given.contains(&serves));
+    world.feed(begun(StepId(hooks.0 - 1)));
+    assert!(!world.given.contains(&serves), "those of another transition");
+    world.feed(begun(hooks));
+    assert_eq!(world.given.last(), Some(&serves));
+    world.given.clear();
+    world.feed(begun(hooks));
+    assert_eq!(world.given, []);
+}
+
 #[test]
 fn what_was_left_of_a_group_that_is_not_resumed_goes_before_anything_is_waited_for() {
     let mut world = World::new(&["inside"], &["heartbeat"], true);
@@ -712,6 +735,9 @@ fn a_takeover_is_complete_only_after_its_hooks() {
     let serves = Action::Serves { group: "gateway".into() };
     while !world.failover.group("gateway").unwrap().is_settled() {
         assert!(!world.given.contains(&serves));
+        if let Some((id, Step::Hooks)) = world.pending() {
+            world.feed(Event::HooksBegun { group: "gateway".into(), id });
+        }
         world.answer(Outcome::Done(String::new()));
     }
     assert_eq!(world.given.last(), Some(&serves));

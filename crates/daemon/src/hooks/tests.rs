@@ -181,6 +181,31 @@ async fn hooks_run_one_after_another_in_the_order_of_the_transitions() {
     assert_eq!(bench.log(), expected);
 }
 
+/// A hook that waits is lost with the daemon, and one that runs is not.
+#[tokio::test]
+async fn the_core_hears_when_none_of_a_transition_s_hooks_waits_any_more() {
+    let mut bench = Bench::with(WAIT, |setting| setting.every = true).await;
+    bench.hook("a", State::Init, State::Backup).await;
+    bench.hook("a", State::Backup, State::Master).await;
+    bench.hook("b", State::Init, State::Fault).await;
+    let newest = StepId(bench.next_id - 1);
+    bench.go();
+    let (mut ended, mut begun) = (0, Vec::new());
+    while ended < 4 {
+        match bench.event().await {
+            CoreEvent::HooksBegun { group, id } => begun.push((group, id, ended)),
+            CoreEvent::HookEnded { .. } => ended += 1,
+            _ => {}
+        }
+    }
+    bench.idle().await;
+    let of_a: Vec<_> = begun.iter().filter(|(group, ..)| group == "a").collect();
+    assert_eq!(of_a.len(), 1, "{begun:?}");
+    assert_eq!(of_a[0].1, newest);
+    let of_b = begun.iter().find(|(group, ..)| group == "b");
+    assert_eq!(of_b.map(|(_, id, _)| *id), Some(StepId(newest.0 + 1)));
+}
+
 #[tokio::test]
 async fn only_the_newest_state_runs_after_the_hook_under_way() {
     let mut bench = Bench::new(WAIT, None).await;
