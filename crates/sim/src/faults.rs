@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use fastrand::Rng;
+use lockstep_failover::Limits;
 
 use crate::lan::{Cut, Lan};
+use crate::router::settings::{Change, limits};
 
 /// How rough a run is; drawn from the seed.
 #[derive(Clone, Debug)]
@@ -19,17 +21,21 @@ pub struct Weather {
     pub fault_every: Duration,
     /// Whether the better router takes mastership back.
     pub preempt: bool,
-    /// The longest a commit holds back the addresses.
-    pub commit_limit: Duration,
-    /// How long the better router waits for flows; `None` for as long as it takes.
-    pub preempt_limit: Option<Duration>,
+    /// How long a group waits for a commit, and for the flows of a master that it is to replace.
+    pub limits: Limits,
+    /// Whether a hook that fails is a fault of the group.
+    pub hooks_matter: bool,
+    /// Whether what would begin a flow is held back while flows are committed.
+    pub holds_forwarding: bool,
 }
 
-/// One thing that goes wrong.
+/// One thing that goes wrong, or that an operator does at the wrong moment.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Fault {
-    /// The daemon is killed.
+    /// The daemon is killed, with its guard.
     Kill(usize),
+    /// The daemon is killed, and its guard starts another.
+    KillGuarded(usize),
     /// The router loses power: daemon, table and addresses are gone.
     PowerCut(usize),
     /// The daemon is told to stop.
@@ -50,9 +56,22 @@ pub(crate) enum Fault {
     Hangs(usize, Actor, Duration),
     /// Each batch of a commit takes that long, for a while.
     SlowCommit(usize, Duration, Duration),
-    /// The daemon is killed when it has given out so many more steps.
-    KillAfterSteps(usize, u32),
+    /// The daemon is killed when it has given out so many more steps, with its guard or without.
+    KillAfterSteps(usize, u32, Guarded),
+    /// Hooks fail for a while.
+    HooksFail(usize, Duration),
+    /// Hooks do not return for a while.
+    HooksHang(usize, Duration),
+    /// The configuration is changed on this router, and so much later on the other.
+    Reload(usize, Change, Duration),
+    /// The router is to hand over, with force or without.
+    Switchover(usize, bool),
+    /// The router is in maintenance for a while.
+    Maintenance(usize, Duration),
 }
+
+/// Whether the guard outlives its daemon.
+pub(crate) type Guarded = bool;
 
 /// A part of the daemon that carries out steps.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -75,12 +94,9 @@ impl Weather {
             delay: Duration::from_micros(if calm { 300 } else { rng.u64(300..20_000) }),
             fault_every: Duration::from_millis(rng.u64(1_000..8_000)),
             preempt: rng.bool(),
-            commit_limit: if rng.bool() {
-                Duration::from_secs(30)
-            } else {
-                Duration::from_millis(rng.u64(10..300))
-            },
-            preempt_limit: rng.bool().then(|| Duration::from_millis(rng.u64(500..10_000))),
+            limits: limits(rng),
+            hooks_matter: rng.bool(),
+            holds_forwarding: rng.bool(),
         }
     }
 
@@ -98,19 +114,25 @@ impl Weather {
         let router = rng.usize(..2);
         let short = Duration::from_millis(rng.u64(20..3_000));
         let actor = [Actor::Network, Actor::Storage, Actor::Control][rng.usize(..3)];
-        let fault = match rng.u8(..14) {
+        let fault = match rng.u8(..26) {
             0 | 1 => Fault::Kill(router),
             2 | 3 => Fault::PowerCut(router),
-            4 => Fault::Stop(router),
-            5 => Fault::Stall(router, short),
-            6 => Fault::Deaf(router, short),
-            7 => Fault::Partition(short),
-            8 => Fault::CheckFails(router, short),
-            9 => Fault::Refuses(router, short),
-            10 => Fault::Hangs(router, actor, 10 * short),
-            11 => Fault::SlowCommit(router, short / 20, short),
-            12 => Fault::KillAfterSteps(router, rng.u32(1..16)),
-            _ => Fault::InterfaceDown(router, short),
+            4 | 5 => Fault::Stop(router),
+            6 => Fault::Stall(router, short),
+            7 => Fault::Deaf(router, short),
+            8 => Fault::Partition(short),
+            9 => Fault::CheckFails(router, short),
+            10 => Fault::Refuses(router, short),
+            11 => Fault::Hangs(router, actor, 10 * short),
+            12 => Fault::SlowCommit(router, short / 20, short),
+            13 => Fault::KillAfterSteps(router, rng.u32(1..16), rng.bool()),
+            14 => Fault::InterfaceDown(router, short),
+            15..=17 => Fault::KillGuarded(router),
+            18 => Fault::HooksFail(router, short),
+            19 => Fault::HooksHang(router, short),
+            20..=22 => Fault::Reload(router, Change::draw(rng), short),
+            23 | 24 => Fault::Switchover(router, rng.bool()),
+            _ => Fault::Maintenance(router, 5 * short),
         };
         (after, fault)
     }

@@ -1,6 +1,7 @@
-//! A model of the kernel: the conntrack table and whether the virtual address is there.
+//! A model of the kernel: the conntrack table and the virtual addresses.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Instant;
 
 use lockstep_ctnetlink::{Flow, L4, ProtocolState, Status, TcpState, Tuple};
@@ -19,7 +20,10 @@ pub(crate) struct Kernel {
     pub(crate) flows: BTreeMap<Key, Flow>,
     /// Whose reply tuple it is.
     replies: BTreeMap<Tuple, Key>,
-    pub(crate) address: bool,
+    /// The last number of each virtual address that is there.
+    pub(crate) addresses: BTreeSet<u8>,
+    /// Whether a packet that would begin a flow is not passed on.
+    pub(crate) holds_forwarding: bool,
 }
 
 /// A change to be told to whoever listens.
@@ -72,6 +76,11 @@ impl Asker for Injecting<'_> {
 }
 
 impl Kernel {
+    /// Whether a packet for a virtual address is taken.
+    pub(crate) fn serves(&self) -> bool {
+        !self.addresses.is_empty()
+    }
+
     /// A flow appears, or becomes another.
     pub(crate) fn put(&mut self, flow: Flow) {
         let reply = flow.reply;
@@ -99,7 +108,7 @@ impl Kernel {
 
     /// Nothing is left.
     pub(crate) fn clear(&mut self) {
-        *self = Self { address: self.address, ..Self::default() };
+        *self = Self { addresses: std::mem::take(&mut self.addresses), ..Self::default() };
     }
 
     /// Does what is asked for one flow, with the refusals of a real kernel.
@@ -170,6 +179,27 @@ impl Kernel {
                 Change::Delete
             }
         }
+    }
+}
+
+/// The router's own address, where its operator logs in.
+pub(crate) fn own_address(router: usize) -> IpAddr {
+    Ipv4Addr::new(192, 0, 2, if router == 0 { 2 } else { 3 }).into()
+}
+
+/// A flow that begins at the router itself; `number` makes it unique.
+pub(crate) fn own_flow(router: usize, number: u16) -> Flow {
+    let (source, destination) = (own_address(router), Ipv4Addr::new(192, 0, 2, 100).into());
+    let (high, low) = (20_000 + number, 22);
+    let ports = |source, destination| L4::Ports { source, destination };
+    let orig = Tuple { source, destination, protocol: 6, l4: ports(high, low) };
+    let reply =
+        Tuple { source: destination, destination: source, protocol: 6, l4: ports(low, high) };
+    Flow {
+        status: Status(Status::SEEN_REPLY | Status::ASSURED | Status::CONFIRMED),
+        timeout_s: Some(600),
+        protocol_state: ProtocolState::Tcp(TcpState { state: 3, ..TcpState::default() }),
+        ..Flow::new(orig, reply)
     }
 }
 

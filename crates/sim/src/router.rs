@@ -5,22 +5,31 @@
 //! their time for it.
 
 mod actors;
+mod barrier;
 mod daemon;
+mod guard;
+mod hooks;
+mod orders;
+pub(crate) mod settings;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-use lockstep_failover::{self as failover, Failover, Group, Limits, Notify, State, Step, StepId};
-use lockstep_replicator::{
-    Commit, Config as ReplicatorConfig, Event as ReplicatorEvent, KernelEvent, Link, Replicator,
-    Start,
-};
-use lockstep_vrrp::{self as vrrp, Encoder, Family, Priority, Version, VirtualRouter, Vrid};
+use lockstep_failover::hooks::HookQueue;
+use lockstep_failover::{self as failover, Failover, State, Step, StepId};
+use lockstep_replicator::{Commit, Event as ReplicatorEvent, KernelEvent, Replicator, Start};
+use lockstep_vrrp::{self as vrrp, Encoder, VirtualRouter};
 
-use crate::faults::Weather;
-use crate::kernel::{Kernel, KernelChange};
+use crate::faults::{Actor, Guarded, Weather};
+use crate::kernel::{Kernel, KernelChange, own_address};
+use barrier::Barrier;
+use guard::{Guard, Record, Resuming};
+use hooks::Hooks;
+use settings::{Settings, replication};
+
+pub(crate) use guard::{Next, RESUMED};
 
 /// The virtual router's advertisement interval.
 pub(crate) const INTERVAL: Duration = Duration::from_millis(100);
@@ -33,7 +42,7 @@ const READ_AFTER: Duration = Duration::from_secs(1);
 /// How often the network thread compares what is wanted with what is there.
 pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// A daemon that stops takes no longer.
-const STOP_LIMIT: Duration = Duration::from_secs(8);
+const STOP_LIMIT: Duration = Duration::from_secs(14);
 /// Chance that the kernel refuses a network step.
 const REFUSAL: f64 = 0.01;
 
@@ -45,7 +54,14 @@ pub(crate) struct Router {
     /// Not scheduled until then; what arrives meanwhile waits in its sockets.
     pub(crate) stalled_until: Option<Instant>,
     pub(crate) waiting: VecDeque<Packet>,
-    weather: Weather,
+    /// What its configuration file says.
+    pub(crate) settings: Settings,
+    /// Since when an operator keeps it from being master; on its disk.
+    pub(crate) maintenance: Option<String>,
+    pub(crate) hooks: Hooks,
+    guard: Guard,
+    /// Whether its interface can be used.
+    usable: Result<(), String>,
     /// Whether the check passes.
     pub(crate) healthy: bool,
     /// The kernel refuses changes of the network until then.
@@ -54,8 +70,8 @@ pub(crate) struct Router {
     pub(crate) hangs_until: [Option<Instant>; 3],
     /// How long a batch of a commit takes, and until when.
     pub(crate) slow_until: Option<(Duration, Instant)>,
-    /// How many more steps are given out before the daemon is killed.
-    pub(crate) kill_after: Option<u32>,
+    /// How many more steps are given out before the daemon is killed, and whether its guard stays.
+    pub(crate) kill_after: Option<(u32, Guarded)>,
     /// When a daemon that was told to stop ends, whatever still hangs.
     stops_at: Option<Instant>,
     starts: u32,
@@ -91,12 +107,14 @@ pub(crate) enum Effect {
         /// Why.
         reason: String,
     },
+    /// What the other has told until now is in the kernel.
+    Committed,
     /// The replicator serves, with all that the other has told.
     Activated,
     /// What was this router's has been purged from its kernel.
     Purged,
-    /// The daemon was killed between two steps.
-    Died,
+    /// The daemon was killed between two steps, with its guard or without.
+    Died(Guarded),
 }
 
 /// A running daemon.
@@ -108,6 +126,12 @@ pub(crate) struct Daemon {
     network: VecDeque<Pending>,
     storage: VecDeque<Pending>,
     control: VecDeque<Pending>,
+    hooks: HookQueue,
+    /// The step that asked last for hooks, until none of them waits any more.
+    hooks_asked: Option<StepId>,
+    hooks_matter: bool,
+    /// The virtual addresses that the network thread knows of.
+    pub(crate) declared: BTreeSet<u8>,
     /// Whether the network thread was told last to have the address, and sees to it: then what had
     /// become of the commit.
     wants_address: Option<Committed>,
@@ -117,9 +141,19 @@ pub(crate) struct Daemon {
     /// When the kernel's table is read because nobody listened to it during a commit.
     read_at: Option<Instant>,
     committed: Committed,
-    /// When the commit of this claim was asked for.
-    commit_since: Option<Instant>,
+    /// Until when the commit of this claim holds back the addresses.
+    commit_until: Option<Instant>,
     commit_limit: Duration,
+    barrier: Option<Barrier>,
+    /// What it leaves when it is killed.
+    record: Record,
+    /// Whether it goes on as master is not decided yet.
+    resuming: Option<Resuming>,
+    /// Whether its mastership is the one of the daemon before.
+    resumed: bool,
+    usable: Result<(), String>,
+    /// Which of the router's daemons it is.
+    life: u32,
     /// The step that waits for the other router's announcement.
     serves: Option<StepId>,
     /// That was heard since this router has retired.
@@ -143,6 +177,8 @@ struct Committing {
 struct Pending {
     id: StepId,
     step: Step,
+    /// The state that is left, and the one that is entered.
+    between: (State, State),
     due: Instant,
     /// Whether the commit of the same claim had ended when the step was given out.
     committed: Committed,
@@ -167,7 +203,11 @@ impl Router {
             daemon: None,
             stalled_until: None,
             waiting: VecDeque::new(),
-            weather: weather.clone(),
+            settings: Settings::first(number, weather),
+            maintenance: None,
+            hooks: Hooks::default(),
+            guard: Guard::default(),
+            usable: Ok(()),
             healthy: true,
             refuses_until: None,
             hangs_until: [None; 3],
@@ -182,39 +222,29 @@ impl Router {
         self.daemon.as_ref().is_some_and(Daemon::is_master)
     }
 
+    /// A daemon begins. What the one before it was master of it may be still; otherwise that goes
+    /// before anything else.
     pub(crate) fn start(&mut self, rng: &mut Rng, now: Instant, effects: &mut Vec<Effect>) {
         self.starts += 1;
-        let priority = if self.number == 0 { 150 } else { 100 };
-        let sequence = 1_700_000_000 + self.starts * 1_000 + rng.u32(..500);
-        let settings = virtual_router(priority, self.weather.preempt);
-        let mut daemon = Daemon {
-            encoder: Encoder::new(&settings),
-            election: VirtualRouter::new(settings),
-            failover: Failover::new(&group(&self.weather), now),
-            replicator: Replicator::new(
-                replication(),
-                Start { first_sequence: sequence, secret: rng.u64(..), max_datagram: 1472 },
-                now,
-            ),
-            network: VecDeque::new(),
-            storage: VecDeque::new(),
-            control: VecDeque::new(),
-            wants_address: None,
-            look_at: now + LOOK_EVERY,
-            commit: None,
-            read_at: None,
-            committed: Committed::No,
-            commit_since: None,
-            commit_limit: self.weather.commit_limit,
-            serves: None,
-            announced: false,
-            given: 0,
-            rng: rng.fork(),
-            shown: State::Init,
-        };
+        self.guard.started = Some(now);
+        let until = self.guard.record.until().filter(|until| now < *until);
+        let resuming = until
+            .map(|until| Resuming { looks_at: now + Duration::from_millis(rng.u64(1..60)), until });
+        if resuming.is_none() {
+            self.guard.record = Record::default();
+            if self.refuses_until.is_none() {
+                self.kernel.addresses.clear();
+            }
+        }
+        let mut daemon = self.daemon(resuming, rng, now);
         daemon.read_kernel(&self.kernel, now);
+        if let Some(since) = self.maintenance.clone() {
+            daemon.maintain(self.number, Some(since), now, effects);
+        }
         daemon.feed(self.number, failover::Event::Start, now, effects);
-        daemon.feed(self.number, interface(Ok(())), now, effects);
+        if resuming.is_none() {
+            daemon.feed(self.number, interface(self.usable.clone()), now, effects);
+        }
         daemon.feed(self.number, check(self.healthy), now, effects);
         self.daemon = Some(daemon);
         self.waiting.clear();
@@ -225,23 +255,94 @@ impl Router {
         self.settle(now, effects);
     }
 
-    /// The daemon is gone from one moment to the next; its kernel stays as it is.
+    fn daemon(&mut self, resuming: Option<Resuming>, rng: &mut Rng, now: Instant) -> Daemon {
+        let sequence = 1_700_000_000 + self.starts * 1_000 + rng.u32(..500);
+        let settings = self.settings.election();
+        let start = Start { first_sequence: sequence, secret: rng.u64(..), max_datagram: 1472 };
+        let mut replicator = Replicator::new(replication(), start, now);
+        replicator.set_local_addresses([own_address(self.number)]);
+        Daemon {
+            encoder: Encoder::new(&settings),
+            election: VirtualRouter::new(settings),
+            failover: Failover::new(&self.settings.failover(), now),
+            replicator,
+            network: VecDeque::new(),
+            storage: VecDeque::new(),
+            control: VecDeque::new(),
+            hooks: hooks::queue(&mut self.hooks, now),
+            hooks_asked: None,
+            hooks_matter: self.settings.hooks_matter,
+            declared: self.settings.addresses.clone(),
+            wants_address: resuming.map(|_| Committed::Yes),
+            look_at: now + LOOK_EVERY,
+            commit: None,
+            read_at: None,
+            committed: Committed::No,
+            commit_until: None,
+            commit_limit: self.settings.limits.commit,
+            barrier: None,
+            record: self.guard.record,
+            resuming,
+            resumed: false,
+            usable: self.usable.clone(),
+            life: self.starts,
+            serves: None,
+            announced: false,
+            given: 0,
+            rng: rng.fork(),
+            shown: State::Init,
+        }
+    }
+
+    /// The daemon and its guard are gone from one moment to the next; the kernel stays as it is.
     pub(crate) fn kill(&mut self) {
-        self.daemon = None;
+        self.end();
+        self.guard = Guard::default();
+    }
+
+    /// The daemon is gone, and its guard sees to it.
+    pub(crate) fn kill_guarded(&mut self, now: Instant) -> Next {
+        self.end();
+        let next = self.guard.died(now);
+        if !matches!(next, Next::AtOnce) {
+            self.release();
+        }
+        if matches!(next, Next::Never) {
+            self.guard = Guard::default();
+        }
+        next
+    }
+
+    fn end(&mut self) {
+        if let Some(daemon) = self.daemon.take() {
+            self.guard.record = daemon.record;
+        }
+        // Its table goes with its owner.
+        self.kernel.holds_forwarding = false;
         self.waiting.clear();
         self.stalled_until = None;
+    }
+
+    /// What follows a master goes, as far as the kernel lets it.
+    fn release(&mut self) {
+        self.guard.record = Record::default();
+        if self.refuses_until.is_none() {
+            self.kernel.addresses.clear();
+        }
     }
 
     /// The whole router is gone.
     pub(crate) fn cut_power(&mut self) {
         self.kill();
         self.kernel = Kernel::default();
+        self.hooks = Hooks::default();
     }
 
     /// Nothing goes wrong any more.
     pub(crate) fn calm(&mut self) {
         (self.refuses_until, self.slow_until, self.kill_after) = (None, None, None);
         self.hangs_until = [None; 3];
+        self.hooks.calm();
     }
 
     /// Whether it was told to stop and is still at it.
@@ -262,8 +363,12 @@ impl Router {
         now: Instant,
         effects: &mut Vec<Effect>,
     ) {
+        self.usable.clone_from(&usable);
         self.with(now, effects, |daemon, number, effects| {
-            daemon.feed(number, interface(usable), now, effects);
+            daemon.usable.clone_from(&usable);
+            if daemon.resuming.is_none() {
+                daemon.feed(number, interface(usable), now, effects);
+            }
         });
     }
 
@@ -276,7 +381,28 @@ impl Router {
 
     /// The longest a commit holds back the address.
     pub(crate) fn commit_limit(&self) -> Duration {
-        self.weather.commit_limit
+        self.settings.limits.commit
+    }
+
+    /// Whether a daemon or its guard is there.
+    pub(crate) fn is_guarded(&self) -> bool {
+        self.daemon.is_some() || self.guard.started.is_some()
+    }
+
+    /// How it stands, for people.
+    pub(crate) fn standing(&self) -> String {
+        let Some(daemon) = &self.daemon else { return "does not run".to_owned() };
+        let group = &daemon.failover.groups()[0];
+        let election = daemon.election.state().name().as_str();
+        let step = group.step().map_or("settled", Step::as_str);
+        let addresses = &self.kernel.addresses;
+        format!("{}, {step}, election {election}, addresses {addresses:?}", group.state().as_str())
+    }
+
+    /// The priority by which it compares a better master, while it is one and heeds what it hears.
+    pub(crate) fn mastership(&self) -> Option<u8> {
+        let daemon = self.daemon.as_ref().filter(|_| self.stalled_until.is_none())?;
+        daemon.is_master().then(|| daemon.election.effective_priority().value())
     }
 
     /// Whether somebody hears what its kernel tells.
@@ -319,7 +445,8 @@ impl Router {
     /// When this router has something to do although nothing arrives.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         let daemon = self.daemon.as_ref()?;
-        let due = daemon.next_deadline(self.hangs_until).into_iter().chain(self.stops_at).min();
+        let due = daemon.next_deadline(self.hangs_until, self.hooks.ends_at());
+        let due = due.into_iter().chain(self.stops_at).min();
         self.stalled_until.or(due)
     }
 
@@ -334,7 +461,8 @@ impl Router {
             return;
         }
         if self.stops_at.is_some_and(|at| at <= now) {
-            return self.kill();
+            self.kill();
+            return self.release();
         }
         let Some(daemon) = &mut self.daemon else { return };
         let over = |until: &mut Option<Instant>| {
@@ -352,9 +480,10 @@ impl Router {
             daemon.run_storage(self.number, &mut self.kernel, pace, now, effects);
         }
         if over(control) {
-            daemon.run_control(self.number, now, effects);
+            daemon.run_control(self.number, &mut self.hooks, now, effects);
         }
         self.with(now, effects, |daemon, number, effects| {
+            daemon.resume(number, now, effects);
             let actions = daemon.election.handle(vrrp::Event::Timeout, now);
             daemon.carry_out(number, actions, now, effects);
             daemon.feed(number, failover::Event::Timeout, now, effects);
@@ -376,11 +505,14 @@ impl Router {
     }
 
     /// Takes from the replicator what it wants to say, and notes the group's state.
-    fn settle(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+    pub(crate) fn settle(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         let Some(daemon) = &mut self.daemon else { return };
-        if self.kill_after.take_if(|steps| daemon.given >= *steps).is_some() {
-            effects.push(Effect::Died);
-            return self.kill();
+        if let Some((_, guarded)) = self.kill_after.take_if(|(steps, _)| daemon.given >= *steps) {
+            effects.push(Effect::Died(guarded));
+            return;
+        }
+        if self.hangs_until[Actor::Storage as usize].is_none() {
+            daemon.look_at_barrier(self.number, now, effects);
         }
         while let Some(event) = daemon.replicator.poll_event() {
             match event {
@@ -420,56 +552,14 @@ pub(crate) fn address(number: usize) -> IpAddr {
 }
 
 const NAME: &str = "inside";
+const GROUP: &str = "gateway";
 const CHECK: &str = "alive";
 
 fn interface(usable: Result<(), String>) -> failover::Event {
     failover::Event::Interface { virtual_router: NAME.to_owned(), usable }
 }
 
-fn virtual_router(priority: u8, preempt: bool) -> vrrp::Config {
-    vrrp::Config {
-        priority: Priority::new(priority).expect("not 0"),
-        preempt,
-        advertisement_interval: INTERVAL,
-        addresses: vec![Ipv4Addr::new(10, 1, 1, 1).into()],
-        ..vrrp::Config::new(Vrid::new(51).expect("not 0"), Version::V3, Family::Ipv4)
-    }
-}
-
 fn check(success: bool) -> failover::Event {
     let detail = if success { "exit status 0" } else { "exit status 1" };
     failover::Event::Check { name: CHECK.to_owned(), success, detail: detail.to_owned() }
-}
-
-fn group(weather: &Weather) -> failover::Config {
-    failover::Config {
-        groups: vec![Group {
-            name: "gateway".to_owned(),
-            virtual_routers: vec![failover::VirtualRouter::new(NAME, "eth0")],
-            notify: Notify::default(),
-            replicated: true,
-            checks: vec![CHECK.to_owned()],
-            limits: Limits {
-                commit: weather.commit_limit,
-                preempt_without_flows: weather.preempt_limit,
-            },
-            ..Group::default()
-        }],
-        checks: vec![failover::Check {
-            name: CHECK.to_owned(),
-            command: vec!["/bin/true".to_owned()],
-            user: None,
-            interval: Duration::from_secs(1),
-            timeout: Duration::from_secs(1),
-            rise: 1,
-            fall: 1,
-        }],
-    }
-}
-
-fn replication() -> ReplicatorConfig {
-    let group = IpAddr::V4(Ipv4Addr::new(225, 0, 0, 50));
-    let mut config = ReplicatorConfig::new("gateway", vec![Link::multicast("eth0", group)]);
-    config.cache_limit = 100_000;
-    config
 }

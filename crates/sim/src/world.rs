@@ -1,21 +1,25 @@
 //! The world: time, what is on its way, and one step after the other.
 
+mod strike;
+mod traffic;
+
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-use lockstep_replicator::Change;
+use lockstep_failover::State;
 
 use crate::agenda::Agenda;
 use crate::faults::{Fault, Weather};
-use crate::invariants::{Invariants, SETTLE, Violation};
-use crate::kernel::{KernelChange, flow};
+use crate::invariants::{Invariants, SETTLE, SETTLE_AT_LEAST, Violation};
+use crate::kernel::KernelChange;
 use crate::lan::{Cut, Lan};
-use crate::router::{Effect, Packet, Router};
+use crate::router::settings::Change as Setting;
+use crate::router::{Effect, Packet, RESUMED, Router, address};
 
 /// How long things go wrong.
 const ROUGH: Duration = Duration::from_mins(1);
-/// Most flows at once; more would only take longer.
-const MAX_FLOWS: usize = 120;
+/// How often it is looked whether both routers have settled.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// Most steps at one moment: a machine whose deadline does not move is a busy loop.
 const MAX_STANDING: u32 = 10_000;
@@ -31,6 +35,8 @@ pub struct World {
     agenda: Agenda<What>,
     invariants: Invariants,
     flows_made: u32,
+    /// Connections to the routers themselves that were made.
+    logins: u16,
     /// Steps since the clock last moved.
     standing: u32,
     outcome: Outcome,
@@ -48,6 +54,12 @@ pub struct Outcome {
     pub lost: u64,
     /// Flows the routers' traffic has made.
     pub flows: u64,
+    /// Daemons that went on as master where one before them was killed.
+    pub resumed: u64,
+    /// Planned hand-overs that were begun.
+    pub handovers: u64,
+    /// Configurations that were put in force in a running daemon.
+    pub reloads: u64,
     /// Steps.
     pub steps: u64,
 }
@@ -59,6 +71,9 @@ impl Outcome {
         self.faults += other.faults;
         self.lost += other.lost;
         self.flows += other.flows;
+        self.resumed += other.resumed;
+        self.handovers += other.handovers;
+        self.reloads += other.reloads;
         self.steps += other.steps;
     }
 }
@@ -73,6 +88,8 @@ enum What {
     InterfaceUp(usize),
     CheckPasses(usize),
     Hear(Cut),
+    Reload { router: usize, change: Setting },
+    MaintenanceEnds(usize),
     Calm,
 }
 
@@ -91,6 +108,7 @@ impl World {
             agenda: Agenda::new(),
             invariants: Invariants::default(),
             flows_made: 0,
+            logins: 0,
             standing: 0,
             outcome: Outcome::default(),
             trace: trace.then(Vec::new),
@@ -111,9 +129,22 @@ impl World {
     /// The first thing that must never happen.
     pub fn run(&mut self) -> Result<Outcome, Violation> {
         let end = self.start + ROUGH + SETTLE;
-        while self.now < end {
-            self.step()?;
+        let mut looks_at = self.start + ROUGH + SETTLE_AT_LEAST;
+        let mut held = Ok(());
+        while self.now < end && held.is_ok() {
+            held = self.step();
+            if self.now >= looks_at {
+                if Invariants::check_settled(&self.routers).is_ok() {
+                    break;
+                }
+                looks_at = self.now + LOOK_EVERY;
+            }
         }
+        for number in 0..2 {
+            let standing = self.routers[number].standing();
+            self.note(|| format!("router {number} in the end: {standing}"));
+        }
+        held?;
         self.judge(Invariants::check_settled(&self.routers))?;
         Ok(self.outcome.clone())
     }
@@ -155,6 +186,10 @@ impl World {
         self.judge(held)?;
         let held = self.invariants.check_hollow(&self.routers, self.now);
         self.judge(held)?;
+        let held = self.invariants.check_overstay(&self.routers, self.now);
+        self.judge(held)?;
+        let held = self.invariants.check_maintenance(&self.routers, self.now);
+        self.judge(held)?;
         self.standing = if self.now > before { 0 } else { self.standing + 1 };
         let still = self.standing > MAX_STANDING;
         self.judge(if still { Err(format!("the clock stands still: {timer:?}")) } else { Ok(()) })
@@ -168,13 +203,15 @@ impl World {
                 self.routers[to].kernel_event(&change, self.now, &mut effects);
                 return self.follow(to, effects);
             }
-            What::Traffic => self.traffic(),
+            What::Traffic => return self.traffic(),
             What::Fault(fault) => {
                 self.outcome.faults += 1;
                 self.note(|| format!("fault: {fault:?}"));
                 self.plan_fault();
                 return self.strike(fault);
             }
+            What::Reload { router, change } => return self.reload(router, change),
+            What::MaintenanceEnds(number) => return self.maintain(number, None),
             What::Restart(number) => {
                 if self.routers[number].is_stopping() {
                     self.later(Duration::from_millis(500), What::Restart(number));
@@ -207,6 +244,7 @@ impl World {
                 for number in 0..2 {
                     self.routers[number].calm();
                     self.later(Duration::from_millis(100), What::Restart(number));
+                    self.later(Duration::from_millis(200), What::MaintenanceEnds(number));
                 }
             }
         }
@@ -215,15 +253,21 @@ impl World {
 
     fn deliver(&mut self, to: usize, packet: Packet) -> Result<(), Violation> {
         let replication = matches!(packet, Packet::Replication(_));
-        let better_claims = matches!(&packet, Packet::Vrrp(bytes) if bytes.get(22).is_some_and(|priority| *priority == 150));
+        let heard = match &packet {
+            Packet::Vrrp(bytes) => bytes.get(22).copied(),
+            Packet::Replication(_) | Packet::Announcement => None,
+        };
         let mut effects = Vec::new();
-        let runs = self.routers[to].daemon.is_some();
+        let before = self.routers[to].mastership();
         self.routers[to].receive(packet, self.now, &mut effects);
         if replication {
             self.invariants.note_told(&self.routers, self.now);
         }
-        let held = Invariants::check_superseded(&self.routers[to], runs && better_claims);
-        self.judge(held)?;
+        if let Some(priority) = heard {
+            let heard = (priority, address(1 - to));
+            let held = Invariants::check_superseded(before, heard, &self.routers[to]);
+            self.judge(held)?;
+        }
         self.follow(to, effects)
     }
 
@@ -239,20 +283,21 @@ impl World {
                 }
                 Effect::Entered { state, reason } => {
                     self.note(|| format!("router {number} is {}: {reason}", state.as_str()));
-                    if state == lockstep_failover::State::Master {
+                    if state == State::Master {
                         self.outcome.takeovers += 1;
+                        self.outcome.resumed += u64::from(reason == RESUMED);
                         self.invariants.forget_told(number);
                     }
                 }
+                Effect::Committed => self.invariants.committed(number),
                 Effect::Activated => {
                     let held = self.invariants.check_told(&self.routers, number);
                     self.judge(held)?;
                 }
                 Effect::Purged => self.invariants.forget_told(number),
-                Effect::Died => {
+                Effect::Died(guarded) => {
                     self.note(|| format!("router {number} is killed between two steps"));
-                    let back = Duration::from_millis(self.rng.u64(100..8_000));
-                    self.later(back, What::Restart(number));
+                    self.kill(number, guarded);
                 }
             }
         }
@@ -275,107 +320,6 @@ impl World {
             return;
         }
         self.later(Duration::from_micros(100), What::Kernel { to: number, change });
-    }
-
-    fn strike(&mut self, fault: Fault) -> Result<(), Violation> {
-        let back = Duration::from_millis(self.rng.u64(100..8_000));
-        let mut effects = Vec::new();
-        match fault {
-            Fault::Kill(number) => {
-                self.routers[number].kill();
-                self.later(back, What::Restart(number));
-            }
-            Fault::PowerCut(number) => {
-                self.routers[number].cut_power();
-                self.later(back, What::Restart(number));
-            }
-            Fault::Stop(number) => {
-                self.routers[number].stop(self.now, &mut effects);
-                self.later(back, What::Restart(number));
-                return self.follow(number, effects);
-            }
-            Fault::Stall(number, time) => {
-                if self.routers[number].daemon.is_some() {
-                    self.routers[number].stalled_until = Some(self.now + time);
-                }
-            }
-            Fault::Deaf(number, time) => self.cut(number == 0, number == 1, time),
-            Fault::Partition(time) => self.cut(true, true, time),
-            Fault::CheckFails(number, time) => {
-                self.routers[number].check(false, self.now, &mut effects);
-                self.later(time, What::CheckPasses(number));
-                return self.follow(number, effects);
-            }
-            Fault::Refuses(number, time) => {
-                self.routers[number].refuses_until = Some(self.now + time);
-            }
-            Fault::Hangs(number, actor, time) => {
-                self.routers[number].hangs_until[actor as usize] = Some(self.now + time);
-            }
-            Fault::SlowCommit(number, pace, time) => {
-                self.routers[number].slow_until = Some((pace, self.now + time));
-            }
-            Fault::KillAfterSteps(number, steps) => {
-                if let Some(daemon) = &mut self.routers[number].daemon {
-                    daemon.given = 0;
-                    self.routers[number].kill_after = Some(steps);
-                }
-            }
-            Fault::InterfaceDown(number, time) => {
-                let down = Err("eth0 is down".to_owned());
-                self.routers[number].usable(down, self.now, &mut effects);
-                self.later(time, What::InterfaceUp(number));
-                return self.follow(number, effects);
-            }
-        }
-        Ok(())
-    }
-
-    fn cut(&mut self, first: bool, second: bool, time: Duration) {
-        let mut directions = Cut::default();
-        directions[0][1] = first;
-        directions[1][0] = second;
-        self.lan.part(&directions);
-        self.later(time, What::Hear(directions));
-    }
-
-    /// Connections come, change and go wherever the address is.
-    fn traffic(&mut self) {
-        for number in 0..2 {
-            if !self.routers[number].kernel.address {
-                continue;
-            }
-            let keys: Vec<_> = self.routers[number].kernel.flows.keys().copied().collect();
-            let choice = self.rng.u8(..10);
-            let known = (!keys.is_empty()).then(|| keys[self.rng.usize(..keys.len())]);
-            let change = match (choice, known) {
-                (0..=4, _) if keys.len() < MAX_FLOWS => {
-                    self.flows_made += 1;
-                    self.outcome.flows += 1;
-                    Some((Change::New, flow(self.flows_made, 1)))
-                }
-                (0..=7, Some(key)) => {
-                    let mut flow = self.routers[number].kernel.flows[&key].clone();
-                    flow.mark = Some(self.rng.u32(..8));
-                    Some((Change::Update, flow))
-                }
-                (_, Some(key)) => {
-                    Some((Change::Delete, self.routers[number].kernel.flows[&key].clone()))
-                }
-                (_, None) => None,
-            };
-            let Some((change, flow)) = change else { continue };
-            if change == Change::Delete {
-                self.routers[number].kernel.remove(&flow.orig);
-                self.invariants.forget_flow(&flow.orig);
-            } else {
-                self.routers[number].kernel.put(flow.clone());
-            }
-            let change = KernelChange { change, flow, own: false };
-            self.tell_kernel_event(number, Box::new(change));
-        }
-        let pause = Duration::from_millis(self.rng.u64(1..60));
-        self.later(pause, What::Traffic);
     }
 
     fn plan_fault(&mut self) {

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use lockstep_failover::{OVERTAKEN, Outcome, Step, StepId};
 use lockstep_replicator::Commit;
 
+use super::barrier::Barrier;
+use super::hooks::Hooks;
 use super::{
     COMMIT_BATCH, Committed, Committing, Daemon, Effect, LOOK_EVERY, Pending, READ_AFTER, REFUSAL,
 };
@@ -55,10 +57,12 @@ impl Daemon {
             }
             match pending.step {
                 Step::AddressesUp => {
-                    kernel.address = true;
+                    kernel.addresses.clone_from(&self.declared);
                     effects.push(Effect::AddressUp { committed: pending.committed });
                 }
-                Step::AddressesDown => kernel.address = false,
+                Step::AddressesDown => kernel.addresses.clear(),
+                Step::HoldForwarding => kernel.holds_forwarding = true,
+                Step::PassForwarding => kernel.holds_forwarding = false,
                 _ => {}
             }
             self.done(number, pending.id, now, effects);
@@ -66,18 +70,35 @@ impl Daemon {
         if self.look_at <= now {
             self.look_at = now + LOOK_EVERY;
             if !refuses && self.network.is_empty() {
-                let is_new = !kernel.address;
-                kernel.address = self.wants_address.is_some();
-                let up = self.wants_address.filter(|_| is_new);
-                effects.extend(up.map(|committed| Effect::AddressUp { committed }));
+                self.put_right(kernel, effects);
             }
         }
     }
 
-    pub(super) fn run_control(&mut self, number: usize, now: Instant, effects: &mut Vec<Effect>) {
+    /// Gives the kernel the addresses that it should have.
+    pub(super) fn put_right(&mut self, kernel: &mut Kernel, effects: &mut Vec<Effect>) {
+        let is_new = !kernel.serves();
+        match self.wants_address {
+            Some(_) => kernel.addresses.clone_from(&self.declared),
+            None => kernel.addresses.clear(),
+        }
+        let up = self.wants_address.filter(|_| is_new);
+        effects.extend(up.map(|committed| Effect::AddressUp { committed }));
+    }
+
+    pub(super) fn run_control(
+        &mut self,
+        number: usize,
+        hooks: &mut Hooks,
+        now: Instant,
+        effects: &mut Vec<Effect>,
+    ) {
+        self.finish_hooks(number, hooks, now, effects);
         while let Some(pending) = self.control.pop_front_if(|pending| pending.due <= now) {
+            self.run_hooks(pending.id, pending.between, hooks, now);
             self.done(number, pending.id, now, effects);
         }
+        self.tell_begun(number, now, effects);
     }
 
     pub(super) fn run_storage(
@@ -106,6 +127,7 @@ impl Daemon {
         if self.read_due().is_some_and(|at| at <= now) {
             self.read_kernel(kernel, now);
         }
+        self.look_at_barrier(number, now, effects);
     }
 
     /// When a step of the replicator's begins. The active role waits for the end of a commit, as in
@@ -129,6 +151,7 @@ impl Daemon {
     ) {
         match pending.step {
             Step::CommitFlows => return self.begin_commit(Some(pending.id), now),
+            Step::Barrier => return self.barrier = Some(Barrier::new(pending.id, now)),
             Step::ReplicateActive => {
                 self.replicator.activate(now);
                 if self.replicator.late_flows() > 0 {
@@ -163,6 +186,7 @@ impl Daemon {
             return;
         };
         self.committed = if cut { Committed::No } else { Committed::Yes };
+        effects.extend((!cut).then_some(Effect::Committed));
         let report = commit.report().to_string();
         let outcome = if cut { Outcome::Failed(report) } else { Outcome::Done(report) };
         self.stepped(number, id, outcome, now, effects);

@@ -7,6 +7,7 @@ use lockstep_failover::{self as failover, Outcome, State, Step, StepId, VirtualR
 use lockstep_replicator::{Origin, Role};
 use lockstep_vrrp::{self as vrrp, Datagram, Priority, StateName};
 
+use super::barrier::Barrier;
 use super::{Committed, Daemon, Effect, NAME, Packet, Pending, address};
 
 impl Daemon {
@@ -35,12 +36,19 @@ impl Daemon {
     }
 
     /// A part that hangs has nothing to do before it goes on.
-    pub(super) fn next_deadline(&self, hangs_until: [Option<Instant>; 3]) -> Option<Instant> {
+    pub(super) fn next_deadline(
+        &self,
+        hangs_until: [Option<Instant>; 3],
+        hook_ends: Option<Instant>,
+    ) -> Option<Instant> {
         let front = |queue: &VecDeque<Pending>| queue.front().map(|pending| pending.due);
         let [network, storage, control] = hangs_until;
         let held = |due: Option<Instant>, until: Option<Instant>| until.or(due);
         let commit = self.commit.as_ref().map(|committing| committing.due);
-        let storage_due = [self.storage_due(), commit, self.read_due()].into_iter().flatten().min();
+        let barrier = self.barrier.as_ref().map(Barrier::deadline);
+        let storage_due =
+            [self.storage_due(), commit, self.read_due(), barrier].into_iter().flatten().min();
+        let resuming = self.resuming.map(|it| it.looks_at.min(it.until));
         let look = Some(self.look_at);
         [
             self.election.next_deadline(),
@@ -48,7 +56,8 @@ impl Daemon {
             self.replicator.next_deadline(),
             held(front(&self.network).into_iter().chain(look).min(), network),
             held(storage_due, storage),
-            held(front(&self.control), control),
+            held(front(&self.control).into_iter().chain(hook_ends).min(), control),
+            resuming,
         ]
         .into_iter()
         .flatten()
@@ -90,6 +99,9 @@ impl Daemon {
         for action in actions {
             let event = match action {
                 vrrp::Action::Send(advertisement) => {
+                    if advertisement.priority > 0 {
+                        self.record.left = Some(now);
+                    }
                     let packets =
                         self.encoder.packets(&advertisement, address(number), Duration::ZERO);
                     let sent = packets.into_iter().map(|packet| Packet::Vrrp(packet.bytes));
@@ -121,8 +133,19 @@ impl Daemon {
         now: Instant,
         effects: &mut Vec<Effect>,
     ) {
-        for action in self.failover.handle(event, now) {
-            self.perform(number, &action, now, effects);
+        let actions = self.failover.handle(event, now);
+        self.perform_all(number, &actions, now, effects);
+    }
+
+    pub(super) fn perform_all(
+        &mut self,
+        number: usize,
+        actions: &[failover::Action],
+        now: Instant,
+        effects: &mut Vec<Effect>,
+    ) {
+        for action in actions {
+            self.perform(number, action, now, effects);
         }
     }
 
@@ -156,12 +179,16 @@ impl Daemon {
                 let actions = self.election.handle(vrrp::Event::MayReturn, now);
                 self.carry_out(number, actions, now, effects);
             }
-            failover::Action::HandoverEnded { .. }
-            | failover::Action::Serves { .. }
-            | failover::Action::Stopped { .. } => {}
-            failover::Action::Step { id, step, to, .. } => {
+            failover::Action::Serves { .. } => self.record.serves = true,
+            failover::Action::HandoverEnded { .. } | failover::Action::Stopped { .. } => {}
+            failover::Action::Step { id, step, from, to, .. } => {
                 self.given += 1;
-                self.begin(number, (id, step, to), now, effects);
+                if matches!(step, Step::StopClaiming | Step::Retire) {
+                    // Before a word of it leaves: whoever comes after a kill must not go on.
+                    self.record.serves = false;
+                    self.resumed = false;
+                }
+                self.begin(number, (id, step), (from, to), now, effects);
             }
         }
     }
@@ -169,11 +196,12 @@ impl Daemon {
     fn begin(
         &mut self,
         number: usize,
-        (id, step, to): (StepId, Step, State),
+        (id, step): (StepId, Step),
+        between: (State, State),
         now: Instant,
         effects: &mut Vec<Effect>,
     ) {
-        match (step, to) {
+        match (step, between.1) {
             (Step::Claim, _) => self.elect(number, id, vrrp::Event::Claim, now, effects),
             (Step::StopClaiming, State::Backup) => {
                 self.elect(number, id, vrrp::Event::Relinquish, now, effects);
@@ -184,16 +212,11 @@ impl Daemon {
                 effects.push(Effect::Send(Packet::Announcement));
                 self.done(number, id, now, effects);
             }
-            (Step::Barrier, _) if self.has_told_all(now) => self.done(number, id, now, effects),
-            (Step::Barrier, _) => {
-                let outcome = Outcome::Failed("the other lacks flows".to_owned());
-                self.stepped(number, id, outcome, now, effects);
-            }
             // The election tells it.
             (Step::PeerClaims, _) => {}
             (Step::PeerServes, _) if self.announced => self.done(number, id, now, effects),
             (Step::PeerServes, _) => self.serves = Some(id),
-            _ => self.line_up(id, step, now),
+            _ => self.line_up(id, step, between, now),
         }
     }
 
@@ -206,7 +229,8 @@ impl Daemon {
         now: Instant,
         effects: &mut Vec<Effect>,
     ) {
-        self.committed = Committed::No;
+        // What was resumed is in the kernel already.
+        self.committed = if self.resumed { Committed::Yes } else { Committed::No };
         self.announced = false;
         self.serves = None;
         let actions = self.election.handle(event, now);
@@ -215,25 +239,28 @@ impl Daemon {
     }
 
     /// A step of an actor, which takes its time.
-    fn line_up(&mut self, id: StepId, step: Step, now: Instant) {
+    fn line_up(&mut self, id: StepId, step: Step, between: (State, State), now: Instant) {
         if step == Step::CommitFlows {
-            self.commit_since = Some(now);
+            self.commit_until = Some(now + self.commit_limit);
         }
-        if step == Step::LinksUp && self.committed == Committed::No {
-            let waited = self.commit_since.map(|since| now.saturating_duration_since(since));
-            if waited.is_some_and(|waited| waited >= self.commit_limit) {
-                self.committed = Committed::OverLimit;
-            }
+        if step == Step::LinksUp
+            && self.committed == Committed::No
+            && self.commit_until.is_some_and(|until| until <= now)
+        {
+            self.committed = Committed::OverLimit;
         }
         let committed = self.committed;
         let delay = Duration::from_micros(self.rng.u64(50..3_000));
         let queue = match step {
-            Step::CommitFlows | Step::ReplicateActive | Step::ReplicateBackup => &mut self.storage,
+            Step::CommitFlows | Step::ReplicateActive | Step::ReplicateBackup | Step::Barrier => {
+                &mut self.storage
+            }
             Step::Hooks => &mut self.control,
             _ => &mut self.network,
         };
         let last = queue.back().map_or(now, |last| last.due);
-        queue.push_back(Pending { id, step, due: last.max(now) + delay, committed });
+        let due = last.max(now) + delay;
+        queue.push_back(Pending { id, step, between, due, committed });
     }
 
     pub(super) fn done(
