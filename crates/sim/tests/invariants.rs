@@ -12,7 +12,7 @@ use std::time::Instant;
 use lockstep_sim::{Outcome, Violation, World};
 
 /// Seeds in an ordinary run.
-const SEEDS: u64 = 1_000;
+const SEEDS: u64 = 2_000;
 
 #[test]
 fn invariants_hold_whatever_goes_wrong() {
@@ -24,6 +24,9 @@ fn invariants_hold_whatever_goes_wrong() {
     println!("{seeds} seeds: {total:?}");
     assert!(total.takeovers >= seeds, "a world in which nobody takes over shows nothing");
     assert!(total.flows > seeds * 100, "a world without traffic shows nothing");
+    assert!(total.reloads > seeds, "nobody changes anything");
+    let rare = [total.resumed, total.handovers];
+    assert!(seeds < 100 || rare.iter().all(|count| *count > seeds / 10), "{rare:?} are too few");
 }
 
 #[test]
