@@ -268,6 +268,17 @@ impl Core {
                 self.in_sync = Some(format!("replication: {word}: {reason}"));
                 self.feed(Event::InSync(in_sync));
             }
+            CoreEvent::Merged { reason } => {
+                warn!(
+                    reason,
+                    "another router had served as well; what is served here is announced"
+                );
+                let groups = self.failover.groups().iter();
+                let serves = groups.filter(|it| it.is_replicated() && it.state() == State::Master);
+                for group in serves {
+                    self.announcing.restart(group.name(), Instant::now());
+                }
+            }
             CoreEvent::Restored { group } => {
                 warn!(group, "an address was gone and has been put back");
                 self.announcing.restart(&group, Instant::now());

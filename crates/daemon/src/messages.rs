@@ -62,6 +62,11 @@ pub(crate) enum CoreEvent {
         /// For people.
         reason: String,
     },
+    /// Another router had served as well: what it served has come to this one.
+    Merged {
+        /// For people.
+        reason: String,
+    },
     /// A virtual address of a group that is master was gone and has been put back.
     Restored {
         /// The group.

@@ -162,6 +162,11 @@ pub enum Event {
     Sync(SyncState),
     /// What was ours is to be removed from the kernel: see [`crate::Replicator::begin_purge`].
     PurgeDue,
+    /// A peer that had served beside this router for a while, where only one is to serve, stands by.
+    GaveWay {
+        /// Which.
+        address: IpAddr,
+    },
     /// Flows of a router that serves them no more have been put into the kernel beside those that
     /// this router serves; said once a second at most.
     TakenUp {

@@ -314,6 +314,7 @@ impl Replicator {
     /// that serve on.
     pub fn activate(&mut self, now: Instant) {
         self.role = Role::Active;
+        self.uptake.serve(now);
         self.hand_over();
         self.change_claim();
         for peer in &mut self.peers {
@@ -345,9 +346,7 @@ impl Replicator {
     pub fn deactivate(&mut self, now: Instant) {
         if self.role == Role::Active {
             self.role = Role::Backup;
-            if !self.committing {
-                self.uptake = Uptake::default();
-            }
+            self.uptake.leave(self.committing);
             self.note_heirs();
             self.hand_back();
             self.change_claim();
@@ -494,6 +493,7 @@ impl Replicator {
 
     /// Draws the consequences of what has changed.
     fn settle(&mut self, now: Instant) {
+        self.uptake.close_after_commit(now);
         self.ask_who_begins_to_tell();
         for place in 0..self.peers.len() {
             self.peers[place].conversation.handle_answer(now, &mut self.counters);

@@ -162,6 +162,8 @@ counters! {
     commit_refused = "commit-refused",
     /// Flows removed from the kernel after leaving the active role.
     purged = "purged",
+    /// Times a peer that had served beside this router, where only one is to serve, stood by again.
+    gave_way = "peers-gave-way",
     /// Flows put into the kernel beside those that this router serves, told by a router that serves
     /// them no more.
     taken_up = "taken-up",

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use common::{A, B, FAIR, flow, tcp};
 use lockstep_ctnetlink::{Flow, Key, L4};
-use lockstep_replicator::{Action, Change, Config, KernelEvent, Planned, Retry, Role};
+use lockstep_replicator::{Action, Change, Config, Event, KernelEvent, Planned, Retry, Role};
 use site::{Site, grouped};
 
 const EEXIST: i32 = 17;
@@ -281,6 +281,21 @@ fn what_the_old_master_tells_after_the_new_one_has_the_role_gets_into_the_kernel
 }
 
 #[test]
+fn after_a_commit_that_no_role_follows_each_keeps_its_own_again() {
+    let mut site = shared();
+    let mut kernel = kernel_of(&site, B);
+    commit(&mut site, B, &mut kernel);
+    site.run_s(30);
+    take_up(&mut site, B, &mut kernel);
+    let before = site.kernels[B].len();
+    site.create(A, 500);
+    site.run_s(2);
+    take_up(&mut site, B, &mut kernel);
+    assert_eq!(site.kernels[B].len(), before);
+    site.assert_replicated(A, B);
+}
+
+#[test]
 fn after_two_masters_the_one_that_stays_has_the_flows_of_both() {
     for config in [grouped as fn(usize) -> Config, two_groups] {
         let mut site = Site::new(2, 1, FAIR, config);
@@ -315,6 +330,34 @@ fn after_two_masters_the_one_that_stays_has_the_flows_of_both() {
         assert_in_sync(&site);
         assert_eq!(site.nodes[A].counters().taken_up, 100);
     }
+}
+
+#[test]
+fn two_masters_that_hear_only_each_others_flows_are_noticed_and_merged() {
+    let mut site = Site::new(2, 1, FAIR, grouped);
+    site.run_s(3);
+    for (node, first) in [(A, 1000), (B, 2000)] {
+        site.activate(node);
+        for number in first..first + 100 {
+            site.create(node, number);
+        }
+        site.run_s(5);
+    }
+    site.run_s(20);
+    let now = site.now;
+    site.nodes[B].deactivate(now);
+    site.drain(B);
+    let mut kernel = kernel_of(&site, A);
+    site.run_s(2);
+    take_up(&mut site, A, &mut kernel);
+    site.run_s(5);
+    assert_eq!(site.kernels[A].len(), 200);
+    site.assert_replicated(A, B);
+    let counters = site.nodes[A].counters();
+    assert_eq!((counters.taken_up, counters.gave_way), (100, 1));
+    let told = |event: &Event| matches!(event, Event::TakenUp { flows: 100, refused: 0, .. });
+    assert!(site.events[A].iter().any(told));
+    assert!(site.events[A].iter().any(|event| matches!(event, Event::GaveWay { .. })));
 }
 
 #[test]

@@ -527,6 +527,7 @@ impl Router {
                 | ReplicatorEvent::LinkChanged { .. }
                 | ReplicatorEvent::ResyncCompleted { .. }
                 | ReplicatorEvent::CacheFull { .. }
+                | ReplicatorEvent::GaveWay { .. }
                 | ReplicatorEvent::TakenUp { .. }
                 | ReplicatorEvent::CacheHasRoom { .. } => {}
             }

@@ -1,6 +1,7 @@
 //! What the thread tells: the core thread of synchronisation, people of everything.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use lockstep_kernel::replication::{LinkSockets, Unreached};
@@ -49,18 +50,18 @@ impl Actor {
                     }
                     info!(cache = cache.as_str(), "a cache that was full takes entries again");
                 }
-                Event::TakenUp { flows, refused: 0, .. } => {
-                    info!(flows, "flows of a router that serves no more are taken into the kernel");
+                Event::GaveWay { address } => {
+                    let reason = format!("{address} had served as well, and stands by");
+                    self.tell(CoreEvent::Merged { reason }).await;
                 }
                 Event::TakenUp { flows, refused, example } => {
-                    let example = example.unwrap_or_default();
-                    warn!(
-                        flows,
-                        refused,
-                        example,
-                        "flows of a router that serves no more are taken into the kernel, not all of \
-                         them"
+                    let mut reason = format!(
+                        "{flows} flows of a router that serves no more are taken into the kernel"
                     );
+                    if let Some(example) = example {
+                        let _ = write!(reason, ", {refused} could not be: {example}");
+                    }
+                    self.tell(CoreEvent::Merged { reason }).await;
                 }
                 Event::PurgeDue => debug!("the flows of before are to be removed"),
                 Event::Sync(sync) => {

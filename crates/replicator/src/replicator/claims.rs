@@ -48,6 +48,10 @@ impl Replicator {
         if self.role == Role::Active && stands_by && before != peer.claim {
             let told = self.external.has_told(peer.index);
             self.uptake.look_through(told);
+            let served = matches!(before, Some(Claim::Serves | Claim::ToldAll));
+            if served && !self.config.shares() {
+                self.note_who_gave_way(place, now);
+            }
             return;
         }
         if self.role == Role::Active && ftfw && stood_by && !peer.conversation.has_told_all() {

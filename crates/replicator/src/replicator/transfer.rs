@@ -65,6 +65,7 @@ impl Replicator {
             self.send_everything();
         } else {
             self.external.end_commit();
+            self.uptake.commit_ends();
             if self.role == Role::Active {
                 // Nothing is late for who has the role.
                 self.external.forget_late();

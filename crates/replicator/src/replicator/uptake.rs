@@ -28,6 +28,12 @@ use crate::wire::Change;
 /// How long a router that has handed a group over may still tell of its flows.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
+/// How long an old master may go on to serve when a new one does.
+const HAND_OVER: Duration = Duration::from_secs(5);
+
+/// How long the role may take to come after its commit.
+const ROLE: Duration = Duration::from_secs(10);
+
 /// Least time between two tellings of what has been taken up.
 const TELL: Duration = Duration::from_secs(1);
 
@@ -43,6 +49,10 @@ pub(super) struct Uptake {
     /// A group is being taken over, or was a moment ago: whatever is told may be of it.
     open: bool,
     closes_at: Option<Instant>,
+    /// The commit that it was opened for has ended.
+    committed: bool,
+    /// Since when this router has served.
+    serves_since: Option<Instant>,
     /// What has been done that nobody has been told of, and when that is due.
     done: Done,
     tells_at: Option<Instant>,
@@ -56,9 +66,34 @@ struct Done {
 }
 
 impl Uptake {
+    /// This router serves from now on.
+    pub(super) fn serve(&mut self, now: Instant) {
+        self.serves_since.get_or_insert(now);
+    }
+
     /// A group is being taken over.
     pub(super) fn open(&mut self) {
         (self.open, self.closes_at) = (true, None);
+    }
+
+    /// A commit has ended. The role comes next, or never.
+    pub(super) fn commit_ends(&mut self) {
+        self.committed = self.open;
+    }
+
+    /// Sees to it that it closes although the role does not come.
+    pub(super) fn close_after_commit(&mut self, now: Instant) {
+        if std::mem::take(&mut self.committed) && self.open {
+            self.closes_at.get_or_insert(now + ROLE);
+        }
+    }
+
+    /// This router serves no more; another role may be `coming`.
+    pub(super) fn leave(&mut self, coming: bool) {
+        self.serves_since = None;
+        if !coming {
+            *self = Self::default();
+        }
     }
 
     /// What is told from now on belongs to who tells it.
@@ -131,6 +166,18 @@ impl Replicator {
                 && !conversation.copying()
                 && !peer.forgot;
             peer.heir = peer.heard_at.is_some() && !knows_all;
+        }
+    }
+
+    /// A peer that served stands by. In a hand-over the old master still serves for a moment; two
+    /// for longer than that could not hear each other's elections.
+    pub(super) fn note_who_gave_way(&mut self, place: usize, now: Instant) {
+        let for_long = |since| now.saturating_duration_since(since) >= HAND_OVER;
+        if let Some(address) = self.peers[place].address()
+            && self.uptake.serves_since.is_some_and(for_long)
+        {
+            self.counters.gave_way += 1;
+            self.push(Event::GaveWay { address });
         }
     }
 
