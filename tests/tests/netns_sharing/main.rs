@@ -1,4 +1,3 @@
 //! More than one router that serves, on the real kernel.
 
-mod merging;
 mod sharing;

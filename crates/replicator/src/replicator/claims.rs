@@ -47,7 +47,7 @@ impl Replicator {
         }
         if self.role == Role::Active && stands_by && before != peer.claim {
             let told = self.external.has_told(peer.index);
-            self.uptake.look_through(told);
+            self.uptake.look_through(told && self.config.shares());
             let served = matches!(before, Some(Claim::Serves | Claim::ToldAll));
             if served && !self.config.shares() {
                 self.note_who_gave_way(place, now);

@@ -158,6 +158,9 @@ impl Replicator {
 
     /// Has peers that serve now be told what this router has served and they do not know.
     pub(super) fn note_heirs(&mut self) {
+        if !self.config.shares() {
+            return;
+        }
         for peer in &mut self.peers {
             let conversation = &peer.conversation;
             let knows_all = peer.present()
@@ -183,6 +186,9 @@ impl Replicator {
 
     /// The peer has told of a flow.
     pub(super) fn consider_uptake(&mut self, place: usize, slot: Slot) {
+        if !self.config.shares() {
+            return;
+        }
         if self.uptake.open
             || (self.role == Role::Active && self.stands_by(self.peers[place].index))
         {
