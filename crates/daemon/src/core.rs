@@ -448,7 +448,16 @@ impl Core {
                             priority: self.failover.priority(name).unwrap_or_default(),
                         });
                         let members = members.collect();
-                        self.outboxes.hook(HookRequest { id, group, from, to, reason, members })
+                        let request =
+                            HookRequest { id, group: group.clone(), from, to, reason, members };
+                        let outcome = self.outboxes.hook(request);
+                        if outcome.is_some() {
+                            // There is none that could wait.
+                            let begun = Event::HooksBegun { group, id };
+                            let actions = self.failover.handle(begun, now);
+                            self.carry_out(actions);
+                        }
+                        outcome
                     }
                 };
                 outcome.map(|outcome| Event::Stepped { id, outcome })
