@@ -72,7 +72,7 @@ pub(crate) fn table_id(value: &Value<'_>, tables: &TableNames) -> Option<TableId
             return if number == 0 { Err(unusable()) } else { Ok(TableId(number)) };
         }
         let problem = Problem::absence(format!("unknown table \"{text}\""))
-            .label("neither in `[tables]` nor in /etc/iproute2/rt_tables");
+            .label("neither in `[tables]` nor in /etc/iproute2/rt_tables or rt_tables.d");
         Err(match nearest(text, &tables.words()) {
             Some(near) => problem.help(format!("did you mean \"{near}\"?")),
             None => problem.help(format!("write `{text} = NUMBER` under `[tables]`")),

@@ -127,6 +127,9 @@ fn of_address(
     let elsewise = index.in_place_of(link.index, address.address);
     let object = Object::Address(address.interface.clone(), address.address);
     match (wanted, there, elsewise) {
+        (true, Some(there), _) if there.duplicate => {
+            State::Pending(Reason::Duplicate(address.interface.clone()))
+        }
         (true, Some(there), _) if !address::has_drifted(there, address) => State::Installed,
         (true, Some(there), _) if address::can_be_made_anew(there, address, index) => {
             due(&object, refusals)

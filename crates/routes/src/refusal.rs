@@ -9,6 +9,8 @@ use crate::Object;
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 /// Longest wait.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// Longest wait when something has changed meanwhile that may have been the reason.
+const CHANGED_WAIT: Duration = Duration::from_secs(1);
 
 /// One object's refusals in a row.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -17,6 +19,8 @@ pub struct Refusal {
     pub words: String,
     /// How often in a row.
     pub attempts: u32,
+    /// When the last one was.
+    pub at: Instant,
     /// When to try again.
     pub next_try: Instant,
 }
@@ -31,7 +35,15 @@ impl Refusals {
     pub fn refused(&mut self, object: Object, words: String, now: Instant) {
         let attempts = self.0.get(&object).map_or(1, |earlier| earlier.attempts.saturating_add(1));
         let wait = FIRST_WAIT.saturating_mul(1 << (attempts - 1).min(16)).min(LONGEST_WAIT);
-        self.0.insert(object, Refusal { words, attempts, next_try: now + wait });
+        self.0.insert(object, Refusal { words, attempts, at: now, next_try: now + wait });
+    }
+
+    /// A link, an address or a rule has changed, and what was refused may be taken now: nothing
+    /// waits longer than a second from its last refusal.
+    pub fn hurry(&mut self) {
+        for refusal in self.0.values_mut() {
+            refusal.next_try = refusal.next_try.min(refusal.at + CHANGED_WAIT);
+        }
     }
 
     /// Whether nothing is refused.
@@ -62,5 +74,31 @@ impl Refusals {
     /// When the next object may be tried again.
     pub fn next_deadline(&self) -> Option<Instant> {
         self.0.values().map(|refusal| refusal.next_try).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::disallowed_methods, reason = "a test has a clock")]
+
+    use super::*;
+
+    #[test]
+    fn what_was_refused_often_waits_no_longer_than_a_second_when_something_has_changed() {
+        let start = Instant::now();
+        let object = || Object::Link("eth0".to_owned());
+        let mut refusals = Refusals::default();
+        for _ in 0..12 {
+            refusals.refused(object(), "no".to_owned(), start);
+        }
+        assert_eq!(refusals.next_deadline(), Some(start + LONGEST_WAIT));
+        refusals.hurry();
+        assert_eq!(refusals.next_deadline(), Some(start + CHANGED_WAIT));
+        assert!(!refusals.is_due(&object(), start));
+        // One that waits a shorter time is not put off.
+        let mut refusals = Refusals::default();
+        refusals.refused(object(), "no".to_owned(), start);
+        refusals.hurry();
+        assert_eq!(refusals.next_deadline(), Some(start + FIRST_WAIT));
     }
 }

@@ -76,6 +76,9 @@ pub enum Reason {
     /// The address is there with another broadcast address, label or scope, and making it anew
     /// would take something from others.
     Drifted,
+    /// The address is there, and of no use: duplicate detection has found it on another host of
+    /// this link.
+    Duplicate(String),
     /// The router does not have the source address.
     SourceMissing(IpAddr),
     /// A rule that is not wanted now stays, because the kernel would remove somebody else's in its
@@ -111,6 +114,7 @@ impl fmt::Display for Reason {
                 "it is there with another broadcast address, label or scope, and \
                  cannot be made anew without harm to what others have made",
             ),
+            Self::Duplicate(link) => write!(f, "another host on {link} has it too"),
             Self::SourceMissing(source) => write!(f, "source address {source} is missing"),
             Self::Inseparable => f.write_str(
                 "it stays: the kernel would remove a rule of somebody else's in its place",

@@ -310,6 +310,20 @@ fn an_address_that_has_drifted_is_made_anew_and_never_missed() {
 }
 
 #[test]
+fn an_address_that_another_host_has_too_is_told_as_such() {
+    let mut actual = router(true);
+    let declared =
+        Declared { addresses: vec![address("eth1", "2001:db8:7::1/64")], ..Declared::default() };
+    carried_out(&declared, &mut actual);
+    assert_eq!(states(&declared, &actual).1, [State::Installed]);
+    let there = actual.addresses.iter_mut().find(|there| there.address.addr().is_ipv6());
+    there.unwrap().duplicate = true;
+    let state = states(&declared, &actual).1.remove(0);
+    assert_eq!(state.as_str(), "pending");
+    assert_eq!(state.reason().as_deref(), Some("another host on eth1 has it too"));
+}
+
+#[test]
 fn an_address_that_has_drifted_stays_where_others_would_lose_by_it() {
     let labelled =
         |text: &str| Address { label: Some("eth1:vip".to_owned()), ..address("eth1", text) };

@@ -6,7 +6,7 @@ use super::Ask;
 use super::output::{Cell, Page, Style, Table, print_json};
 use crate::control::client::Client;
 use crate::control::protocol::{PART_LIMIT, Request, Selection, StateWord};
-use crate::status::{Counts, Difference, Network, NextHop, PlannedChange, Route, Standing};
+use crate::status::{Counts, Difference, Network, NextHop, PlannedChange, Route, Rule, Standing};
 
 /// What is shown.
 #[derive(Args, Debug)]
@@ -125,7 +125,9 @@ pub(super) fn describe(page: &mut Page, network: &Network) {
     let addresses = network.addresses.iter().map(|one| (one.object.as_str(), &one.standing));
     objects(page, "ADDRESS", addresses);
     routes(page, &network.routes);
-    objects(page, "RULE", network.rules.iter().map(|rule| (rule.object.as_str(), &rule.standing)));
+    let rules: Vec<_> =
+        network.rules.iter().map(|rule| (rule_words(rule), &rule.standing)).collect();
+    objects(page, "RULE", rules.iter().map(|(words, standing)| (words.as_str(), *standing)));
     summary(page, network);
 }
 
@@ -236,6 +238,13 @@ fn in_words(route: &Route) -> String {
     words.extend(route.metric.iter().map(|metric| format!("metric {metric}")));
     words.extend(route.mtu.iter().map(|mtu| format!("mtu {mtu}")));
     words.join(" ")
+}
+
+/// A rule; without a network nothing else tells its family.
+fn rule_words(rule: &Rule) -> String {
+    let is_told = rule.family == "ipv4" || rule.from.is_some() || rule.to.is_some();
+    let family = if is_told { "" } else { "-6 " };
+    format!("{family}{}", rule.object)
 }
 
 fn styled(state: &str) -> Cell {

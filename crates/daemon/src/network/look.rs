@@ -61,6 +61,9 @@ impl Actor {
         }
         // Announcements are lost by somebody's restless table too.
         self.schedule.is_urgent |= hints.links || hints.addresses;
+        if (hints.links || hints.addresses || hints.rules) && !self.refusals.is_empty() {
+            Arc::make_mut(&mut self.refusals).hurry();
+        }
         if hints.any() {
             self.schedule.routes_changed(now);
         }
