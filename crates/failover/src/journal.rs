@@ -19,7 +19,7 @@ pub struct Journal {
 /// One change of a group's state, with the timeline of its steps.
 #[derive(Clone, Debug)]
 pub struct Transition {
-    /// Counts on from the last transition of an earlier run, which [`Journal::following`] is told.
+    /// Counts on from the last transition of an earlier run, which `Journal::following` is told.
     pub number: u64,
     /// The group.
     pub group: String,

@@ -67,6 +67,11 @@ impl Selection {
             && (self.include_local || !self.local.contain_one(ends))
     }
 
+    /// Whether the address is the router's own.
+    pub(crate) fn is_own(&self, address: IpAddr) -> bool {
+        self.local.contain_one([address; 2])
+    }
+
     /// Whether one of the ends is the router itself.
     pub(crate) fn is_local(&self, flow: &Flow) -> bool {
         self.local.contain_one([flow.orig.source, flow.reply.source])

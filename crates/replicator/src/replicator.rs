@@ -61,6 +61,10 @@ const EXPIRE_INTERVAL: Duration = Duration::from_secs(1);
 /// seconds.
 const JUST_LEFT: Duration = Duration::from_secs(5);
 
+/// Longest that a router which has left its role tells what its kernel does, unless another one is
+/// heard to serve before: that one commits a million flows meanwhile.
+const AFTERMATH: Duration = Duration::from_secs(10);
+
 /// Most events waiting to be taken.
 const MAX_EVENTS: usize = 64;
 
@@ -116,6 +120,9 @@ pub struct Replicator {
     just_left_until: Option<Instant>,
     /// The role was left: what of its flows could not be told until then is not told any more.
     quiet_at: Option<Instant>,
+    /// Until when what the kernel tells is told on although the role was left: nobody is known to
+    /// serve in its place yet, and neighbours still send their packets here.
+    tells_until: Option<Instant>,
     counters: Counters,
     last_committed: u64,
     events: VecDeque<Event>,
@@ -175,6 +182,7 @@ impl Replicator {
             left_at: None,
             just_left_until: None,
             quiet_at: None,
+            tells_until: None,
             counters: Counters::default(),
             last_committed: 0,
             events: VecDeque::new(),
@@ -301,7 +309,8 @@ impl Replicator {
     }
 
     fn tell(&mut self, learned: Learned) {
-        let learned = if self.is_silent() { learned.untold() } else { learned };
+        let untold = self.is_silent() && self.tells_until.is_none();
+        let learned = if untold { learned.untold() } else { learned };
         tell(&mut self.peers, &mut self.internal, learned);
     }
 
@@ -337,6 +346,7 @@ impl Replicator {
         self.left_at = None;
         self.just_left_until = None;
         self.quiet_at = None;
+        self.tells_until = None;
         self.settle(now);
     }
 
@@ -358,6 +368,7 @@ impl Replicator {
             self.left_at = Some(now);
             self.just_left_until = Some(now + JUST_LEFT);
             self.quiet_at = Some(now + self.config.purge_timeout / 2);
+            self.tells_until = Some(now + AFTERMATH);
             for place in 0..self.peers.len() {
                 self.want_resync(place, Cause::Role);
             }
@@ -421,6 +432,7 @@ impl Replicator {
             .chain(self.purge_at)
             .chain(self.expire_at)
             .chain(self.quiet_at)
+            .chain(self.tells_until)
             .chain(self.sweeps_on_at)
             .chain(self.just_left_until)
             .chain(self.uptake.closes_at())
@@ -450,6 +462,9 @@ impl Replicator {
         }
         if due(self.just_left_until, now) {
             self.just_left_until = None;
+        }
+        if due(self.tells_until, now) {
+            self.tells_until = None;
         }
         if due(self.quiet_at, now) {
             self.fall_quiet();

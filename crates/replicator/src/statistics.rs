@@ -87,8 +87,8 @@ counters! {
     bytes_received = "bytes-received",
     /// Messages in those.
     messages_received = "messages-received",
-    /// Datagrams from an address that is no peer's, or to the group from a router that is spoken to
-    /// alone.
+    /// Datagrams from an address that is no peer's or this router's own, or to the group from a
+    /// router that is spoken to alone.
     datagrams_foreign = "datagrams-foreign",
     /// Routers for which there was no place among the peers.
     peers_refused = "peers-refused",

@@ -406,6 +406,19 @@ fn a_caller_that_cannot_send_is_not_called_again_and_again() {
 }
 
 #[test]
+fn a_router_does_not_take_itself_for_a_peer() {
+    let mut world = World::new(1, FAIR);
+    let own = World::address(A);
+    world.nodes[A].set_local_addresses([own]);
+    world.cut();
+    // Any program of the router can send to the group, from one of its addresses.
+    let alive = [0x1a, 0x30, 0, 8, 0, 0, 0, 1];
+    world.nodes[A].handle_datagram(Origin::group(0, own), &alive, world.now);
+    assert_eq!(world.nodes[A].counters().datagrams_foreign, 1);
+    assert!(world.nodes[A].peer(world.now).is_none_or(|peer| peer.address != own));
+}
+
+#[test]
 fn a_third_router_is_not_taken_for_the_peer() {
     let mut world = World::new(1, FAIR);
     world.run_s(1);

@@ -135,6 +135,8 @@ pub(crate) struct Daemon {
     /// Whether the network thread was told last to have the address, and sees to it: then what had
     /// become of the commit.
     wants_address: Option<Committed>,
+    /// Whether forwarding is to be held.
+    wants_to_hold: bool,
     /// When it compares that with the kernel.
     look_at: Instant,
     commit: Option<Committing>,
@@ -274,6 +276,7 @@ impl Router {
             hooks_matter: self.settings.hooks_matter,
             declared: self.settings.addresses.clone(),
             wants_address: resuming.map(|_| Committed::Yes),
+            wants_to_hold: false,
             look_at: now + LOOK_EVERY,
             commit: None,
             read_at: None,

@@ -41,11 +41,18 @@ impl Table {
         }
     }
 
-    /// Tries again to make the table where somebody else had it.
+    /// Tries again to make the table where somebody else had it, and to hold forwarding or pass it
+    /// where the kernel has refused that.
     pub(super) fn retry(&mut self, silent: &BTreeSet<String>) {
         if self.is_taken {
             let result = OwnTable::install(&self.rules);
             self.installed(result, silent);
+        }
+        let hold = !self.holding.is_empty();
+        if let Some(table) = &mut self.own
+            && let Err(error) = table.hold_forwarding(hold)
+        {
+            warn!(%error, hold, "forwarding is held or passed against what is wanted");
         }
     }
 

@@ -42,8 +42,11 @@ impl Replicator {
         peer.rise.hear(peer.claim, now);
         let stood_by = before == Some(Claim::StandsBy) && !stands_by;
         let serves = matches!(peer.claim, Some(Claim::Serves | Claim::ToldAll));
-        if self.role == Role::Backup && serves && std::mem::take(&mut peer.heir) {
-            peer.conversation.bequeath();
+        if self.role == Role::Backup && serves {
+            self.tells_until = None;
+            if std::mem::take(&mut peer.heir) {
+                peer.conversation.bequeath();
+            }
         }
         if self.role == Role::Active && stands_by && before != peer.claim {
             let told = self.external.has_told(peer.index);

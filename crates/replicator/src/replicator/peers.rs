@@ -88,6 +88,10 @@ impl Replicator {
     pub(super) fn recognise(&mut self, origin: Origin, datagram: &[u8], now: Instant) -> Whose {
         let source = origin.source.to_canonical();
         let Some(open) = self.links.is_open(origin.link) else { return Whose::Stranger };
+        // Other programs of this router can send to the group too.
+        if self.selection.is_own(source) {
+            return Whose::Stranger;
+        }
         let known = |peer: &Peer| peer.addresses[origin.link] == Some(source);
         let place = self.peers.iter().position(known);
         if !open {

@@ -48,6 +48,8 @@ impl Daemon {
             match pending.step {
                 Step::AddressesUp => self.wants_address = Some(pending.committed),
                 Step::AddressesDown => self.wants_address = None,
+                Step::HoldForwarding => self.wants_to_hold = true,
+                Step::PassForwarding => self.wants_to_hold = false,
                 _ => {}
             }
             if refuses || self.rng.f64() < REFUSAL {
@@ -75,9 +77,10 @@ impl Daemon {
         }
     }
 
-    /// Gives the kernel the addresses that it should have.
+    /// Gives the kernel the addresses that it should have, and the packet filter what is wanted of it.
     pub(super) fn put_right(&mut self, kernel: &mut Kernel, effects: &mut Vec<Effect>) {
         let is_new = !kernel.serves();
+        kernel.holds_forwarding = self.wants_to_hold;
         match self.wants_address {
             Some(_) => kernel.addresses.clone_from(&self.declared),
             None => kernel.addresses.clear(),
