@@ -1,6 +1,7 @@
 //! A running `lockstep run` in a namespace, asked through its own command line.
 
 use std::fs::{self, File};
+use std::ops::Deref;
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Output, Stdio};
 
@@ -15,9 +16,16 @@ use crate::wait;
 /// The daemon of one router. Dropped, it is killed; when the test panics, its log is printed.
 #[derive(Debug)]
 pub struct Lockstep {
-    name: String,
+    control: Control,
     process: Process,
     directory: TempDir,
+}
+
+/// The way to a running daemon: its command line, with its socket.
+#[derive(Debug)]
+pub struct Control {
+    name: String,
+    socket: PathBuf,
 }
 
 impl Lockstep {
@@ -81,86 +89,13 @@ impl Lockstep {
         command.env("STATE_DIRECTORY", directory.path().join("state"));
         command.stdin(Stdio::null()).stdout(log.try_clone().expect("a descriptor")).stderr(log);
         let process = node.start(command).expect("setpriv can be started");
-        Self { name: node.name().to_owned(), process, directory }
+        let control = Control::new(node.name(), directory.path().join("socket"));
+        Self { control, process, directory }
     }
 
     /// The directory of its configuration, log and socket.
     pub fn directory(&self) -> PathBuf {
         self.directory.path().to_owned()
-    }
-
-    /// Runs `lockstep ARGUMENTS --socket ITS_SOCKET`.
-    pub fn command(&self, arguments: &[&str]) -> Output {
-        let socket = self.directory.path().join("socket");
-        Command::new(binary())
-            .args(arguments)
-            .arg("--socket")
-            .arg(socket)
-            .output()
-            .expect("the binary runs")
-    }
-
-    /// What a command answers with `--json`.
-    ///
-    /// # Panics
-    /// When it fails or does not answer JSON.
-    #[track_caller]
-    pub fn ask(&self, arguments: &[&str]) -> Value {
-        let output = self.command(&[arguments, &["--json"]].concat());
-        assert!(output.status.success(), "lockstep {arguments:?}: {output:?}");
-        serde_json::from_slice(&output.stdout).expect("the answer is JSON")
-    }
-
-    /// `lockstep status --json`.
-    #[track_caller]
-    pub fn status(&self) -> Value {
-        self.ask(&["status"])
-    }
-
-    fn try_status(&self) -> Option<Value> {
-        let output = self.command(&["status", "--json"]);
-        output.status.success().then(|| serde_json::from_slice(&output.stdout).ok())?
-    }
-
-    /// The state of a group, as `status` tells it.
-    #[track_caller]
-    pub fn state(&self, group: &str) -> String {
-        text(&self.group(group)["state"])
-    }
-
-    /// A group's entry in `status`.
-    ///
-    /// # Panics
-    /// When there is none.
-    #[track_caller]
-    pub fn group(&self, group: &str) -> Value {
-        named(&self.status()["groups"], group)
-    }
-
-    /// A virtual router's entry in `status`.
-    #[track_caller]
-    pub fn virtual_router(&self, name: &str) -> Value {
-        named(&self.status()["virtual-routers"], name)
-    }
-
-    /// Waits until a group is in this state *and* no transition is under way.
-    #[track_caller]
-    pub fn wait_for_state(&self, group: &str, state: &str) {
-        wait::until(&format!("{} of {} is {state}", group, self.name), || {
-            let group = self.group(group);
-            group["state"] == state && group["step"].is_null()
-        });
-    }
-
-    /// The transitions of a group, oldest first, as `journal` tells them.
-    ///
-    /// # Panics
-    /// When the journal is not a list.
-    #[track_caller]
-    pub fn journal(&self, group: &str) -> Vec<Value> {
-        let journal = self.ask(&["journal"]);
-        let entries = journal.as_array().expect("the journal is a list");
-        entries.iter().filter(|entry| entry["group"] == group).cloned().collect()
     }
 
     /// What it has logged.
@@ -175,9 +110,7 @@ impl Lockstep {
 
     /// The process that its guard has started, while there is one.
     pub fn worker(&self) -> Option<Pid> {
-        let guard = self.process.id();
-        let children = fs::read_to_string(format!("/proc/{guard}/task/{guard}/children")).ok()?;
-        children.split_whitespace().next()?.parse().ok().map(Pid::from_raw)
+        first_child(self.process.id())
     }
 
     /// Sends its worker a signal.
@@ -230,7 +163,7 @@ impl Lockstep {
         self.process
             .wait(wait::PATIENCE)
             .expect("it can be waited for")
-            .unwrap_or_else(|| panic!("lockstep on {} does not end", self.name))
+            .unwrap_or_else(|| panic!("lockstep on {} does not end", self.control.name))
     }
 
     /// Kills it with SIGKILL: nothing is said and nothing is cleaned up.
@@ -239,13 +172,118 @@ impl Lockstep {
     }
 }
 
+impl Deref for Lockstep {
+    type Target = Control;
+
+    fn deref(&self) -> &Control {
+        &self.control
+    }
+}
+
+impl Control {
+    /// To the daemon of this name that listens there.
+    pub fn new(name: &str, socket: PathBuf) -> Self {
+        Self { name: name.to_owned(), socket }
+    }
+
+    /// The daemon's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Runs `lockstep ARGUMENTS --socket ITS_SOCKET`.
+    pub fn command(&self, arguments: &[&str]) -> Output {
+        Command::new(binary())
+            .args(arguments)
+            .arg("--socket")
+            .arg(&self.socket)
+            .output()
+            .expect("the binary runs")
+    }
+
+    /// What a command answers with `--json`.
+    ///
+    /// # Panics
+    /// When it fails or does not answer JSON.
+    #[track_caller]
+    pub fn ask(&self, arguments: &[&str]) -> Value {
+        let output = self.command(&[arguments, &["--json"]].concat());
+        assert!(output.status.success(), "lockstep {arguments:?}: {output:?}");
+        serde_json::from_slice(&output.stdout).expect("the answer is JSON")
+    }
+
+    /// `lockstep status --json`.
+    #[track_caller]
+    pub fn status(&self) -> Value {
+        self.ask(&["status"])
+    }
+
+    pub(crate) fn try_status(&self) -> Option<Value> {
+        let output = self.command(&["status", "--json"]);
+        output.status.success().then(|| serde_json::from_slice(&output.stdout).ok())?
+    }
+
+    /// The state of a group, as `status` tells it.
+    #[track_caller]
+    pub fn state(&self, group: &str) -> String {
+        text(&self.group(group)["state"])
+    }
+
+    /// A group's entry in `status`.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[track_caller]
+    pub fn group(&self, group: &str) -> Value {
+        named(&self.status()["groups"], group)
+    }
+
+    /// A virtual router's entry in `status`.
+    #[track_caller]
+    pub fn virtual_router(&self, name: &str) -> Value {
+        named(&self.status()["virtual-routers"], name)
+    }
+
+    /// Waits until a group is in this state *and* no transition is under way.
+    #[track_caller]
+    pub fn wait_for_state(&self, group: &str, state: &str) {
+        wait::until(&format!("{} of {} is {state}", group, self.name), || {
+            let group = self.group(group);
+            group["state"] == state && group["step"].is_null()
+        });
+    }
+
+    /// The transitions of a group, oldest first, as `journal` tells them.
+    ///
+    /// # Panics
+    /// When the journal is not a list.
+    #[track_caller]
+    pub fn journal(&self, group: &str) -> Vec<Value> {
+        let journal = self.ask(&["journal"]);
+        let entries = journal.as_array().expect("the journal is a list");
+        entries.iter().filter(|entry| entry["group"] == group).cloned().collect()
+    }
+}
+
 impl Drop for Lockstep {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let status = self.try_status().map(|status| format!("{status:#}")).unwrap_or_default();
-            eprintln!("==== lockstep on {}:\n{}\n{status}", self.name, self.log());
+            eprintln!("==== lockstep on {}:\n{}\n{status}", self.control.name, self.log());
         }
     }
+}
+
+/// The processes that this one's main thread has started and that live, oldest first.
+pub fn children(of: u32) -> Vec<Pid> {
+    let children = fs::read_to_string(format!("/proc/{of}/task/{of}/children"));
+    let children = children.unwrap_or_default();
+    children.split_whitespace().filter_map(|id| id.parse().ok()).map(Pid::from_raw).collect()
+}
+
+/// The first of [`children`].
+pub fn first_child(of: u32) -> Option<Pid> {
+    children(of).first().copied()
 }
 
 /// The lab's virtual addresses, as a virtual router's `addresses` lists them.

@@ -17,5 +17,6 @@ pub mod router;
 pub mod segment;
 pub mod setting;
 pub mod story;
+pub mod systemd;
 pub mod tables;
 pub mod wait;

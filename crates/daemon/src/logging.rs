@@ -1,9 +1,12 @@
 //! The log: lines on standard error.
 //!
-//! Under the service manager the journal adds time and unit itself, so time is left out there.
+//! Under the service manager the journal adds time and unit itself, so time is left out there, and is
+//! told the level of each line.
 //!
 //! The daemon's lines are written by a thread of their own: whoever reads them may stall, and an
 //! election must not wait for that. What a stalled reader leaves no room for is lost and counted.
+
+mod priorities;
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Arc, OnceLock};
@@ -12,6 +15,8 @@ use anyhow::Context as _;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
+
+use priorities::{Prioritised, has_journal};
 
 /// The variable that sets the level when `--log` does not.
 const VARIABLE: &str = "LOCKSTEP_LOG";
@@ -71,13 +76,12 @@ where
 {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(writer)
         .with_ansi(io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
         .with_target(false);
-    let started = if std::env::var_os("JOURNAL_STREAM").is_some() {
-        builder.without_time().try_init()
+    let started = if has_journal() {
+        builder.without_time().with_writer(Prioritised(writer)).try_init()
     } else {
-        builder.try_init()
+        builder.with_writer(writer).try_init()
     };
     started.map_err(anyhow::Error::from_boxed).context("cannot start logging")
 }

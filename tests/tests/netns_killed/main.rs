@@ -6,6 +6,7 @@
 mod capabilities;
 mod given_up;
 mod random;
+mod reloaded;
 mod resumed;
 mod together;
 

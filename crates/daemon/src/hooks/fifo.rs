@@ -5,7 +5,7 @@
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown, lchown};
 use std::path::{Path, PathBuf};
 
 use lockstep_config::NotifyFifo;
@@ -113,6 +113,8 @@ fn make(config: &NotifyFifo) -> Result<File, String> {
 
 /// A pipe of an earlier life is used again: whoever has it open goes on reading. One of somebody
 /// else could be read, and written to, by them.
+///
+/// Of root's rights over the files of others it takes one, to give them away and to take them back.
 fn open(path: &Path, owner: Option<(u32, u32)>, mode: u32) -> io::Result<File> {
     match fs::symlink_metadata(path) {
         Ok(there) if !there.file_type().is_fifo() => {
@@ -120,7 +122,10 @@ fn open(path: &Path, owner: Option<(u32, u32)>, mode: u32) -> io::Result<File> {
         }
         Ok(there) => {
             let own = Uid::effective().as_raw();
-            if there.uid() != own && Some(there.uid()) != owner.map(|(uid, _)| uid) {
+            let is_owner_s = Some(there.uid()) == owner.map(|(uid, _)| uid);
+            if there.uid() != own && is_owner_s {
+                lchown(path, Some(own), None)?;
+            } else if there.uid() != own {
                 fs::remove_file(path)?;
             }
         }
@@ -136,10 +141,10 @@ fn open(path: &Path, owner: Option<(u32, u32)>, mode: u32) -> io::Result<File> {
     if !pipe.metadata()?.file_type().is_fifo() {
         return Err(io::Error::new(ErrorKind::AlreadyExists, "there is something else"));
     }
+    pipe.set_permissions(Permissions::from_mode(mode))?;
     if let Some((uid, gid)) = owner {
         fchown(&pipe, Some(uid), Some(gid))?;
     }
-    pipe.set_permissions(Permissions::from_mode(mode))?;
     Ok(pipe)
 }
 
