@@ -72,6 +72,12 @@ impl Batch {
         self.add(|buffer| encode::set_timeout(buffer, key, timeout_s, 0))
     }
 
+    /// Adds [`be_liberal`](crate::be_liberal).
+    #[must_use = "a full batch takes nothing"]
+    pub fn be_liberal(&mut self, key: &Key) -> bool {
+        self.add(|buffer| encode::be_liberal(buffer, key, 0))
+    }
+
     /// Adds [`create_expectation`].
     #[must_use = "a full batch takes nothing"]
     pub fn create_expectation(&mut self, expectation: &Expectation) -> bool {

@@ -137,6 +137,22 @@ pub fn set_timeout(buffer: &mut Vec<u8>, key: &Key, timeout_s: u32, sequence: u3
     });
 }
 
+/// Has an existing TCP flow accept what its windows do not say, and changes nothing else of it: they
+/// may be old. `ENOENT` when there is none; without effect on any other protocol.
+pub fn be_liberal(buffer: &mut Vec<u8>, key: &Key, sequence: u32) {
+    use kind::protoinfo;
+    message(buffer, CT_NEW, 0, family_of(&key.orig), sequence, |writer| {
+        write_key(writer, key);
+        writer.nest(kind::PROTOINFO, |writer| {
+            writer.nest(protoinfo::TCP, |writer| {
+                let flags = [TcpState::BE_LIBERAL; 2];
+                writer.fixed(protoinfo::TCP_FLAGS_ORIG, flags);
+                writer.fixed(protoinfo::TCP_FLAGS_REPLY, flags);
+            });
+        });
+    });
+}
+
 /// The status bits that are not the kernel's own.
 const SETTABLE: u32 = Status::SEEN_REPLY | Status::ASSURED | Status::FIXED_TIMEOUT;
 

@@ -3,6 +3,7 @@
 mod replication;
 mod router;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 
 use prometheus_client::encoding::text::encode;
@@ -97,6 +98,20 @@ impl Page<'_> {
     }
 }
 
+/// The values of each name over all of `those`.
+fn by_name<'a, T>(
+    those: &'a [T],
+    statistics: impl Fn(&'a T) -> &'a BTreeMap<String, u64>,
+) -> BTreeMap<&'a str, Vec<(&'a T, u64)>> {
+    let mut named = BTreeMap::<_, Vec<_>>::new();
+    for one in those {
+        for (name, value) in statistics(one) {
+            named.entry(name.as_str()).or_default().push((one, *value));
+        }
+    }
+    named
+}
+
 fn number(value: f64) -> Number {
     let gauge = Number::default();
     gauge.set(value);
@@ -189,6 +204,7 @@ mod tests {
             since: "2026-01-02T03:04:05.678Z".to_owned(),
             reason: "started".to_owned(),
             step: Some("commit flows".to_owned()),
+            waiting: None,
             maintenance: None,
             tracked: vec![tracked],
         };

@@ -66,6 +66,35 @@ fn a_timeout_is_set_and_nothing_else_is_changed() {
 }
 
 #[test]
+fn windows_are_not_heeded_any_more_and_nothing_else_is_changed() {
+    in_namespace(|| {
+        let mut table = TableSocket::open().unwrap();
+        let flows = varied();
+        assert_eq!(create(&mut table, &flows), []);
+        let before = dump(&mut table, Family::Any);
+        let mut batch = Batch::new();
+        for flow in &flows {
+            assert!(batch.be_liberal(&flow.key()));
+        }
+        assert!(batch.be_liberal(&tcp(9, Nat::None).key()));
+        let refused = refusals(&table.execute(&mut batch).unwrap());
+        assert!(refused.contains(&(flows.len(), libc::ENOENT)), "{refused:?}");
+        let is_tcp = |index: usize| flows.get(index).is_some_and(|flow| flow.orig.protocol == 6);
+        assert!(!refused.iter().any(|(index, _)| is_tcp(*index)), "{refused:?}");
+        let found = dump(&mut table, Family::Any);
+        assert_eq!(found.len(), flows.len());
+        for flow in before {
+            let twin = found.iter().find(|found| found.key() == flow.key()).unwrap();
+            assert_same(twin, &flow);
+            if let ProtocolState::Tcp(tcp) = twin.protocol_state {
+                let flags = tcp.flags.unwrap();
+                assert!(flags.iter().all(|flags| flags & TcpState::BE_LIBERAL != 0), "{flags:?}");
+            }
+        }
+    });
+}
+
+#[test]
 fn a_fixed_timeout_stays_and_the_rest_of_the_flow_is_updated() {
     in_namespace(|| {
         let mut table = TableSocket::open().unwrap();

@@ -30,6 +30,7 @@ use crate::internal::Local;
 use crate::key::Key;
 use crate::replicator::Replicator;
 use crate::standby::Has;
+use crate::stored::Stored;
 use crate::table::Slot;
 use crate::timeout;
 
@@ -315,12 +316,7 @@ pub(crate) fn plan_flow(
     now: Instant,
 ) -> Option<Planned> {
     let remote = replicator.external().table.get(slot)?;
-    let mut flow = remote.stored.flow();
-    let age_s = replicator.seconds(now).saturating_sub(remote.heard_s);
-    flow.timeout_s = Some(timeout::committed_s(&flow, age_s, replicator.config().commit_timeout));
-    flow.status = create_status(flow.status);
-    flow.id = None;
-    be_liberal(&mut flow);
+    let mut flow = to_create(replicator, &remote.stored, remote.heard_s, now);
     if replicator.spares_own() {
         return plan_beside_own(replicator, slot, flow, now);
     }
@@ -347,6 +343,22 @@ pub(crate) fn plan_flow(
         Some(_) => Action::Replace,
     };
     Some(Planned::new(action, flow, Some(slot)))
+}
+
+/// What a peer told at that second since the start, as the kernel can be asked to create it.
+pub(crate) fn to_create(
+    replicator: &Replicator,
+    stored: &Stored,
+    heard_s: u32,
+    now: Instant,
+) -> Flow {
+    let mut flow = stored.flow();
+    let age_s = replicator.seconds(now).saturating_sub(heard_s);
+    flow.timeout_s = Some(timeout::committed_s(&flow, age_s, replicator.config().commit_timeout));
+    flow.status = create_status(flow.status);
+    flow.id = None;
+    be_liberal(&mut flow);
+    flow
 }
 
 /// The same where this router serves: nothing of a flow that may pass here is set back.

@@ -74,6 +74,12 @@ impl Config {
     pub fn shares(&self) -> bool {
         self.groups.len() > 1
     }
+
+    /// Whether a router of one group that serves no more leaves flows to the one that does. That
+    /// takes acknowledgements: nobody else knows what the other one has.
+    pub(crate) fn inherits(&self) -> bool {
+        !self.shares() && self.mode == Mode::Ftfw
+    }
 }
 
 /// The language spoken with the peer.

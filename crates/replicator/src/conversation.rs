@@ -33,7 +33,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::{Config, Mode};
 use crate::event::Lag;
-use crate::internal::Object;
+use crate::internal::{Internal, Object};
 use crate::wire::Change;
 
 use hints::Hints;
@@ -81,6 +81,8 @@ pub(crate) struct Conversation {
     told_all: bool,
     /// The copy under way, or wanted, is of what this router has served.
     bequeaths: bool,
+    /// What the peer, which serves now, is told as bequests.
+    bequest: Option<Bequest>,
     /// What waits in line counts as if it were part of that copy.
     catches_up: bool,
     /// Something has been told since then.
@@ -137,6 +139,24 @@ pub(crate) struct Conversation {
     doubted_at: Option<Instant>,
     /// NOTRACK: when that was because the peer had hesitated.
     hesitated_at: Option<Instant>,
+}
+
+/// What a router that serves no more leaves to the one that does.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bequest {
+    /// Flows that began since then, in seconds since the start.
+    pub(crate) since_s: u32,
+    /// The start.
+    pub(crate) started: Instant,
+}
+
+impl Bequest {
+    /// How many seconds ago the object began, if it is one of them.
+    fn age_s(&self, object: Object, internal: &Internal, now: Instant) -> Option<u32> {
+        let began_s = internal.began_s(object).filter(|at_s| *at_s >= self.since_s)?;
+        let now_s = now.saturating_duration_since(self.started).as_secs() as u32;
+        Some(now_s.saturating_sub(began_s))
+    }
 }
 
 /// Messages of the peer that did not arrive.
@@ -201,6 +221,7 @@ impl Conversation {
             asked_at: None,
             told_all: false,
             bequeaths: false,
+            bequest: None,
             catches_up: false,
             told_since: false,
             copied_until: 0,
@@ -259,17 +280,44 @@ impl Conversation {
     pub(crate) fn begin_role(&mut self) {
         self.told_all = false;
         self.bequeaths = false;
+        self.bequest = None;
     }
 
-    /// The peer is told all that this router served, although it serves no more.
-    pub(crate) fn bequeath(&mut self) {
+    /// The peer is told what this router served, although it serves no more: all of it, or that and
+    /// no other as bequests.
+    pub(crate) fn bequeath(&mut self, bequest: Option<Bequest>) {
         self.bequeaths = true;
+        self.bequest = bequest;
         self.copy_wanted = true;
     }
 
-    /// Whether that is not at its end.
+    /// Whether that is not at its end. Bequests have to be acknowledged too.
     pub(crate) fn bequeaths(&self) -> bool {
-        self.bequeaths
+        let told = |number| matches!(self.resend.get(number), Some(Sent::Object(_)));
+        let open = || self.resend.within(0, self.copied_until).any(told);
+        self.bequeaths || (self.bequest.is_some() && (self.copy_wanted || open()))
+    }
+
+    /// Whether a copy of it was given up in the middle. Then it is to be begun again.
+    pub(crate) fn take_interrupted_bequest(&mut self) -> bool {
+        let interrupted = self.bequeaths && self.copy.is_none() && !self.copy_wanted;
+        if interrupted {
+            self.bequeaths = false;
+            self.bequest = None;
+        }
+        interrupted
+    }
+
+    /// Until when, at least, everything that there was to tell has been acknowledged.
+    pub(crate) fn knew_all_at(&self, now: Instant) -> Option<Instant> {
+        let waits = !self.objects.is_empty() || self.copy.is_some() || self.copy_wanted;
+        if waits || !self.established() {
+            return None;
+        }
+        match self.resend.first() {
+            Some(oldest) => self.milestones.sent_at(oldest),
+            None => Some(now),
+        }
     }
 
     /// Whether everything has been told since this router began to serve.

@@ -109,6 +109,8 @@ pub(crate) struct Local {
     /// Seconds since the start when the kernel last changed it, and not we: what a commit has done
     /// must not outrank what the peer says next.
     pub(crate) changed_s: u32,
+    /// Seconds since the start when the kernel made it, and not we; 0 where nobody has seen that.
+    pub(crate) began_s: u32,
     /// From when it is.
     pub(crate) past: Past,
     reading: u8,
@@ -219,7 +221,13 @@ impl Internal {
     ) -> Learned {
         self.reading.made(|| Key::of(flow));
         let Some(slot) = self.table.find(&Key::of(flow)) else {
-            return self.create(flow, own, Past::made(own), now_s, counters);
+            let learned = self.create(flow, own, Past::made(own), now_s, counters);
+            if let (Learned::Tell(slot), Change::New) = (learned, change)
+                && let Some(entry) = self.table.get_mut(slot)
+            {
+                entry.began_s = now_s;
+            }
+            return learned;
         };
         let reading = self.reading.number();
         let revived = self.table.revive(slot);
@@ -245,6 +253,7 @@ impl Internal {
         entry.reading = reading;
         if made_now {
             entry.past = Past::made(own);
+            entry.began_s = if own || change != Change::New { 0 } else { now_s };
         }
         if own { Learned::Nothing } else { Learned::Tell(slot) }
     }
@@ -262,6 +271,7 @@ impl Internal {
             return Learned::Nothing;
         }
         let entry = Local {
+            began_s: 0,
             stored: Stored::from(flow),
             stage: Stage::New,
             held: 0,
@@ -290,6 +300,13 @@ impl Internal {
     /// The entry's flow is gone.
     pub(crate) fn bury(&mut self, slot: Slot, silently: bool, counters: &mut Counters) -> Learned {
         self.table.bury(slot, silently, &mut counters.internal_destroyed)
+    }
+
+    /// The flow that is gone, if that is what has been learned.
+    pub(crate) fn gone(&self, learned: Learned) -> Option<Key> {
+        let Learned::Tell(slot) = learned else { return None };
+        let entry = self.table.get(slot)?;
+        (!entry.stage.is_alive()).then(|| entry.stored.key())
     }
 
     /// A conversation refers to the object from now on.
@@ -324,12 +341,20 @@ impl Internal {
         }
     }
 
-    /// Appends a message about the object as it is now.
+    /// Seconds since the start when the kernel made the flow, where that was seen and it lives.
+    pub(crate) fn began_s(&self, object: Object) -> Option<u32> {
+        let Object::Flow(slot) = object else { return None };
+        let entry = self.table.get(slot).filter(|entry| entry.stage.is_alive())?;
+        Some(entry.began_s).filter(|at_s| *at_s > 0)
+    }
+
+    /// Appends a message about the object as it is now; as a bequest, if it is a flow that began
+    /// `age_s` seconds ago.
     pub(crate) fn write(
         &self,
         object: Object,
-        flags: Flags,
-        number: u32,
+        age_s: Option<u32>,
+        (flags, number): (Flags, u32),
         out: &mut Vec<u8>,
     ) -> Result<(), Unsendable> {
         let slot = match object {
@@ -341,7 +366,13 @@ impl Internal {
         };
         let Some(entry) = self.table.get(slot) else { return Err(Unsendable::Gone) };
         let Some(change) = entry.stage.change() else { return Err(Unsendable::Gone) };
-        wire::encode_flow_message(change, flags, number, &entry.stored.flow(), out)
+        let flow = entry.stored.flow();
+        match age_s {
+            Some(age_s) if change != Change::Delete => {
+                wire::encode_bequest_message(change, flags, number, (&flow, age_s), out)
+            }
+            _ => wire::encode_flow_message(change, flags, number, &flow, out),
+        }
     }
 
     /// The first object at or after `cursor` that lives, and the cursor behind it: a walk over all
@@ -494,6 +525,7 @@ impl Internal {
             entry.stored = Stored::from(flow);
             entry.stage = Stage::New;
             entry.past = Past::made(committed);
+            entry.began_s = 0;
         } else if entry.stored.merge_whole(flow) {
             entry.stage = Stage::Updated;
             if !committed {

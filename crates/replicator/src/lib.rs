@@ -16,6 +16,7 @@ mod complete;
 mod config;
 mod conversation;
 mod early;
+mod ends;
 mod event;
 mod expectations;
 mod external;

@@ -3,6 +3,7 @@
 mod claims;
 mod copies;
 mod expectations;
+mod inheritance;
 mod injection;
 mod links;
 #[cfg(test)]
@@ -13,6 +14,7 @@ mod receive;
 mod refresh;
 mod requests;
 mod settings;
+mod strays;
 mod stream;
 mod succession;
 mod sweep;
@@ -29,6 +31,7 @@ use lockstep_ctnetlink::Flow;
 
 use crate::commit::MAX_LOOKS;
 use crate::config::{Config, Mode, Standby};
+use crate::ends::Ends;
 use crate::event::{Event, Role, Start};
 use crate::external::External;
 use crate::filter::Selection;
@@ -85,6 +88,7 @@ pub struct Replicator {
     external: External,
     takeover: Takeover,
     uptake: Uptake,
+    ends: Option<Ends>,
     links: Links,
     /// Never empty, and never more than [`peer::MAX_PEERS`].
     peers: Vec<Peer>,
@@ -163,6 +167,7 @@ impl Replicator {
             ),
             takeover: Takeover::default(),
             uptake: Uptake::default(),
+            ends: config.inherits().then(|| Ends::new(start.secret.rotate_left(47))),
             links: Links::new(&config.links, start.max_datagram),
             peers: Vec::new(),
             turn: 0,
@@ -204,6 +209,7 @@ impl Replicator {
 
     /// The kernel's table has changed.
     pub fn handle_kernel_event(&mut self, event: KernelEvent<'_>, now: Instant) {
+        let parted = event.change == Change::Delete && self.is_passive(event.flow);
         if self.heed_passive(&event) {
             return;
         }
@@ -221,6 +227,9 @@ impl Replicator {
             }
             Change::Delete => {
                 let silently = own && !self.tells_removals;
+                if !silently && !parted {
+                    self.note_end(&Key::of(flow), now);
+                }
                 self.internal.destroy(flow, silently, &mut self.counters)
             }
         };
@@ -280,9 +289,14 @@ impl Replicator {
     pub fn end_dump_step(&mut self, now: Instant) -> Option<bool> {
         let silent = self.is_silent();
         let made_up = self.internal.is_in_doubt() || self.internal.lacks_flows();
-        let peers = &mut self.peers;
+        let now_s = self.seconds(now);
+        let (peers, ends) = (&mut self.peers, &mut self.ends);
         let trusted =
             self.internal.end_reading(MAX_LOOKS, &mut self.counters, |internal, learned| {
+                let ended = internal.gone(learned);
+                if let (Some(ends), Some(key)) = (ends.as_mut(), ended) {
+                    ends.note(&key, now_s);
+                }
                 tell(peers, internal, if silent { learned.untold() } else { learned });
             })?;
         self.rest_is_ours &= !trusted;
@@ -309,8 +323,7 @@ impl Replicator {
     }
 
     fn tell(&mut self, learned: Learned) {
-        let untold = self.is_silent() && self.tells_until.is_none();
-        let learned = if untold { learned.untold() } else { learned };
+        let learned = if self.tells_nothing() { learned.untold() } else { learned };
         tell(&mut self.peers, &mut self.internal, learned);
     }
 
@@ -356,8 +369,8 @@ impl Replicator {
     pub fn deactivate(&mut self, now: Instant) {
         if self.role == Role::Active {
             self.role = Role::Backup;
-            self.uptake.leave(self.committing);
-            self.note_heirs();
+            let served_since = self.uptake.leave(self.committing);
+            self.note_heirs(served_since);
             self.hand_back();
             self.change_claim();
             self.internal.mark_ours(self.seconds(now));

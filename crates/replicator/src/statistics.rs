@@ -169,6 +169,8 @@ counters! {
     taken_up = "taken-up",
     /// Of those, flows that the kernel refused, or whose place another one has.
     taken_up_refused = "taken-up-refused",
+    /// Flows of this router whose windows are not heeded any more because another one had served as well.
+    made_liberal = "made-liberal",
     /// Events for the caller that were dropped because nobody took them.
     events_dropped = "events-dropped",
 }

@@ -71,7 +71,10 @@ impl Kernel {
                 return Err(ENOMEM);
             }
             _ if makes && flow.helper.is_some() => return Err(EOPNOTSUPP),
-            Action::Update | Action::Delete | Action::SetTimeout if !exists => return Err(ENOENT),
+            Action::Update | Action::Delete | Action::SetTimeout | Action::BeLiberal if !exists => {
+                return Err(ENOENT);
+            }
+            Action::BeLiberal => panic!("a router that stands by does not serve"),
             Action::Delete => drop(self.flows.remove(&flow.orig)),
             Action::SetTimeout => {
                 self.flows.get_mut(&flow.orig).unwrap().timeout_s = flow.timeout_s;

@@ -23,9 +23,11 @@ fn every_node_that_stands_by_ends_with_the_flows_of_the_one_that_serves() {
     }
     let (seeds, total) = seeds::run_all("replication", SEEDS, run, ReplicationOutcome::add);
     println!("{seeds} seeds: {total:?}");
-    let ReplicationOutcome { changes, takeovers, faults, lost, flows, .. } = total;
+    let ReplicationOutcome { changes, takeovers, faults, lost, flows, taken_up, splits, .. } =
+        total;
     assert!(changes > 100 * seeds && flows > 10 * seeds, "without traffic nothing is shown");
     assert!(takeovers >= seeds && faults > 2 * seeds, "without trouble nothing is shown");
+    assert!(splits > seeds / 3 && taken_up > seeds, "without two masters nothing is shown");
     assert!(lost > seeds, "a world that loses nothing shows nothing");
 }
 

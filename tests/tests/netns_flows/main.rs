@@ -75,8 +75,8 @@ impl Pair {
     fn take_a_away(&mut self) {
         // What stands by in the kernel has to have arrived there.
         wait::until("B has everything", || {
-            let [active, standby] =
-                [self.active.as_ref().expect("A runs"), &self.standby].map(Lockstep::status);
+            let [active, standby] = [self.active.as_ref().expect("A runs"), &self.standby]
+                .map(|router| router.status());
             let told = number(&active["replication"]["internal"]);
             number(&standby["replication"]["external"]) == told
                 && standby["replication"]["in-sync"] == true

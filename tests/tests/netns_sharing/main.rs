@@ -1,3 +1,4 @@
 //! More than one router that serves, on the real kernel.
 
+mod merging;
 mod sharing;

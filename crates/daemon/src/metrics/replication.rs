@@ -3,11 +3,10 @@
 use std::fmt::Write as _;
 
 use lockstep_replicator::Counters;
-use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Unit;
 
-use super::{Labels, Number, Page, labels, number, seconds, word};
+use super::{Labels, Number, Page, by_name, labels, number, seconds, word};
 use crate::status::Replication;
 use crate::status::replication::{Commit, Injection, Kernel, Link, Peer};
 
@@ -115,12 +114,9 @@ impl Page<'_> {
         self.gauges("peer_behind_messages", help, each(|peer| peer.behind));
         let help = "Messages of it that are missing here";
         self.gauges("peer_missing_messages", help, each(|peer| peer.missing));
-        let lost = Family::<Labels, Counter<u64>>::default();
-        for peer in peers {
-            lost.get_or_create(&labels(&[("peer", &peer.address)])).inc_by(peer.lost);
-        }
+        let lost = peers.iter().map(|peer| (labels(&[("peer", &peer.address)]), peer.lost));
         let help = "Messages of it that were missing when a later one came";
-        self.registry.register("peer_lost_messages", help, lost);
+        self.counters_of("peer_lost_messages", help, lost);
         let times: [Time; 3] = [
             ("peer_heard_ago", "Time since it was last heard", |peer| peer.heard_ms),
             ("peer_behind", "Age of the oldest message it does not know yet", |peer| {
@@ -151,12 +147,9 @@ impl Page<'_> {
         let largest = links.iter().map(|link| (named(link), link.max_datagram));
         self.families("link_largest_datagram_bytes", "Largest payload of a datagram", largest);
         for (name, links) in by_name(links, |link| &link.statistics) {
-            let family = Family::<Labels, Counter<u64>>::default();
-            for (link, value) in links {
-                family.get_or_create(&named(link)).inc_by(value);
-            }
             let help = format!("The link's statistic {name}");
-            self.registry.register(format!("link_{}", word(name)), help, family);
+            let values = links.into_iter().map(|(link, value)| (named(link), value));
+            self.counters_of(&format!("link_{}", word(name)), &help, values);
         }
     }
 
@@ -181,20 +174,6 @@ impl Page<'_> {
             self.counter(&format!("kernel_{}", word(name)), &help, *value);
         }
     }
-}
-
-/// The values of each name over all links.
-fn by_name<'a>(
-    links: &'a [Link],
-    statistics: impl Fn(&'a Link) -> &'a std::collections::BTreeMap<String, u64>,
-) -> std::collections::BTreeMap<&'a str, Vec<(&'a Link, u64)>> {
-    let mut named = std::collections::BTreeMap::<_, Vec<_>>::new();
-    for link in links {
-        for (name, value) in statistics(link) {
-            named.entry(name.as_str()).or_default().push((link, *value));
-        }
-    }
-    named
 }
 
 /// What a counter of the replicator counts, in one line without a full stop.

@@ -99,6 +99,7 @@ impl Executor {
             Action::SetTimeout => {
                 self.batch.set_timeout(&flow.key(), flow.timeout_s.unwrap_or_default())
             }
+            Action::BeLiberal => self.batch.be_liberal(&flow.key()),
             Action::Replace => {
                 self.owners.push((index, true));
                 self.batch.delete(&flow.key(), None) && self.batch.create(flow)

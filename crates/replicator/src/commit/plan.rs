@@ -35,6 +35,8 @@ pub struct Planned {
 /// The kernel may have a flow under the same tuple that lives here.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 struct BesideOwn {
+    /// What is there already stays as it is.
+    only_new: bool,
     /// Of one that was there and that no event has touched since.
     untouched: Option<Untouched>,
 }
@@ -71,6 +73,9 @@ pub enum Action {
     Delete,
     /// Give the existing flow this timeout and nothing else: packets may be changing the rest.
     SetTimeout,
+    /// Have the existing TCP flow accept what its windows do not say, and nothing else: they may be
+    /// old, and packets may be changing the rest.
+    BeLiberal,
 }
 
 /// What follows from a refusal.
@@ -122,8 +127,19 @@ impl Planned {
 
     /// To be created unless the kernel has it; what it has is never set back.
     pub(super) fn beside_own(flow: Flow, slot: Slot, untouched: Option<Untouched>) -> Self {
-        let beside = Some(BesideOwn { untouched });
+        let beside = Some(BesideOwn { only_new: false, untouched });
         Self { beside, ..Self::new(Action::Create, flow, Some(slot)) }
+    }
+
+    /// To be created unless the kernel has it; what it has stays as it is.
+    pub(crate) fn only_new(flow: Flow) -> Self {
+        let beside = Some(BesideOwn { only_new: true, untouched: None });
+        Self { beside, ..Self::new(Action::Create, flow, None) }
+    }
+
+    /// What the kernel has is to accept packets outside its windows.
+    pub(crate) fn liberal(flow: Flow) -> Self {
+        Self { action: Action::BeLiberal, ..Self::only_new(flow) }
     }
 
     /// Whether this router serves while it is done.
@@ -154,7 +170,9 @@ impl Planned {
         self.attempts += 1;
         match (self.action, errno) {
             // It has ended here as well.
-            (Action::Delete | Action::SetTimeout, ENOENT) => return (self, Refusal::Needless),
+            (Action::Delete | Action::SetTimeout | Action::BeLiberal, ENOENT) => {
+                return (self, Refusal::Needless);
+            }
             (_, ENOMEM | ENOBUFS | EAGAIN) => return (self, Refusal::Later),
             _ => {}
         }
@@ -205,6 +223,9 @@ impl Planned {
             }
             self.action = Action::Replace;
             return Compared::Do(self);
+        }
+        if self.beside.is_some_and(|beside| beside.only_new) {
+            return Compared::Same;
         }
         if self.beside.is_some() {
             self.spare(existing);

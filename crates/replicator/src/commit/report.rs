@@ -82,7 +82,7 @@ impl CommitReport {
     pub(crate) fn count(&mut self, action: Action) {
         *match action {
             Action::Create => &mut self.created,
-            Action::Update => &mut self.updated,
+            Action::Update | Action::BeLiberal => &mut self.updated,
             Action::Replace => &mut self.replaced,
             Action::Delete => &mut self.deleted,
             Action::SetTimeout => &mut self.retimed,

@@ -95,7 +95,7 @@ impl Conversation {
         self.pacing.refill(now);
         while let Some(item) = self.pick(internal, counters, now) {
             let start = datagram.len();
-            let written = self.write(item, internal, datagram);
+            let written = self.write(item, internal, now, datagram);
             if written && datagram.len() < limit {
                 self.sent(item, internal, counters);
                 messages += 1;
@@ -194,8 +194,12 @@ impl Conversation {
         }
         let began = copy.began;
         let heir = self.bequeaths;
+        let bequest = self.bequest;
         let next = |copy: &mut Copy| internal.next_alive(&mut copy.cursor, heir);
         while let Some(object) = self.copy.as_mut().and_then(next) {
+            if bequest.is_some_and(|bequest| bequest.age_s(object, internal, now).is_none()) {
+                continue;
+            }
             let told = match self.places.get(object) {
                 Place::Sent(low) => self.resend.expand31(low) >= began,
                 Place::InLine | Place::Nowhere => false,
@@ -223,7 +227,8 @@ impl Conversation {
     /// Copies that nobody acknowledges follow each other at a distance.
     /// A copy made in the middle of the role's first reading would pass for all there is.
     fn may_begin_copy(&mut self, internal: &Internal, now: Instant) -> bool {
-        if internal.is_partial() {
+        // What has ended unheard is not left to another router.
+        if internal.is_partial() || (self.bequest.is_some() && internal.is_in_doubt()) {
             return false;
         }
         let may = self.mode == Mode::Ftfw
@@ -242,7 +247,13 @@ impl Conversation {
     }
 
     /// Appends the message; `false` when the wire cannot carry it.
-    pub(super) fn write(&self, item: Sent, internal: &Internal, out: &mut Vec<u8>) -> bool {
+    pub(super) fn write(
+        &self,
+        item: Sent,
+        internal: &Internal,
+        now: Instant,
+        out: &mut Vec<u8>,
+    ) -> bool {
         let mut flags = 0;
         if !self.greeted && self.mode == Mode::Ftfw {
             flags |= Flags::HELLO;
@@ -261,7 +272,9 @@ impl Conversation {
                 wire::encode_control(flags, number.wrapping_sub(1), out);
             }
             Sent::Object(object) => {
-                return internal.write(object, Flags(flags), number, out).is_ok();
+                let bequest = self.bequest.filter(|_| !internal.is_in_doubt());
+                let age_s = bequest.and_then(|bequest| bequest.age_s(object, internal, now));
+                return internal.write(object, age_s, (Flags(flags), number), out).is_ok();
             }
             Sent::Control(Control::Alive) => {
                 wire::encode_control(Flags(flags | Flags::ALIVE), number, out);

@@ -44,10 +44,9 @@ impl Replicator {
         let serves = matches!(peer.claim, Some(Claim::Serves | Claim::ToldAll));
         if self.role == Role::Backup && serves {
             self.tells_until = None;
-            if std::mem::take(&mut peer.heir) {
-                peer.conversation.bequeath();
-            }
+            self.bequeath_to(place);
         }
+        let peer = &mut self.peers[place];
         if self.role == Role::Active && stands_by && before != peer.claim {
             let told = self.external.has_told(peer.index);
             self.uptake.look_through(told && self.config.shares());

@@ -161,7 +161,7 @@ impl Replicator {
     }
 
     fn tell_expectation(&mut self, learned: Learned) {
-        let silent = self.is_silent() && self.tells_until.is_none();
+        let silent = self.tells_nothing();
         let (object, wanted) = match learned {
             Learned::Tell(slot) => (Object::Expectation(slot), !silent),
             Learned::Forget(slot) => (Object::Expectation(slot), false),

@@ -58,7 +58,11 @@ impl Replicator {
     pub fn poll_injection(&mut self, now: Instant) -> Option<Planned> {
         match self.role {
             Role::Backup => self.next_for_standby(now),
-            Role::Active => self.next_to_take_up(now).or_else(|| self.next_to_unpark()),
+            Role::Active => self
+                .next_to_take_up(now)
+                .or_else(|| self.next_to_inherit(now))
+                .or_else(|| self.next_stray())
+                .or_else(|| self.next_to_unpark()),
         }
     }
 
@@ -70,7 +74,10 @@ impl Replicator {
             Role::Active => {
                 let takeover = &self.takeover;
                 let tidy = takeover.read && takeover.told.is_some();
-                (tidy || !takeover.parked.is_empty() || self.uptake.has_more()).then_some(now)
+                let beside = self.uptake.has_more()
+                    || self.has_inheritance()
+                    || self.uptake.strays.are_looked_for();
+                (tidy || beside || !takeover.parked.is_empty()).then_some(now)
             }
         }
     }
@@ -209,10 +216,20 @@ impl Replicator {
         self.role == Role::Backup && self.config.standby == Standby::Kernel
     }
 
-    /// Whether nothing about flows is told to anybody: only who serves knows what they are. With
-    /// more than two routers, what is left in one's kernel would end up in another's cache.
+    /// Whether nobody is given a copy of the flows: only who serves knows what they are. With more
+    /// than two routers, what is left in one's kernel would end up in another's cache.
     pub(super) fn is_silent(&self) -> bool {
         self.role == Role::Backup
+    }
+
+    /// Whether changes are told to nobody either: nor is this router what neighbours still send to.
+    pub(super) fn tells_nothing(&self) -> bool {
+        self.is_silent() && self.tells_until.is_none()
+    }
+
+    /// Whether a flow is one that this router keeps for another: its end here is none.
+    pub(super) fn is_passive(&self, flow: &Flow) -> bool {
+        self.stands_by_in_kernel() && self.external.table.find(&Key::of(flow)).is_some()
     }
 
     /// Whether an event is about a flow that this router keeps for another and so changes nothing

@@ -64,6 +64,11 @@ pub(super) struct Peer {
     pub(super) unproven: bool,
     /// This router has served and not told it everything: once it says that it serves, it is told.
     pub(super) heir: bool,
+    /// Until when, at least, it knew all that this router served while it stood by itself.
+    pub(super) knew_all_at: Option<Instant>,
+    /// Of an heir of ours alone: what it is told are the flows that began since, in seconds since the
+    /// start, each as a bequest.
+    pub(super) inherits_since_s: Option<u32>,
     /// What it had told before this generation of its entries is in this router's kernel.
     pub(super) taken: Option<u16>,
     /// When it is told everything although it has not asked.
@@ -141,6 +146,8 @@ impl Peer {
             rise: Rise::default(),
             unproven: false,
             heir: false,
+            knew_all_at: None,
+            inherits_since_s: None,
             taken: None,
             offer_at: None,
             told_nothing: false,
@@ -287,6 +294,11 @@ impl Peer {
     }
 
     pub(super) fn settle(&mut self, now: Instant) {
+        self.heir |= self.conversation.take_interrupted_bequest();
+        // What one that serves acknowledges it does not put into its kernel.
+        if self.claim == Some(Claim::StandsBy) && self.present() {
+            self.knew_all_at = self.conversation.knew_all_at(now).or(self.knew_all_at);
+        }
         self.plan_provocation(now);
         self.gap_stays = due(self.gap_counts_at(), now);
         self.owes = due(self.conversation.overdue_at(), now);

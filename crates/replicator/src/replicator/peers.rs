@@ -295,6 +295,7 @@ impl Replicator {
         let peer = &mut self.peers[place];
         // What it knew of others it knows no more.
         peer.rise = Rise::default();
+        peer.knew_all_at = None;
         // The very first greeting comes with the peer's appearance.
         if std::mem::replace(&mut peer.greeted_before, true) {
             self.counters.peer_restarted += 1;
@@ -310,6 +311,7 @@ impl Replicator {
 
     pub(super) fn look_for_silence(&mut self, now: Instant) {
         for place in 0..self.peers.len() {
+            let bequeathed = self.peers[place].conversation.bequeaths();
             if self.peers[place].falls_silent(now) {
                 self.counters.peer_silent += 1;
                 let heard = self.peers.iter().any(Peer::overhears);
@@ -324,7 +326,7 @@ impl Replicator {
                 self.want_resync(place, Cause::Appeared);
                 let peer = &mut self.peers[place];
                 peer.search_at = Some(now);
-                peer.heir |= peer.conversation.bequeaths();
+                peer.heir |= bequeathed;
                 if self.role == Role::Active {
                     self.forget_what_was_taken(place, now);
                 }

@@ -138,6 +138,7 @@ impl Replicator {
             Content::Flow(change) => {
                 let index = peer.index;
                 let flow = decode_flow(body).map_err(|_| Malformed::BadPayload)?;
+                self.consider_inheritance(place, (change, &flow), body, now);
                 let now_s = self.seconds(now);
                 let applied = self.external.apply(index, change, &flow, now_s, &mut self.counters);
                 if matches!(applied, Applied::Again(_)) {

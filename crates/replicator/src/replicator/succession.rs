@@ -104,7 +104,7 @@ impl Replicator {
     /// serves tells it better.
     pub(super) fn fall_quiet(&mut self) {
         self.quiet_at = None;
-        for peer in &mut self.peers {
+        for peer in self.peers.iter_mut().filter(|peer| !peer.conversation.bequeaths()) {
             peer.conversation.drop_objects(&mut self.internal);
         }
     }

@@ -249,6 +249,7 @@ impl Replicator {
     /// read: see [`Replicator::begin_dump`].
     pub fn events_lost(&mut self, now: Instant) {
         self.internal.doubt(self.seconds(now));
+        self.lose_ends(now);
         self.settle(now);
     }
 

@@ -6,6 +6,9 @@
 //! of several groups over serves on, so that for a moment nobody can say whose flows it tells. In
 //! each case the flows go into the kernel of the router that serves, one by one, and never at the
 //! cost of a flow that lives there ([`Replicator::spares_own`]).
+//!
+//! All this is for several groups. With one, a late copy would set back what the new master has
+//! changed since: see [`super::inheritance`] for what is done there.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -13,6 +16,8 @@ use std::time::{Duration, Instant};
 use lockstep_ctnetlink::Flow;
 
 use super::Replicator;
+use super::inheritance::Bequeathed;
+use super::strays::Strays;
 use crate::claim::Claim;
 use crate::commit::{
     Action, Compared, EEXIST, MAX_LOOKS, Planned, Refusal, Retry, named, plan_flow,
@@ -29,7 +34,7 @@ use crate::wire::Change;
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// How long an old master may go on to serve when a new one does.
-const HAND_OVER: Duration = Duration::from_secs(5);
+pub(super) const HAND_OVER: Duration = Duration::from_secs(5);
 
 /// How long the role may take to come after its commit.
 const ROLE: Duration = Duration::from_secs(10);
@@ -56,6 +61,10 @@ pub(super) struct Uptake {
     /// What has been done that nobody has been told of, and when that is due.
     done: Done,
     tells_at: Option<Instant>,
+    /// Of one group: what is left to this router.
+    pub(super) inheritance: VecDeque<Bequeathed>,
+    /// Which of this router's own flows have gone by the other one meanwhile.
+    pub(super) strays: Strays,
 }
 
 #[derive(Debug, Default)]
@@ -88,12 +97,26 @@ impl Uptake {
         }
     }
 
-    /// This router serves no more; another role may be `coming`.
-    pub(super) fn leave(&mut self, coming: bool) {
-        self.serves_since = None;
+    /// Whether this router has served for longer than an old master may go on to.
+    pub(super) fn serves_for_long(&self, now: Instant) -> bool {
+        let for_long = |since| now.saturating_duration_since(since) >= HAND_OVER;
+        self.serves_since.is_some_and(for_long)
+    }
+
+    /// This router serves no more; another role may be `coming`. Says since when it has served.
+    pub(super) fn leave(&mut self, coming: bool) -> Option<Instant> {
+        let since = self.serves_since.take();
+        self.inheritance.clear();
+        self.strays = Strays::default();
         if !coming {
             *self = Self::default();
         }
+        since
+    }
+
+    /// Something has been done of which people are to be told.
+    pub(super) fn tell_soon(&mut self, now: Instant) {
+        self.tells_at.get_or_insert(now + TELL);
     }
 
     /// What is told from now on belongs to who tells it.
@@ -157,9 +180,9 @@ impl Replicator {
     }
 
     /// Has peers that serve now be told what this router has served and they do not know.
-    pub(super) fn note_heirs(&mut self) {
+    pub(super) fn note_heirs(&mut self, served_since: Option<Instant>) {
         if !self.config.shares() {
-            return;
+            return self.note_heir(served_since);
         }
         for peer in &mut self.peers {
             let conversation = &peer.conversation;
@@ -175,11 +198,11 @@ impl Replicator {
     /// A peer that served stands by. In a hand-over the old master still serves for a moment; two
     /// for longer than that could not hear each other's elections.
     pub(super) fn note_who_gave_way(&mut self, place: usize, now: Instant) {
-        let for_long = |since| now.saturating_duration_since(since) >= HAND_OVER;
         if let Some(address) = self.peers[place].address()
-            && self.uptake.serves_since.is_some_and(for_long)
+            && self.uptake.serves_for_long(now)
         {
             self.counters.gave_way += 1;
+            self.uptake.strays.look_through(now);
             self.push(Event::GaveWay { address });
         }
     }
@@ -234,13 +257,14 @@ impl Replicator {
             self.external.remove(slot);
         }
         if planned.is_some() {
-            self.uptake.tells_at.get_or_insert(now + TELL);
+            self.uptake.tell_soon(now);
         }
         planned
     }
 
     /// The kernel has it: it is this router's, and told to all.
     pub(super) fn taken_up(&mut self, planned: &Planned) {
+        self.counters.made_liberal += u64::from(planned.action == Action::BeLiberal);
         let made = matches!(planned.action, Action::Create | Action::Replace);
         let counts = u64::from(made);
         self.counters.taken_up += counts;
@@ -252,7 +276,7 @@ impl Replicator {
         let change = match planned.action {
             Action::Create | Action::Replace => Change::New,
             Action::Update => Change::Update,
-            Action::SetTimeout | Action::Delete => return,
+            Action::SetTimeout | Action::Delete | Action::BeLiberal => return,
         };
         self.internal.put(change, flow, true, 0, &mut self.counters);
         if let Some(slot) = self.internal.table.find(&Key::of(flow)) {
@@ -292,7 +316,7 @@ impl Replicator {
         }
     }
 
-    fn note_refused(&mut self, flow: &Flow, reason: &str) {
+    pub(super) fn note_refused(&mut self, flow: &Flow, reason: &str) {
         self.counters.taken_up_refused += 1;
         self.uptake.done.refused += 1;
         self.uptake.done.example = Some(format!("{}: {reason}", named(flow)));

@@ -7,8 +7,8 @@
 mod decode;
 mod encode;
 
-pub use decode::decode_flow;
-pub use encode::encode_flow;
+pub use decode::{bequest_age_s, decode_flow};
+pub use encode::{encode_bequest, encode_flow};
 
 const IPV4: u16 = 0;
 const IPV6: u16 = 1;
@@ -43,3 +43,49 @@ const SNAT_IPV6: u16 = 29;
 const DNAT_IPV6: u16 = 30;
 const SYNPROXY: u16 = 31;
 const ZONE: u16 = 32;
+
+/// From ours alone, and to ours alone: who serves this flow no more leaves it to who serves now. How
+/// many seconds ago its kernel began to track it. conntrackd refuses a message with this number.
+const BEGAN: u16 = 0xff00;
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use lockstep_ctnetlink::{Flow, L4, Tuple};
+
+    use super::*;
+    use crate::wire::PayloadError;
+
+    fn flow() -> Flow {
+        let orig = Tuple {
+            source: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
+            destination: IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1)),
+            protocol: 6,
+            l4: L4::Ports { source: 1024, destination: 80 },
+        };
+        Flow { timeout_s: Some(100), ..Flow::new(orig, orig.inverse()) }
+    }
+
+    #[test]
+    fn a_flow_that_is_left_to_another_router_says_when_it_began_and_nothing_else_changes() {
+        let (mut plain, mut bequest) = (Vec::new(), Vec::new());
+        encode_flow(&flow(), &mut plain).unwrap();
+        encode_bequest(&flow(), 77, &mut bequest).unwrap();
+        assert_eq!(bequest[..plain.len()], plain);
+        assert_eq!((bequest_age_s(&plain), bequest_age_s(&bequest)), (None, Some(77)));
+        assert_eq!(decode_flow(&bequest), decode_flow(&plain));
+    }
+
+    #[test]
+    fn a_beginning_of_another_size_is_refused() {
+        let mut body = Vec::new();
+        encode_bequest(&flow(), 77, &mut body).unwrap();
+        let length = body.len() - 8;
+        body[length + 1] = 7;
+        let wrong = PayloadError::Size { number: BEGAN, size: 3 };
+        assert_eq!(decode_flow(&body), Err(wrong));
+        assert_eq!(bequest_age_s(&body), None);
+        assert_eq!(bequest_age_s(&body[..length + 3]), None);
+    }
+}

@@ -22,7 +22,7 @@ mod flow;
 
 pub use attribute::{PayloadError, Unsendable};
 pub use expectation::{decode_expectation, encode_expectation};
-pub use flow::{decode_flow, encode_flow};
+pub use flow::{bequest_age_s, decode_flow, encode_bequest, encode_flow};
 
 use lockstep_ctnetlink::{Expectation, Flow};
 
@@ -235,6 +235,21 @@ pub fn encode_flow_message(
 ) -> Result<(), Unsendable> {
     let kind = Kind::Flow(change);
     message(kind, flags, sequence, out, |out| encode_flow(flow, out))
+}
+
+/// Appends a message about a flow that began `age_s` seconds ago and is left to who serves now.
+///
+/// # Errors
+/// When the wire has no way to say this flow; `out` is then as it was.
+pub fn encode_bequest_message(
+    change: Change,
+    flags: Flags,
+    sequence: u32,
+    (flow, age_s): (&Flow, u32),
+    out: &mut Vec<u8>,
+) -> Result<(), Unsendable> {
+    let kind = Kind::Flow(change);
+    message(kind, flags, sequence, out, |out| encode_bequest(flow, age_s, out))
 }
 
 /// Appends an expectation message.

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, unreachable_pub, dead_code, reason = "shared by several tests")]
 
+pub mod kernel;
+
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};

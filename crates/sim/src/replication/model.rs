@@ -1,6 +1,6 @@
 //! One node's kernel as its replicator sees it: the table, and the events that wait to be read.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
 
 use lockstep_ctnetlink::{Flow, ProtocolState, Tuple};
@@ -23,6 +23,16 @@ pub(super) struct Table {
     next_id: u32,
     /// Flows of which a packet has passed although the daemon that runs now stands by.
     passed: BTreeSet<Tuple>,
+    /// What has become of the flows here.
+    history: BTreeMap<Tuple, History>,
+}
+
+/// What has become of a flow in one kernel by itself, and not by what a daemon did: which of the
+/// world's changes last made it, and which ended it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct History {
+    pub(super) made_at: Option<u64>,
+    pub(super) ended_at: Option<u64>,
 }
 
 /// What of a flow has to be the same on both sides.
@@ -64,13 +74,14 @@ impl Table {
     }
 
     /// Traffic makes the flow of this number, or moves it on to another state.
-    pub(super) fn traffic(&mut self, number: u32, state: u8, mark: u32) -> Flow {
+    pub(super) fn traffic(&mut self, number: u32, state: u8, mark: u32, nth: u64) -> Flow {
         let mut made = flow(number, state);
         made.mark = Some(mark);
         let change = if let Some(known) = self.kernel.flows.get(&made.orig) {
             made.id = known.id;
             Change::Update
         } else {
+            self.history.entry(made.orig).or_default().made_at = Some(nth);
             self.next_id += 1;
             made.id = Some(self.next_id);
             Change::New
@@ -81,10 +92,20 @@ impl Table {
     }
 
     /// The same, although the daemon stands by.
-    pub(super) fn pass_by(&mut self, number: u32, state: u8, mark: u32) -> Flow {
-        let made = self.traffic(number, state, mark);
+    pub(super) fn pass_by(&mut self, number: u32, state: u8, mark: u32, nth: u64) -> Flow {
+        let made = self.traffic(number, state, mark, nth);
         self.passed.insert(made.orig);
         made
+    }
+
+    /// What has become of a flow here.
+    pub(super) fn history(&self, orig: &Tuple) -> History {
+        self.history.get(orig).copied().unwrap_or_default()
+    }
+
+    /// The flow under this tuple.
+    pub(super) fn get(&self, orig: &Tuple) -> Option<&Flow> {
+        self.kernel.flows.get(orig)
     }
 
     /// Takes out what [`Table::pass_by`] has noted, as far as no daemon has replaced it since.
@@ -93,8 +114,9 @@ impl Table {
     }
 
     /// The flow of this number has expired.
-    pub(super) fn expire(&mut self, number: u32) -> Option<Flow> {
+    pub(super) fn expire(&mut self, number: u32, nth: u64) -> Option<Flow> {
         let gone = self.kernel.remove(&flow(number, 0).orig)?;
+        self.history.entry(gone.orig).or_default().ended_at = Some(nth);
         self.tell(KernelChange { change: Change::Delete, flow: gone.clone(), own: false });
         Some(gone)
     }
@@ -130,11 +152,15 @@ impl Table {
         self.kernel.carry_out(commit, planned);
     }
 
-    /// Does what a node that stands by asks for one flow.
-    pub(super) fn inject(&mut self, injecting: &mut Injecting<'_>, planned: Planned) {
-        for change in self.kernel.carry_out(injecting, planned) {
+    /// Does what a node asks for one flow beside any commit. Returns those that are new here.
+    pub(super) fn inject(&mut self, injecting: &mut Injecting<'_>, planned: Planned) -> Vec<Tuple> {
+        let changes = self.kernel.carry_out(injecting, planned);
+        let made = changes.iter().filter(|change| change.change == Change::New);
+        let made = made.map(|change| change.flow.orig).collect();
+        for change in changes {
             self.tell(change);
         }
+        made
     }
 
     /// Something else than the daemon removes a flow: a passive copy expires, or a person does it.

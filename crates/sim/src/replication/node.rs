@@ -27,6 +27,10 @@ pub(super) struct Node {
     pub(super) serves: bool,
     /// Flows of which packets had passed before the last takeover, though the daemon stood by.
     pub(super) passed: BTreeSet<Tuple>,
+    /// Flows that were put into the kernel since this was last looked at while the node served.
+    pub(super) taken_up: Vec<Tuple>,
+    /// When its kernel last told less than it should have.
+    pub(super) lost_events_at: Option<Instant>,
     /// Nothing is done before.
     pub(super) stalled_until: Option<Instant>,
     socket: VecDeque<(Origin, Rc<[u8]>)>,
@@ -57,6 +61,8 @@ impl Node {
             table: Table::new(event_limit),
             serves: false,
             passed: BTreeSet::new(),
+            taken_up: Vec::new(),
+            lost_events_at: None,
             stalled_until: None,
             socket: VecDeque::new(),
             waiting: 0,
@@ -150,6 +156,7 @@ impl Node {
             self.replicator.handle_kernel_event(event, now);
         }
         if self.table.take_overrun() {
+            self.lost_events_at = Some(now);
             self.replicator.events_lost(now);
             self.reading = Reading::None;
             self.read_at = Some(now + REDUMP);
@@ -193,7 +200,10 @@ impl Node {
         for _ in 0..BATCH {
             let Some(planned) = self.replicator.poll_injection(now) else { break };
             let mut injecting = Injecting { replicator: &mut self.replicator, now };
-            self.table.inject(&mut injecting, planned);
+            let made = self.table.inject(&mut injecting, planned);
+            if self.role() == Role::Active {
+                self.taken_up.extend(made);
+            }
         }
     }
 
@@ -205,11 +215,11 @@ impl Node {
     }
 
     /// Traffic of this node's kernel, whatever its daemon does.
-    pub(super) fn traffic(&mut self, number: u32, state: u8, mark: u32) -> Flow {
+    pub(super) fn traffic(&mut self, number: u32, state: u8, mark: u32, nth: u64) -> Flow {
         if self.serves {
-            self.table.traffic(number, state, mark)
+            self.table.traffic(number, state, mark, nth)
         } else {
-            self.table.pass_by(number, state, mark)
+            self.table.pass_by(number, state, mark, nth)
         }
     }
 

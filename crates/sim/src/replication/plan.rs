@@ -43,7 +43,7 @@ impl Plan {
         };
         let standby = |rng: &mut Rng| if rng.bool() { Standby::Kernel } else { Standby::Cache };
         let loss = [0.0, 0.01, 0.05, 0.2, 0.4][rng.usize(..5)];
-        Self {
+        let mut plan = Self {
             nodes,
             mode,
             unicast: rng.u8(..3) == 0,
@@ -60,7 +60,18 @@ impl Plan {
             change_every: Duration::from_micros([1_000, 5_000, 30_000][rng.usize(..3)]),
             event_queue: rng.usize(8..400),
             socket: 1 << rng.u32(14..20),
+        };
+        if plan.inherits() && rng.u8(..6) == 0 {
+            // Long enough for nodes to know what has ended since they started.
+            plan.rough = Duration::from_secs(rng.u64(40..60));
+            plan.change_every = Duration::from_millis(30);
         }
+        plan
+    }
+
+    /// Whether a node that serves no more leaves flows to the one that does.
+    pub(super) fn inherits(&self) -> bool {
+        self.nodes == 2 && self.mode == Mode::Ftfw
     }
 
     /// What a node is told.

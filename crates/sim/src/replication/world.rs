@@ -8,6 +8,7 @@ use fastrand::Rng;
 use lockstep_ctnetlink::{Flow, Tuple};
 use lockstep_replicator::{LinkState, Origin, Role, Standby, Start, Transmit, is_parked};
 
+use super::merging::{Act, Split};
 use super::model::Said;
 use super::node::{Node, Sent};
 use super::plan::{PATIENCE, Plan, SETTLED, SUCCESSION, address, node_at};
@@ -19,35 +20,39 @@ use crate::lan::{Cut, Lan};
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// When, after that, flows of which no packet comes any more have expired.
 const EXPIRES_AFTER: Duration = Duration::from_mins(1);
+/// A node that has started again says of no flow that is younger than this that it has not ended.
+pub(super) const ENDS_KNOWN: Duration = Duration::from_secs(30);
 /// Steps at one moment after which it counts as stuck.
 const STANDING: u32 = 1_000_000;
+/// Mean time between two changes while two nodes serve and all else is calm.
+const SELDOM: Duration = Duration::from_millis(5);
 /// Numbers of flows in use at a time.
 const FLOWS: u32 = 600;
 
 /// Two or three nodes, their links, and everything that goes wrong.
 pub struct Replication {
-    start: Instant,
-    now: Instant,
-    rng: Rng,
-    plan: Plan,
+    pub(super) start: Instant,
+    pub(super) now: Instant,
+    pub(super) rng: Rng,
+    pub(super) plan: Plan,
     /// One for each link.
-    lans: Vec<Lan>,
-    nodes: Vec<Node>,
-    serving: usize,
+    pub(super) lans: Vec<Lan>,
+    pub(super) nodes: Vec<Node>,
+    pub(super) serving: usize,
     /// What the kernel of the node that serves has to hold: what it had at the takeover, and the
     /// traffic since.
-    served: BTreeMap<Tuple, Said>,
-    /// The takeover after everything was put right is over.
-    succeeded: bool,
+    pub(super) served: BTreeMap<Tuple, Said>,
+    pub(super) split: Option<Split>,
+    pub(super) act: Act,
     /// First number of the flows in use; grows, so that old ones end for good.
-    oldest: u32,
+    pub(super) oldest: u32,
     agenda: Agenda<What>,
     calm: bool,
     /// When everything was put right, or the takeover after that took place.
-    calm_since: Instant,
+    pub(super) calm_since: Instant,
     starts: u32,
     standing: u32,
-    outcome: ReplicationOutcome,
+    pub(super) outcome: ReplicationOutcome,
     trace: Option<Vec<String>>,
 }
 
@@ -66,6 +71,10 @@ pub struct ReplicationOutcome {
     pub arrived: u64,
     /// Flows that were the same everywhere in the end.
     pub flows: u64,
+    /// Flows that were left to a node that serves, and put into its kernel.
+    pub taken_up: u64,
+    /// Times two nodes served at once.
+    pub splits: u64,
     /// Steps.
     pub steps: u64,
     /// Most messages that ever waited for a peer, sent or not.
@@ -81,13 +90,15 @@ impl ReplicationOutcome {
         self.lost += other.lost;
         self.arrived += other.arrived;
         self.flows += other.flows;
+        self.taken_up += other.taken_up;
+        self.splits += other.splits;
         self.steps += other.steps;
         self.most_waiting = self.most_waiting.max(other.most_waiting);
     }
 }
 
 /// Something on the agenda.
-enum What {
+pub(super) enum What {
     Deliver {
         to: usize,
         origin: Origin,
@@ -107,6 +118,8 @@ enum What {
     Serve {
         node: usize,
     },
+    /// Two nodes serve no longer.
+    Heal,
     Calm,
     Expire,
     Look,
@@ -131,7 +144,8 @@ impl Replication {
             nodes: Vec::new(),
             serving: 0,
             served: BTreeMap::new(),
-            succeeded: false,
+            split: None,
+            act: Act::Rough,
             oldest: 1,
             agenda: Agenda::new(),
             calm: false,
@@ -194,6 +208,7 @@ impl Replication {
             for (transmit, bytes) in sent.drain(..) {
                 self.send(number, transmit, &bytes)?;
             }
+            self.check_taken_up(number)?;
             self.check_bounds(number)?;
         }
         Ok(())
@@ -254,8 +269,8 @@ impl Replication {
             }
             What::Traffic => {
                 self.traffic();
-                if !self.calm {
-                    let mean = self.plan.change_every.as_secs_f64();
+                if !self.calm || self.split.is_some() {
+                    let mean = self.change_every().as_secs_f64();
                     let wait = -mean * (1.0 - self.rng.f64()).ln();
                     self.later(Duration::from_secs_f64(wait), What::Traffic);
                 }
@@ -269,6 +284,7 @@ impl Replication {
             What::Join { link, cut } => self.lans[link].join(&cut),
             What::LinkUp { node, link } => self.link_up(node, link),
             What::Serve { node } => self.serve_again(node),
+            What::Heal => self.heal(),
             What::Calm => self.calm_down(),
             What::Expire => self.expire(),
             What::Look => return self.look(),
@@ -278,10 +294,14 @@ impl Replication {
 
     /// The serving kernel's table changes.
     fn traffic(&mut self) {
-        let burst = if self.rng.u8(..40) == 0 { self.rng.u32(1..150) } else { 1 };
+        let burst = if !self.calm && self.rng.u8(..40) == 0 { self.rng.u32(1..150) } else { 1 };
         for _ in 0..burst {
             self.outcome.changes += 1;
             let number = self.oldest + self.rng.u32(..FLOWS);
+            if self.split.is_some() && self.rng.bool() {
+                self.traffic_beside(number);
+                continue;
+            }
             match self.rng.u8(..10) {
                 0..2 => self.end(number),
                 2 => {
@@ -290,7 +310,8 @@ impl Replication {
                 }
                 _ => {
                     let (state, mark) = (self.rng.u8(1..9), self.rng.u32(..3));
-                    let flow = self.nodes[self.serving].traffic(number, state, mark);
+                    let flow =
+                        self.nodes[self.serving].traffic(number, state, mark, self.outcome.changes);
                     self.served.insert(flow.orig, Said::of(&flow));
                 }
             }
@@ -298,7 +319,7 @@ impl Replication {
     }
 
     fn end(&mut self, number: u32) {
-        let gone = self.nodes[self.serving].table.expire(number);
+        let gone = self.nodes[self.serving].table.expire(number, self.outcome.changes);
         gone.and_then(|flow| self.served.remove(&flow.orig));
     }
 
@@ -310,13 +331,16 @@ impl Replication {
 
     fn fault(&mut self) {
         let node = self.rng.usize(..self.nodes.len());
-        match self.rng.u8(..11) {
+        // Only where flows are left to another node are there two that serve at once.
+        let kinds = if self.plan.inherits() { 13 } else { 11 };
+        match self.rng.u8(..kinds) {
             0 | 1 => self.stall(node),
             2 | 3 => self.restart(node, false),
             4 => self.restart(node, true),
             5 | 6 => self.part(),
             7 => self.link_down(node),
             8 => self.lose_copies(node),
+            11 | 12 => self.split(),
             _ => self.hand_over(),
         }
     }
@@ -329,6 +353,7 @@ impl Replication {
 
     /// The process starts again, after its machine if `cold`.
     fn restart(&mut self, node: usize, cold: bool) {
+        self.heal();
         self.note(|_| format!("node {node} starts again, cold: {cold}"));
         let start = self.next_start();
         let config = self.plan.config(node);
@@ -364,7 +389,7 @@ impl Replication {
 
     /// Passive copies vanish from a kernel that does not serve.
     fn lose_copies(&mut self, node: usize) {
-        if node == self.serving {
+        if self.nodes[node].serves || node == self.serving {
             return;
         }
         self.note(|_| format!("node {node} loses flows that it keeps"));
@@ -375,7 +400,8 @@ impl Replication {
     }
 
     /// Another node serves.
-    fn hand_over(&mut self) {
+    pub(super) fn hand_over(&mut self) {
+        self.heal();
         let after = self.rng.usize(1..self.nodes.len());
         let next = (self.serving + after) % self.nodes.len();
         self.note(|world| format!("node {next} takes over from {}", world.serving));
@@ -429,6 +455,7 @@ impl Replication {
     }
 
     fn calm_down(&mut self) {
+        self.heal();
         self.note(|_| "all is calm".to_owned());
         self.calm = true;
         self.calm_since = self.now;
@@ -447,6 +474,9 @@ impl Replication {
     /// On a router that started again while it did not serve nobody knows of its own flows any
     /// more; they live until their time is over.
     fn expire(&mut self) {
+        if !matches!(self.act, Act::Rough | Act::Succeeded) {
+            return;
+        }
         for node in self.nodes.iter_mut().filter(|node| !node.serves) {
             node.table.expire_unrenewed();
         }
@@ -454,13 +484,29 @@ impl Replication {
 
     /// Whether all is in order; not yet is an error only after the time for it.
     fn look(&mut self) -> Result<bool, Violation> {
+        if self.split.is_some() {
+            self.later(LOOK_EVERY, What::Look);
+            return Ok(false);
+        }
         let late = self.now >= self.calm_since + self.patience();
         match self.disorder() {
-            None if self.succeeded => {
+            None if self.act == Act::Succeeded
+                && self.plan.inherits()
+                && self.now < self.calm_since + ENDS_KNOWN =>
+            {
+                self.later(LOOK_EVERY, What::Look);
+                Ok(false)
+            }
+            None if self.act == Act::Succeeded && self.plan.inherits() => {
+                self.split_in_order();
+                Ok(false)
+            }
+            None if self.act != Act::Rough => {
                 self.outcome.flows += self.nodes[self.serving].table.len() as u64;
                 Ok(true)
             }
-            None if self.now < self.calm_since + SETTLED => {
+            // What was left to nobody yet may come back with who left it.
+            None if self.now < self.calm_since + SETTLED || (self.leaves_something() && !late) => {
                 self.later(LOOK_EVERY, What::Look);
                 Ok(false)
             }
@@ -478,15 +524,20 @@ impl Replication {
         }
     }
 
+    /// Whether a node that stands by keeps flows that it has not told the one that serves.
+    fn leaves_something(&self) -> bool {
+        self.nodes.iter().any(|node| node.replicator.purge_put_off().is_some())
+    }
+
     fn patience(&self) -> Duration {
-        if self.succeeded { SUCCESSION } else { PATIENCE }
+        if self.act == Act::Rough { PATIENCE } else { SUCCESSION }
     }
 
     /// All are in sync, so a takeover neither loses a flow nor brings one back.
     fn succeed(&mut self) -> Result<(), Violation> {
         let before = self.served.clone();
         self.hand_over();
-        self.succeeded = true;
+        self.act = Act::Succeeded;
         self.calm_since = self.now;
         // A flow that began or changed under a daemon that stood by may be one of asymmetric routing,
         // which the other router does not see: the guide promises to leave it alone. Its daemon had
@@ -511,6 +562,9 @@ impl Replication {
         if self.nodes[self.serving].table.flows().any(|flow| flow.timeout_s.is_some_and(is_parked))
         {
             return Some("a flow that is served is parked".to_owned());
+        }
+        if let Some(orig) = self.not_merged() {
+            return Some(format!("{orig:?} of the node that gave way is missing"));
         }
         for (number, node) in self.nodes.iter().enumerate() {
             let sync = node.replicator.sync_state();
@@ -543,7 +597,8 @@ impl Replication {
         let replicator = &self.nodes[number].replicator;
         let mut counters = replicator.statistics();
         counters.retain(|_, count| *count > 0);
-        format!("node {number}: {:?} {counters:?}", replicator.peers(self.now))
+        let purge = replicator.purge_put_off();
+        format!("node {number}: {:?} {counters:?} {purge:?}", replicator.peers(self.now))
     }
 
     fn next_start(&mut self) -> Start {
@@ -557,11 +612,16 @@ impl Replication {
         }
     }
 
-    fn later(&mut self, after: Duration, what: What) {
+    pub(super) fn later(&mut self, after: Duration, what: What) {
         self.agenda.enter(self.now + after, what);
     }
 
-    fn note(&mut self, line: impl FnOnce(&Self) -> String) {
+    /// Mean time between two changes.
+    fn change_every(&self) -> Duration {
+        if self.calm { self.plan.change_every.max(SELDOM) } else { self.plan.change_every }
+    }
+
+    pub(super) fn note(&mut self, line: impl FnOnce(&Self) -> String) {
         if self.trace.is_some() {
             let at = self.now.duration_since(self.start);
             let line = format!("{at:?} {}", line(self));
@@ -569,12 +629,12 @@ impl Replication {
         }
     }
 
-    fn violation(&self, what: &str) -> Violation {
+    pub(super) fn violation(&self, what: &str) -> Violation {
         Violation { at: self.now.duration_since(self.start), what: what.to_owned() }
     }
 }
 
-fn said(flows: impl Iterator<Item = Flow>) -> BTreeMap<Tuple, Said> {
+pub(super) fn said(flows: impl Iterator<Item = Flow>) -> BTreeMap<Tuple, Said> {
     flows.map(|flow| (flow.orig, Said::of(&flow))).collect()
 }
 

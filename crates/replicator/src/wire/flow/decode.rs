@@ -22,6 +22,19 @@ pub fn decode_flow(body: &[u8]) -> Result<Flow, PayloadError> {
     read.flow()
 }
 
+/// How many seconds ago a flow began that its sender leaves to who serves now; `None` of any other
+/// message.
+pub fn bequest_age_s(body: &[u8]) -> Option<u32> {
+    let mut age_s = None;
+    let read = walk(body, |number, payload| {
+        if number == BEGAN {
+            age_s = word(payload);
+        }
+        Ok(())
+    });
+    age_s.filter(|_| read.is_ok())
+}
+
 /// What has been read so far. The last of repeated attributes wins.
 #[derive(Default)]
 struct Attributes {
@@ -99,6 +112,8 @@ impl Attributes {
             ZONE => {
                 self.zone = payload.try_into().map(u16::from_be_bytes).map_err(|_| wrong)?;
             }
+            // See `bequest_age_s`.
+            BEGAN => drop(word(payload).ok_or(wrong)?),
             _ => return Err(PayloadError::Unknown(number)),
         }
         Ok(())

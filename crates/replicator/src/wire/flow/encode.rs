@@ -52,6 +52,16 @@ pub fn encode_flow(flow: &Flow, out: &mut Vec<u8>) -> Result<(), Unsendable> {
     Ok(())
 }
 
+/// The same, with what makes it a bequest: how many seconds ago it began.
+///
+/// # Errors
+/// See [`encode_flow`].
+pub fn encode_bequest(flow: &Flow, age_s: u32, out: &mut Vec<u8>) -> Result<(), Unsendable> {
+    encode_flow(flow, out)?;
+    put_word(BEGAN, Some(age_s), out);
+    Ok(())
+}
+
 fn encode_l4(flow: &Flow, out: &mut Vec<u8>) -> Result<(), Unsendable> {
     let protocol = flow.orig.protocol;
     match flow.orig.l4 {
