@@ -1,5 +1,7 @@
 //! What must always hold, whatever goes wrong.
 
+mod waiting;
+
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
@@ -10,6 +12,7 @@ use lockstep_failover::{HAND_OVER_LIMIT, State};
 use crate::kernel::{Kernel, Key, own_address};
 use crate::lan::Lan;
 use crate::router::{Committed, INTERVAL, LOOK_EVERY, Router, address};
+use waiting::Waiting;
 
 /// Something that must never happen has happened.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -51,6 +54,8 @@ pub(crate) struct Invariants {
     maintained: [Option<Instant>; 2],
     /// By router: the flows that begin there.
     own: [BTreeSet<Key>; 2],
+    /// By router.
+    waiting: [Waiting; 2],
 }
 
 /// Longest time a router may claim without the address, beside the commit: the packet filter, links and
