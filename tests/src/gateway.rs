@@ -43,7 +43,9 @@ impl Gateway {
         Self { lab, states, standby }
     }
 
-    fn config(&self, id: RouterId) -> String {
+    /// The file of a router's daemon.
+    #[must_use]
+    pub fn config(&self, id: RouterId) -> String {
         let (priority, state) = match id {
             RouterId::A => (150, &self.states[0]),
             RouterId::B => (100, &self.states[1]),

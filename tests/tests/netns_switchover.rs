@@ -167,6 +167,115 @@ fn a_daemon_that_is_stopped_twice_ends_at_once() {
 }
 
 #[test]
+fn a_successor_is_heard_whatever_family_and_mac_address_it_serves_with() {
+    let with_mac = |setting: Setting| Setting { virtual_mac: true, ..setting };
+    let (v4, v6) = (Setting::version_3, Setting::version_3_ipv6);
+    for setting in [v6(), with_mac(v4()), with_mac(v6())] {
+        let mut segment = Segment::new(&[Program::Lockstep, Program::Lockstep]);
+        let better = setting.clone().priority(110);
+        segment.start_master(0, &better);
+        segment.start_backup(1, &setting);
+        for from in [0, 1] {
+            let daemon = segment.router(from).lockstep().expect("it runs Lockstep");
+            let switched = daemon.ask(&["switchover", "gateway", "--force"]);
+            eprintln!("{switched}");
+            assert_eq!(switched["announced"], true, "{switched}");
+            segment.wait_for_only_master(1 - from);
+        }
+        let entered: Vec<usize> =
+            segment.locksteps().map(|(_, daemon)| daemon.journal("gateway").len()).collect();
+        assert_eq!(entered, [4, 3], "nothing else has moved");
+    }
+}
+
+/// Has the daemon take another file.
+#[track_caller]
+fn reload(daemon: &Lockstep, file: &str) {
+    daemon.configure(file);
+    let output = daemon.command(&["reload"]);
+    assert!(output.status.success(), "{output:?}");
+    eprintln!("{}", String::from_utf8_lossy(&output.stdout));
+}
+
+#[test]
+fn members_come_to_a_pair_and_leave_it_without_a_lost_connection() {
+    let more = "[vrrp.more]\ninterface = \"eth1\"\nvrid = 77\nstartup-limit = \"0s\"\n\
+                addresses = [\"10.77.0.1/24\"]\n[group.gateway]\nvirtual-routers = [\"inside\", \"more\"]\n";
+    let gateway = Gateway::new("cache");
+    let file = |id, grouped: bool| {
+        let file = gateway.config(id).replace("[vrrp.gateway]", "[vrrp.inside]");
+        let alone = "[group.gateway]\nvirtual-routers = [\"inside\"]\n";
+        format!("{file}\n{}", if grouped { more } else { alone })
+    };
+    let start = |id| {
+        let node = gateway.lab.router(id).expect("the router is on");
+        Lockstep::start(node, &file(id, false))
+    };
+    let a = start(RouterId::A);
+    a.wait_for_state("gateway", "master");
+    let b = start(RouterId::B);
+    b.wait_for_state("gateway", "backup");
+    let traffic = gateway.traffic();
+    wait_until_told(&a);
+    let begin = Instant::now();
+    for grouped in [true, false, true] {
+        for (daemon, id) in [(&b, RouterId::B), (&a, RouterId::A)] {
+            reload(daemon, &file(id, grouped));
+        }
+        wait::until("the master is master of it", || {
+            let status = a.status();
+            let routers = status["virtual-routers"].as_array().expect("a list");
+            let states: Vec<_> = routers.iter().map(|one| one["state"].clone()).collect();
+            states == if grouped { &["master", "master"][..] } else { &["master"][..] }
+        });
+    }
+    survived(&traffic, "members", begin);
+    assert_eq!((a.journal("gateway").len(), b.journal("gateway").len()), (2, 1));
+    // A takeover moves all of them.
+    switch(&a, &b);
+    survived(&traffic, "members and a hand-over", begin);
+    for daemon in [&a, &b] {
+        let expected = if daemon.state("gateway") == "master" { "master" } else { "backup" };
+        for name in ["inside", "more"] {
+            assert_eq!(daemon.virtual_router(name)["state"], expected, "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_group_that_begins_anew_hands_its_connections_over_first() {
+    let gateway = Gateway::new("cache");
+    let (a, b) = gateway.pair();
+    let traffic = gateway.traffic();
+    wait_until_told(&a);
+    let begin = Instant::now();
+    // While nobody else claims anything: both would have the addresses.
+    let file = gateway.config(RouterId::A);
+    a.ask(&["maintenance", "on", "gateway"]);
+    b.wait_for_state("gateway", "master");
+    reload(&a, &file.replace("vrid = 51", "vrid = 52"));
+    assert_eq!(a.state("gateway"), "backup");
+    reload(&a, &file);
+    a.ask(&["maintenance", "off"]);
+    a.wait_for_state("gateway", "master");
+    survived(&traffic, "another identity in maintenance", begin);
+    wait_until_told(&a);
+    // The group hands over as at the end of the daemon.
+    let begin = Instant::now();
+    reload(
+        &a,
+        &file.replace("vrid = 51", "vrid = 51\nadvertise-from = \"interface\"\nvirtual-mac = true"),
+    );
+    let stopped = a.journal("gateway").into_iter().rfind(|entry| entry["to"] == "stopped");
+    let stopped = stopped.expect("it has stopped");
+    let steps = stopped["steps"].as_array().expect("steps");
+    assert!(steps.iter().any(|step| step["step"] == "peer serves"), "{stopped}");
+    a.wait_for_state("gateway", "master");
+    b.wait_for_state("gateway", "backup");
+    survived(&traffic, "another identity", begin);
+}
+
+#[test]
 fn beside_keepalived_a_switchover_needs_force_and_works() {
     for setting in [Setting::version_2(), Setting::version_3()] {
         let mut segment = Segment::new(&[Program::Lockstep, Program::Keepalived]);

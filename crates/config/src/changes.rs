@@ -19,6 +19,44 @@ pub struct Changes {
     pub live: Vec<String>,
     /// What takes effect with a restart only.
     pub restart: Vec<String>,
+    /// What has to leave before a running daemon takes it.
+    pub leaving: Leaving,
+    /// The virtual routers that come to a group which goes on: others may be master of them, whatever
+    /// the group is here.
+    pub arriving: Vec<String>,
+}
+
+/// What another configuration lets go of.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Leaving {
+    /// The groups that stop, by their names: those that are gone, those none of whose virtual routers
+    /// is left, and those with one that its neighbours know by other things now (its interface, its
+    /// VRID and the like). Those that are not gone begin anew.
+    pub groups: Vec<String>,
+    /// The virtual routers that leave groups which go on.
+    pub virtual_routers: Vec<String>,
+}
+
+impl Leaving {
+    /// Whether nothing leaves.
+    pub fn is_empty(&self) -> bool {
+        self.groups.is_empty() && self.virtual_routers.is_empty()
+    }
+
+    /// What leaves by this or by `other`, each once.
+    #[must_use]
+    pub fn and(mut self, other: &Self) -> Self {
+        let pairs = [
+            (&mut self.groups, &other.groups),
+            (&mut self.virtual_routers, &other.virtual_routers),
+        ];
+        for (names, others) in pairs {
+            names.extend(others.iter().cloned());
+            names.sort_unstable();
+            names.dedup();
+        }
+        self
+    }
 }
 
 impl Changes {
@@ -78,7 +116,7 @@ impl Changes {
         changes
     }
 
-    /// What a running election takes, by its key; another virtual router needs a restart.
+    /// What a running election takes, by its key; another virtual router as a whole.
     fn routers(&mut self, running: &Config, wanted: &Config) {
         let (before, after) = (whole(running), whole(wanted));
         for name in differing(before.iter().collect(), &after.iter().collect(), PartialEq::eq) {
@@ -87,12 +125,19 @@ impl Changes {
                 (Some(before), Some(after)) if before.fixed() == after.fixed() => {
                     self.live(before.live_keys(after).map(|key| format!("{section}.{key}")));
                 }
-                _ => self.restart([section]),
+                (Some(before), Some(after)) => {
+                    self.live([section]);
+                    // One that changes its group as well leaves by that.
+                    if before.group == after.group {
+                        self.leaves(&before.group);
+                    }
+                }
+                _ => self.live([section]),
             }
         }
     }
 
-    /// What a running group takes, by its key; other groups and other members need a restart.
+    /// What a running group takes, by its key; another group as a whole.
     fn groups(&mut self, running: &failover::Config, wanted: &failover::Config) {
         let key = |group: &failover::Group| group.name.clone();
         let (running, wanted) = (by(&running.groups, key), by(&wanted.groups, key));
@@ -107,8 +152,40 @@ impl Changes {
                 (Some(before), Some(after)) if fixed(before) == fixed(after) => {
                     self.live(group_keys(before, after).map(|key| format!("{section}.{key}")));
                 }
-                _ => self.restart([section]),
+                (before, _) => {
+                    self.live([section]);
+                    if let Some(before) = before {
+                        self.leaves(&before.name);
+                    }
+                }
             }
+        }
+        for (name, before) in &running {
+            let Some(after) = wanted.get(name) else { continue };
+            if self.leaving.groups.contains(name) {
+                continue;
+            }
+            let stays = |member: &failover::VirtualRouter| {
+                after.virtual_routers.iter().any(|one| one.name == member.name)
+            };
+            if !before.virtual_routers.iter().any(stays) {
+                // Whatever it is now, it is by others.
+                self.leaves(name);
+                continue;
+            }
+            let gone = before.virtual_routers.iter().filter(|member| !stays(member));
+            self.leaving.virtual_routers.extend(gone.map(|member| member.name.clone()));
+            let was = |member: &failover::VirtualRouter| {
+                before.virtual_routers.iter().any(|one| one.name == member.name)
+            };
+            let new = after.virtual_routers.iter().filter(|member| !was(member));
+            self.arriving.extend(new.map(|member| member.name.clone()));
+        }
+    }
+
+    fn leaves(&mut self, group: &str) {
+        if self.leaving.groups.iter().all(|other| other != group) {
+            self.leaving.groups.push(group.to_owned());
         }
     }
 
@@ -235,7 +312,7 @@ fn whole(config: &Config) -> BTreeMap<String, Whole> {
     routers.map(|one| (one.name.clone(), Whole::of(one, config))).collect()
 }
 
-/// Everything that a virtual router's section says. Its group says itself whom it has.
+/// Everything that a virtual router's section says.
 #[derive(Clone, PartialEq)]
 struct Whole {
     router: VirtualRouter,
@@ -244,6 +321,8 @@ struct Whole {
     addresses: Vec<routes::Address>,
     /// Whether its authentication is a header around every advertisement.
     has_header: bool,
+    /// Its group, which says itself whom it has.
+    group: String,
 }
 
 impl Whole {
@@ -263,14 +342,12 @@ impl Whole {
         vrrp.trailer = None;
         vrrp.authentication = vrrp::Authentication::None;
         fixed.router.announce = crate::Announce::default();
+        (fixed.router.accept, fixed.group) = (true, String::new());
+        fixed.addresses.clear();
         if let Some(member) = &mut fixed.member {
             member.priority = usual.priority.value();
             member.notify = failover::Notify::default();
             member.track = Vec::new();
-        }
-        // Without `accept` the addresses are in the firewall's table too.
-        if fixed.router.accept {
-            fixed.addresses.clear();
         }
         fixed
     }
@@ -293,6 +370,7 @@ impl Whole {
             ),
             ("authentication", authentication(before) != authentication(after)),
             ("checksum", before.checksum != after.checksum),
+            ("accept", self.router.accept != other.router.accept),
             ("announce", self.router.announce != other.router.announce),
             ("addresses", self.addresses != other.addresses),
             ("notify", notify(self) != notify(other)),
@@ -315,8 +393,15 @@ impl Whole {
             member: members.find(|member| member.name == router.name).cloned(),
             addresses,
             has_header: matches!(router.vrrp.authentication, vrrp::Authentication::Header(_)),
+            group: router.group.clone(),
         }
     }
+}
+
+/// The addresses of each virtual router, by its name.
+pub fn addresses_of_routers(config: &Config) -> BTreeMap<String, Vec<routes::Address>> {
+    let routers = config.virtual_routers.iter();
+    routers.map(|router| (router.name.clone(), own_addresses(config, Some(router)))).collect()
 }
 
 /// The addresses of this virtual router; without one, those that are no virtual router's.
@@ -349,6 +434,7 @@ fn own_settings(group: &failover::Group) -> failover::Group {
 /// The same with everything as usual that a running group takes.
 fn fixed(group: &failover::Group) -> failover::Group {
     failover::Group {
+        virtual_routers: Vec::new(),
         notify: failover::Notify::default(),
         checks: Vec::new(),
         track: Vec::new(),
@@ -362,7 +448,11 @@ fn group_keys(
     before: &failover::Group,
     after: &failover::Group,
 ) -> impl Iterator<Item = &'static str> {
+    let names = |group: &failover::Group| {
+        group.virtual_routers.iter().map(|member| member.name.clone()).collect::<Vec<_>>()
+    };
     let keys = [
+        ("virtual-routers", names(before) != names(after)),
         ("notify", before.notify != after.notify),
         ("checks", before.checks != after.checks),
         ("track", before.track != after.track),

@@ -51,7 +51,7 @@ use lockstep_replicator as replicator;
 use lockstep_routes as routes;
 use lockstep_vrrp as vrrp;
 
-pub use changes::Changes;
+pub use changes::{Changes, Leaving, addresses_of_routers};
 pub use defaults::STATE_DIRECTORY as DEFAULT_STATE_DIRECTORY;
 pub use diagnostic::{Diagnostic, Severity, render, render_all};
 pub use parse::{Checked, parse};

@@ -1,6 +1,6 @@
 //! What another file changes, by its sections and keys.
 
-use lockstep_config::{Changes, Config, Surroundings, parse};
+use lockstep_config::{Changes, Config, Leaving, Surroundings, parse};
 use lockstep_routes::TableId;
 
 const BASE: &str = r#"
@@ -77,7 +77,7 @@ fn replaced(pairs: &[(&str, &str)]) -> (Vec<String>, Vec<String>) {
         assert!(after.contains(old), "{old:?} is not in the file");
         after = after.replacen(old, new, 1);
     }
-    let Changes { live, restart } = between(BASE, &after);
+    let Changes { live, restart, .. } = between(BASE, &after);
     (live, restart)
 }
 
@@ -129,7 +129,7 @@ fn every_setting_that_a_running_daemon_takes_is_told_by_its_key() {
     let alarm = format!("{place}mode = \"alarm\"\n");
     let before = BASE.replace(place, &alarm);
     let times = format!("{alarm}refresh-interval = \"10s\"\ncache-timeout = \"40s\"\n");
-    let Changes { live, restart } = between(&before, &before.replace(&alarm, &times));
+    let Changes { live, restart, .. } = between(&before, &before.replace(&alarm, &times));
     assert_eq!(live, ["replication.refresh-interval", "replication.cache-timeout"]);
     assert_eq!(restart, Vec::<String>::new());
 }
@@ -174,7 +174,6 @@ fn sections_are_told_by_their_name_and_each_once() {
         restart("id = \"left\"", "id = \"left\"\nstate-directory = \"/srv\""),
         ["router.state-directory"]
     );
-    assert_eq!(restart("vrid = 1\n", "vrid = 1\nvirtual-mac = true\n"), ["vrrp.lan"]);
     assert_eq!(
         restart("[interface.eth4]", "[interface.eth4]\nannouncement-interval = \"1ms\""),
         ["interface.eth4.announcement-interval"]
@@ -201,21 +200,92 @@ fn what_a_running_daemon_takes_is_told_by_its_section_or_key() {
 }
 
 #[test]
-fn addresses_that_the_firewalls_table_has_need_a_restart() {
+fn addresses_that_the_firewalls_table_has_are_taken_as_others_are() {
     let silent = BASE.replace("vrid = 1\n", "vrid = 1\naccept = false\n");
+    assert_eq!(between(BASE, &silent).live, ["vrrp.lan.accept"]);
     let more = silent.replace("[\"10.1.1.1/24\"]", "[\"10.1.1.1/24\", \"10.1.1.9/24\"]");
-    assert_eq!(between(&silent, &more).restart, ["vrrp.lan"]);
+    let changes = between(&silent, &more);
+    assert_eq!(changes.live, ["vrrp.lan.addresses"]);
+    assert!(changes.restart.is_empty() && changes.leaving.is_empty());
+}
+
+/// Everything can be taken; what of it, and what leaves for it.
+#[track_caller]
+fn leaving(before: &str, after: &str) -> (Vec<String>, Vec<String>, Vec<String>) {
+    let Changes { live, restart, leaving: Leaving { groups, virtual_routers }, .. } =
+        between(before, after);
+    assert_eq!(restart, Vec::<String>::new());
+    (live, groups, virtual_routers)
+}
+
+/// Another virtual router at the end of the virtual routers.
+fn with_one_more() -> String {
+    let more = "[vrrp.new]\ninterface = \"eth5\"\nvrid = 4\naddresses = [\"10.4.0.1/24\"]\n";
+    BASE.replace("[check.uplink]", &format!("{more}[check.uplink]"))
 }
 
 #[test]
-fn a_group_is_told_where_it_has_a_section_and_else_its_virtual_router() {
-    assert_eq!(
-        restart("[\"lan\", \"wan\"]", "[\"lan\", \"wan\", \"alone\"]"),
-        ["vrrp.alone", "group.gateway"]
-    );
-    let more = "vrid = 3\naddresses = [\"10.3.0.1/24\"]\n[vrrp.new]\ninterface = \"eth5\"\nvrid = 4\n\
-                addresses = [\"10.4.0.1/24\"]\n";
-    assert_eq!(restart("vrid = 3\naddresses = [\"10.3.0.1/24\"]\n", more), ["vrrp.new"]);
+fn what_comes_alone_moves_nothing_else_and_what_goes_leaves_first() {
+    let more = with_one_more();
+    assert_eq!(leaving(BASE, &more), (vec!["vrrp.new".to_owned()], vec![], vec![]));
+    let gone = vec!["new".to_owned()];
+    assert_eq!(leaving(&more, BASE), (vec!["vrrp.new".to_owned()], gone, vec![]));
+    let group = "[group.other]\nvirtual-routers = [\"new\"]\n[replication]";
+    let grouped = more.replace("[replication]", group);
+    let live = ["vrrp.new", "group.other"].map(str::to_owned).to_vec();
+    assert_eq!(leaving(BASE, &grouped), (live.clone(), vec![], vec![]));
+    assert_eq!(leaving(&grouped, BASE), (live, vec!["other".to_owned()], vec![]));
+}
+
+#[test]
+fn members_come_to_a_group_and_leave_it_and_the_group_goes_on() {
+    let grouped = with_one_more().replace("[\"lan\", \"wan\"]", "[\"lan\", \"new\", \"wan\"]");
+    let live = ["vrrp.new", "group.gateway.virtual-routers"].map(str::to_owned).to_vec();
+    assert_eq!(leaving(BASE, &grouped), (live.clone(), vec![], vec![]));
+    assert_eq!(leaving(&grouped, BASE), (live, vec![], vec!["new".to_owned()]));
+    // One that was alone stops being so first.
+    let joined = BASE.replace("[\"lan\", \"wan\"]", "[\"lan\", \"wan\", \"alone\"]");
+    let live = ["vrrp.alone", "group.gateway.virtual-routers"].map(str::to_owned).to_vec();
+    assert_eq!(leaving(BASE, &joined), (live.clone(), vec!["alone".to_owned()], vec![]));
+    assert_eq!(between(BASE, &joined).arriving, ["alone"]);
+    assert!(between(&joined, BASE).arriving.is_empty(), "a group of its own is new");
+    let (mut told, groups, members) = leaving(&joined, BASE);
+    told.sort_by_key(|name| live.iter().position(|one| one == name));
+    assert_eq!((told, groups, members), (live, vec![], vec!["alone".to_owned()]));
+}
+
+#[test]
+fn groups_none_of_whose_members_is_left_begin_anew() {
+    let groups = |first: &str, second: &str| {
+        let groups = format!(
+            "[group.a]\nvirtual-routers = [{first:?}]\n[group.b]\nvirtual-routers = [{second:?}]\n\
+             [replication]"
+        );
+        let more = "[vrrp.new]\ninterface = \"eth5\"\nvrid = 4\naddresses = [\"10.4.0.1/24\"]\n";
+        let with = BASE.replace("[check.uplink]", &format!("{more}[check.uplink]"));
+        with.replace("[replication]", &groups)
+    };
+    let (live, leaving, members) = leaving(&groups("alone", "new"), &groups("new", "alone"));
+    let keys = ["a", "b"].map(|name| format!("group.{name}.virtual-routers"));
+    assert_eq!((live, leaving), (keys.to_vec(), vec!["a".to_owned(), "b".to_owned()]));
+    assert!(members.is_empty());
+    assert!(between(&groups("alone", "new"), &groups("new", "alone")).arriving.is_empty());
+}
+
+#[test]
+fn a_group_of_a_virtual_router_that_neighbours_know_by_other_things_begins_anew() {
+    for (old, new) in [
+        ("vrid = 1\n", "vrid = 9\n"),
+        ("vrid = 1\n", "vrid = 1\nvirtual-mac = true\n"),
+        ("vrid = 1\n", "vrid = 1\nversion = 2\n"),
+        ("vrid = 1\n", "vrid = 1\nunicast = { peers = [\"10.1.1.3\"] }\n"),
+        ("interface = \"eth0\"", "interface = \"eth6\""),
+    ] {
+        let after = BASE.replacen(old, new, 1);
+        assert_ne!(after, BASE);
+        let expected = (vec!["vrrp.lan".to_owned()], vec!["gateway".to_owned()], vec![]);
+        assert_eq!(leaving(BASE, &after), expected, "{new}");
+    }
 }
 
 #[test]
@@ -258,8 +328,8 @@ fn what_can_be_taken_is_told_apart_from_what_cannot() {
         (place, &format!("{place}cache-limit = 7\nstandby = \"kernel\"\n")),
         ("vrid = 2\n", "vrid = 20\n"),
     ]);
-    assert_eq!(live, ["replication.cache-limit"]);
-    assert_eq!(restart, ["vrrp.wan", "replication.standby"]);
+    assert_eq!(live, ["vrrp.wan", "replication.cache-limit"]);
+    assert_eq!(restart, ["replication.standby"]);
 }
 
 #[test]
@@ -301,7 +371,7 @@ fn keys_and_intervals_are_taken_but_not_another_packet_around_them() {
         format!("type = \"hmac\", key-id = {number}, key = \"{key}\"")
     };
     let taken = |before: &str, after: &str| {
-        let Changes { live, restart } = between(&with(before), &with(after));
+        let Changes { live, restart, .. } = between(&with(before), &with(after));
         assert_eq!(live.len() + restart.len(), 1, "{live:?} {restart:?}");
         live == ["vrrp.alone.authentication"]
     };
@@ -309,6 +379,6 @@ fn keys_and_intervals_are_taken_but_not_another_packet_around_them() {
     assert!(taken(pass, &hmac(1)));
     assert!(taken(&hmac(1), &hmac(2)));
     assert!(taken(&header("first"), &header("second")));
-    assert!(!taken(pass, &header("first")), "it is told as needing a restart");
+    assert!(!taken(pass, &header("first")), "its group begins anew");
     assert!(!taken(&header("first"), &hmac(1)));
 }

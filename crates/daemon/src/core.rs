@@ -22,18 +22,20 @@ mod report;
 mod resuming;
 mod wire;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
+use lockstep_config::Leaving;
+use lockstep_failover::group::Group;
 use lockstep_failover::hooks::Member;
 use lockstep_failover::{Action, Event, Failover, Outcome, State, Step};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Sleep;
 use tracing::{debug, error, info, warn};
 
 use crate::messages::{CoreEvent, GroupStep, HookRequest, InterfaceState, MaintenanceChange};
-use crate::tracking;
+use crate::{network, tracking};
 use announcing::Announcing;
 use election::{Elections, News, Which};
 use handing_over::HandingOver;
@@ -49,12 +51,14 @@ const MESSAGES: usize = 64;
 /// An advertisement that is so late goes out before the rest of the turn's work. Shorter than any
 /// interval, long enough for many of them to leave together.
 const BREATH: Duration = Duration::from_millis(2);
+/// How long a reload waits for the hooks of a group that goes, while others run.
+const HOOK_PATIENCE: Duration = Duration::from_secs(10);
 /// A shutdown takes no longer, whatever an actor does.
 const STOP_LIMIT: Duration = Duration::from_secs(14);
 
 /// The core at work.
 pub(crate) struct Core {
-    /// The groups that are in maintenance at the start, and since when.
+    /// The groups that are in maintenance, and since when: also those that no configuration has now.
     kept_out: BTreeMap<String, String>,
     failover: Failover,
     elections: Elections,
@@ -64,7 +68,12 @@ pub(crate) struct Core {
     interfaces: BTreeMap<String, InterfaceState>,
     /// Steps whose outcome is known when the turn's advertisements have left.
     on_the_wire: Vec<WireStep>,
-    stopped: usize,
+    /// Virtual routers that have come to a group which may be master, and are not claimed: their
+    /// addresses are not there.
+    arriving: BTreeSet<String>,
+    /// Who waits until everything has left that another configuration does not have; and until when for
+    /// its hooks, once it has stopped.
+    leaving: Option<(oneshot::Sender<()>, Option<Instant>)>,
     outboxes: Outboxes,
     lateness: Lateness,
     /// What replication has said last, in a sentence.
@@ -96,7 +105,8 @@ impl Core {
             handing_over: HandingOver::default(),
             interfaces: BTreeMap::new(),
             on_the_wire: Vec::new(),
-            stopped: 0,
+            arriving: BTreeSet::new(),
+            leaving: None,
             outboxes: Outboxes::new(actors, config),
             lateness: Lateness::new(now),
             in_sync: None,
@@ -108,9 +118,7 @@ impl Core {
 
     /// Runs until every group has handed over after [`CoreEvent::Stop`].
     pub(crate) async fn run(mut self, mut inbox: mpsc::Receiver<CoreEvent>) -> anyhow::Result<()> {
-        for (group, since) in std::mem::take(&mut self.kept_out) {
-            self.maintain(MaintenanceChange { group, since: Some(since), asker: None });
-        }
+        self.keep_out();
         self.feed(Event::Start);
         let mut stop_by: Option<Instant> = None;
         let mut messages = Vec::with_capacity(MESSAGES);
@@ -118,7 +126,7 @@ impl Core {
         loop {
             self.turn();
             if let Some(limit) = stop_by {
-                if self.stopped == self.failover.groups().len() {
+                if self.failover.has_ended() {
                     self.leave_the_journal();
                     return Ok(());
                 }
@@ -163,6 +171,7 @@ impl Core {
             .chain(self.announcing.next_deadline())
             .chain(self.resuming.next_deadline())
             .chain(self.memory.beat_due())
+            .chain(self.leaving.as_ref().and_then(|(_, hooks_until)| *hooks_until))
             .min()
     }
 
@@ -186,8 +195,30 @@ impl Core {
         if self.announcing.next_deadline().is_some_and(|at| at <= now) {
             self.announcing.send(now);
         }
+        self.admit();
         self.give_out();
         self.note_transitions();
+        self.let_go();
+    }
+
+    /// Says when everything has left. A hook of somebody else that hangs is not waited for long.
+    fn let_go(&mut self) {
+        let now = Instant::now();
+        let Some((_, hooks_until)) = &mut self.leaving else { return };
+        if !self.failover.has_let_go() {
+            return;
+        }
+        let hooks_wait = !self.failover.has_left();
+        if hooks_wait && now < *hooks_until.get_or_insert(now + HOOK_PATIENCE) {
+            return;
+        }
+        if hooks_wait {
+            warn!("a hook of a group that is left is not run: another one runs for too long");
+        }
+        if let Some((asker, _)) = self.leaving.take() {
+            // An asker that no longer waits is no concern of the core.
+            let _ = asker.send(());
+        }
     }
 
     /// Serves the timers of elections when the first is no earlier than `grace`; whether it was.
@@ -283,6 +314,12 @@ impl Core {
                 warn!(group, "an address was gone and has been put back");
                 self.announcing.restart(&group, Instant::now());
             }
+            CoreEvent::Extended { group } => {
+                info!(group, "an address has come");
+                if self.failover.group(&group).is_some_and(|it| it.state() == State::Master) {
+                    self.announcing.start(&group, Instant::now());
+                }
+            }
             CoreEvent::HooksBegun { group, id } => self.feed(Event::HooksBegun { group, id }),
             CoreEvent::HookEnded { group, state, result, matters } => {
                 debug!(group, ?result, "hook ended");
@@ -294,8 +331,14 @@ impl Core {
             CoreEvent::Status(answer) => drop(answer.send(self.status())),
             CoreEvent::Explain(answer) => drop(answer.send(self.explain())),
             CoreEvent::Journal(answer) => drop(answer.send(self.journal())),
-            CoreEvent::Configure(config, answer) => {
-                self.configure(&config);
+            CoreEvent::Leave(leaving, answer) => {
+                let Leaving { groups, virtual_routers } = leaving;
+                let actions = self.failover.leave(&groups, &virtual_routers, Instant::now());
+                self.carry_out(actions);
+                self.leaving = Some((answer, None));
+            }
+            CoreEvent::Configure(config, arriving, answer) => {
+                self.configure(&config, arriving);
                 // An asker that no longer waits is no concern of the core.
                 let _ = answer.send(());
             }
@@ -309,18 +352,29 @@ impl Core {
 
     /// Takes other settings. The elections learn their own first: what tracking does to a priority is
     /// told anew.
-    fn configure(&mut self, config: &lockstep_config::Config) {
+    fn configure(&mut self, config: &lockstep_config::Config, arriving: Vec<String>) {
+        // It is told by places, which are others afterwards.
+        self.send();
         let now = Instant::now();
         self.outboxes.configure(config);
         self.memory.configure(config);
-        for router in &config.virtual_routers {
-            self.elections.configure(router, now);
-        }
+        self.elections.configure(&config.virtual_routers, now);
         let actions = self.failover.configure(&config.failover, now);
         self.carry_out(actions);
-        // Who is tracked only now has been heard of.
+        self.arriving.extend(arriving);
+        self.arriving.retain(|name| self.failover.group_of(name).is_some());
+        self.announcing.leave_out(&self.arriving);
+        self.keep_out();
+        // Whoever is concerned only now has not heard of them.
+        let concerned = network::interfaces_of(config);
+        self.interfaces.retain(|name, _| concerned.contains(name));
+        self.announcing.retain(&concerned);
         for state in self.interfaces.clone().into_values() {
-            self.feed(tracking::interface(&state));
+            self.interface(&state);
+        }
+        // Of who has come from another group everything is known already.
+        for (virtual_router, usable) in self.elections.all_usable() {
+            self.usable(virtual_router, usable);
         }
         let failover = &self.failover;
         let serves =
@@ -328,13 +382,44 @@ impl Core {
         self.announcing.configure(config, serves, now);
     }
 
+    fn usable(&mut self, virtual_router: String, usable: Result<(), String>) {
+        let event = Event::Interface { virtual_router, usable };
+        if let Some(event) = self.resuming.keep_back(event) {
+            self.feed(event);
+        }
+    }
+
+    /// Lets the addresses of those that have come follow their groups: of who is master, and in a group
+    /// that has none up.
+    fn admit(&mut self) {
+        if self.arriving.is_empty() {
+            return;
+        }
+        let (failover, elections) = (&self.failover, &self.elections);
+        let is_served = |group: &Group| group.state() == State::Master || !group.is_settled();
+        let waits = |name: &String| {
+            failover.group_of(name).is_some_and(is_served) && !elections.is_master(name)
+        };
+        for name in self.arriving.extract_if(.., |name| !waits(name)) {
+            self.outboxes.admit(name);
+        }
+        self.announcing.leave_out(&self.arriving);
+    }
+
+    /// Puts the groups in maintenance that are to be.
+    fn keep_out(&mut self) {
+        for (group, since) in self.kept_out.clone() {
+            let is_in = |group: &Group| group.in_maintenance_since().is_some();
+            if self.failover.group(&group).is_some_and(|group| !is_in(group)) {
+                self.maintain(MaintenanceChange { group, since: Some(since), asker: None });
+            }
+        }
+    }
+
     fn interface(&mut self, state: &InterfaceState) {
         let now = Instant::now();
         for (virtual_router, usable) in self.elections.interface(state, now) {
-            let event = Event::Interface { virtual_router, usable };
-            if let Some(event) = self.resuming.keep_back(event) {
-                self.feed(event);
-            }
+            self.usable(virtual_router, usable);
         }
         self.feed(tracking::interface(state));
         self.announcing.interface(state, now);
@@ -386,6 +471,11 @@ impl Core {
                 self.elections.preempt_allowed(&virtual_router, allowed, now);
                 None
             }
+            Action::Claim { virtual_router } => {
+                info!(virtual_router, "its group is master already: it becomes so too");
+                self.elections.claim(&virtual_router, now);
+                None
+            }
             Action::Priority { virtual_router, priority } => {
                 self.elections.prioritise(&virtual_router, priority, now);
                 None
@@ -406,10 +496,8 @@ impl Core {
                 self.handover_ended(&group, &result);
                 None
             }
-            Action::Stopped { .. } => {
-                self.stopped += 1;
-                None
-            }
+            // Looked for when a turn ends.
+            Action::Stopped { .. } => None,
             Action::Step { id, group, step, from, to, reason } => {
                 if matches!(step, Step::StopClaiming | Step::Claim) {
                     self.hears_no_more(&group);

@@ -13,12 +13,14 @@
 //! answers each exactly once, in whatever [`CoreEvent::Stepped`], and carries the steps of one group
 //! out in the order they came; questions may wait.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use lockstep_ctnetlink::{Expectation, Flow};
 use lockstep_failover::hooks::Member;
 use lockstep_failover::tracking::Seen;
 use lockstep_failover::{Outcome, State, Step, StepId, Subject};
+use lockstep_kernel::own_table::Rules;
+use lockstep_routes::Address;
 use tokio::sync::oneshot;
 
 use crate::control::protocol::{Cache, Caches, Done, Stored, Switched, What};
@@ -72,6 +74,11 @@ pub(crate) enum CoreEvent {
         /// The group.
         group: String,
     },
+    /// A group that is master has a virtual address more.
+    Extended {
+        /// The group.
+        group: String,
+    },
     /// None of the hooks of a transition waits any more.
     HooksBegun {
         /// The group.
@@ -96,9 +103,11 @@ pub(crate) enum CoreEvent {
     Explain(oneshot::Sender<Vec<status::Explanation>>),
     /// The last transitions, oldest first, for `journal`.
     Journal(oneshot::Sender<Vec<status::Transition>>),
-    /// Take what another configuration says of limits, elections and announcements, and say so. All
-    /// that cannot be changed in a running daemon is as it was.
-    Configure(Box<lockstep_config::Config>, oneshot::Sender<()>),
+    /// Let go of what another configuration does not have, and say when it has left.
+    Leave(lockstep_config::Leaving, oneshot::Sender<()>),
+    /// Take what another configuration says of groups, virtual routers, limits and announcements, and
+    /// say so. What it does not have has left; these virtual routers come to groups that go on.
+    Configure(Box<lockstep_config::Config>, Vec<String>, oneshot::Sender<()>),
     /// Hand the mastership of a group over to a peer, and say how it went.
     Switchover {
         /// The group.
@@ -168,6 +177,8 @@ pub(crate) enum NetworkRequest {
     Status(oneshot::Sender<Snapshot>),
     /// Want this from now on, and say so when what can be done for it at once is done.
     Configure(Box<Wanted>, oneshot::Sender<Result<(), String>>),
+    /// The addresses of these virtual routers follow their groups from now on.
+    Admit(Vec<String>),
     /// Remove the interfaces of our own, answer nothing more, end.
     Stop,
 }
@@ -179,6 +190,15 @@ pub(crate) struct Wanted {
     pub declared: lockstep_routes::Declared,
     /// The interfaces that the core wants to know about.
     pub interfaces: BTreeSet<String>,
+    /// What the nftables table is to hold.
+    pub rules: Rules,
+    /// The failover groups: a side that was settled for another one is forgotten.
+    pub groups: BTreeSet<String>,
+    /// Virtual routers that come to a group which may be master: their addresses stay down until they
+    /// are [admitted](NetworkRequest::Admit).
+    pub arriving: BTreeSet<String>,
+    /// The addresses of each virtual router.
+    pub addresses: BTreeMap<String, Vec<Address>>,
 }
 
 /// What the checks and whoever looks at files and processes are told.

@@ -37,8 +37,8 @@ use lockstep_failover::{OVERTAKEN, Outcome, StepId};
 use lockstep_kernel::network::Network;
 use lockstep_kernel::own_table::Rules;
 use lockstep_routes::{
-    Actual, Change, Declared, Desired, Interest, Kind, Object, PROTOCOL_LOCKSTEP, Phases, Refusals,
-    Side, plan_kind,
+    Actual, Address, Change, Declared, Desired, Interest, Kind, Object, PROTOCOL_LOCKSTEP, Phases,
+    Refusals, Side, plan_kind,
 };
 use nix::errno::Errno;
 use tokio::sync::{mpsc, oneshot};
@@ -128,6 +128,8 @@ fn run(
 
 struct Actor {
     declared: Arc<Declared>,
+    /// The addresses that are not wanted yet, whatever their group is, by their virtual router.
+    withheld: BTreeMap<String, Vec<Address>>,
     interest: Arc<Interest>,
     phases: Phases,
     /// What the kernel had at the last look, and what it has acknowledged since.
@@ -144,6 +146,8 @@ struct Actor {
     schedule: Schedule,
     /// Memory that a long plan has taken is still to be given back.
     has_planned_much: bool,
+    /// What is missing is what another configuration has brought.
+    is_being_configured: bool,
 }
 
 impl Actor {
@@ -175,6 +179,7 @@ impl Actor {
         }
         Ok(Self {
             declared: Arc::new(declared),
+            withheld: BTreeMap::new(),
             interest,
             phases,
             actual,
@@ -188,6 +193,7 @@ impl Actor {
             core,
             schedule: Schedule::new(Instant::now()),
             has_planned_much: false,
+            is_being_configured: false,
         })
     }
 
@@ -256,6 +262,11 @@ impl Actor {
                     continue;
                 }
                 None => {}
+            }
+            let admitted = requests.take_admitted();
+            if !admitted.is_empty() {
+                self.admit(&admitted).await;
+                continue;
             }
             self.answer_from_memory(requests);
             let asked = requests.is_asked();

@@ -1,13 +1,14 @@
 //! The configuration is read again while the daemon runs: on SIGHUP and by `lockstep reload`.
 //!
 //! All or nothing: a file with a mistake, or with a change that a running daemon cannot take,
-//! changes nothing. What can be taken goes to the thread that it is about.
+//! changes nothing. What can be taken goes to the thread that it is about; before that, what is to be
+//! no more leaves as long as everybody still knows it.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow, bail};
-use lockstep_config::{Changes, Config};
+use lockstep_config::{Changes, Config, Leaving, addresses_of_routers};
 use lockstep_kernel::scheduling::give_back_what_is_free;
 use sd_notify::NotifyState;
 use tokio::sync::{Mutex, mpsc, oneshot};
@@ -27,9 +28,16 @@ use crate::{network, service};
 pub(crate) struct Reloader {
     path: PathBuf,
     /// Held while a successor is read and put in force: one at a time.
-    running: Mutex<Config>,
+    running: Mutex<Running>,
     actors: Actors,
     record: Arc<Record>,
+}
+
+/// What is in force.
+struct Running {
+    config: Config,
+    /// What was told to leave it by a successor that did not come into force.
+    left: Leaving,
 }
 
 /// The threads that take a part of it.
@@ -48,6 +56,7 @@ pub(crate) struct Actors {
 
 impl Reloader {
     pub(crate) fn new(path: PathBuf, running: Config, actors: Actors, record: Arc<Record>) -> Self {
+        let running = Running { config: running, left: Leaving::default() };
         Self { path, running: Mutex::new(running), actors, record }
     }
 
@@ -81,37 +90,59 @@ impl Reloader {
         let running = self.running.lock().await;
         let wanted = spawn_blocking(move || cli::reread(&file));
         let (wanted, _) = wanted.await.context("reading the configuration has failed")??;
-        let Changes { live, restart } = Changes::between(&running, &wanted);
-        Ok(Compared { live, restart })
+        let Changes { live, restart, leaving, .. } = Changes::between(&running.config, &wanted);
+        let leaving = leaving.and(&running.left);
+        Ok(Compared { live, restart, leaving: sentences(&leaving, &wanted) })
     }
 
-    async fn exchange(&self, running: &mut Config) -> anyhow::Result<Reloaded> {
+    async fn exchange(&self, running: &mut Running) -> anyhow::Result<Reloaded> {
         let path = self.path.clone();
         let wanted = spawn_blocking(move || cli::reread(&path));
         let (wanted, text) = wanted.await.context("reading the configuration has failed")??;
-        let Changes { live, restart } = Changes::between(running, &wanted);
+        let Changes { live, restart, leaving, mut arriving } =
+            Changes::between(&running.config, &wanted);
         if !restart.is_empty() {
             bail!("nothing is changed; a restart is needed for: {}", restart.join(", "));
         }
-        if live.is_empty() {
+        if live.is_empty() && running.left.is_empty() {
             let summary = "the configuration is in force already".to_owned();
             return Ok(Reloaded { summary, changed: live });
         }
-        self.configure(running, &wanted).await?;
-        *running = wanted;
+        let leaving = leaving.and(&running.left);
+        let left = sentences(&leaving, &wanted);
+        // Who has left and is wanted again comes anew.
+        arriving.extend(leaving.virtual_routers.iter().cloned());
+        if !leaving.is_empty() {
+            running.left = leaving.clone();
+            let request = |answer| CoreEvent::Leave(leaving, answer);
+            put_in_force(&self.actors.core, request, "core").await?;
+        }
+        self.configure(&running.config, &wanted, arriving).await?;
+        *running = Running { config: wanted, left: Leaving::default() };
         if let Err(error) = self.record.configure(&text) {
             warn!("the guard still has the configuration before: {error:#}");
         }
-        Ok(Reloaded { summary: format!("{} in force", is_or_are(&live)), changed: live })
+        let taken = if live.is_empty() {
+            "the configuration is in force again".to_owned()
+        } else {
+            format!("{} in force", is_or_are(&live))
+        };
+        let summary = [vec![taken], left].concat().join("; ");
+        Ok(Reloaded { summary, changed: live })
     }
 
     /// Waits until the settings are in force and what they let in has been read. Every thread takes the
     /// same settings twice: after an error the next attempt puts everything right.
     ///
     /// The network comes first, so that an address is there before anybody hears of it.
-    async fn configure(&self, running: &Config, wanted: &Config) -> anyhow::Result<()> {
-        let network = of_network(wanted);
-        if of_network(running) != network {
+    async fn configure(
+        &self,
+        running: &Config,
+        wanted: &Config,
+        arriving: Vec<String>,
+    ) -> anyhow::Result<()> {
+        let network = of_network(wanted, &arriving);
+        if of_network(running, &[]) != network {
             let request = |answer| NetworkRequest::Configure(Box::new(network), answer);
             put_in_force(&self.actors.network, request, "network").await?.map_err(|reason| {
                 anyhow!("links, addresses and routes cannot be read: {reason}")
@@ -126,7 +157,7 @@ impl Reloader {
         let request = |answer| WatchRequest::End(config, answer);
         put_in_force(&self.actors.watches, request, "control").await?;
         let config = Box::new(wanted.clone());
-        let request = |answer| CoreEvent::Configure(config, answer);
+        let request = |answer| CoreEvent::Configure(config, arriving, answer);
         put_in_force(&self.actors.core, request, "core").await?;
         let config = Box::new(wanted.clone());
         let request = |answer| WatchRequest::Begin(config, answer);
@@ -145,8 +176,27 @@ impl Reloader {
     }
 }
 
-fn of_network(config: &Config) -> Wanted {
-    Wanted { declared: config.declared.clone(), interfaces: network::interfaces_of(config) }
+/// What leaves, and what becomes of it.
+fn sentences(leaving: &Leaving, wanted: &Config) -> Vec<String> {
+    let Leaving { groups, virtual_routers } = leaving;
+    let comes_back = |name: &String| wanted.failover.groups.iter().any(|one| one.name == *name);
+    let groups = groups.iter().map(|name| {
+        let anew = if comes_back(name) { " and begins anew" } else { "" };
+        format!("group {name} stops{anew}")
+    });
+    let routers = virtual_routers.iter().map(|name| format!("virtual router {name} stops"));
+    groups.chain(routers).collect()
+}
+
+fn of_network(config: &Config, arriving: &[String]) -> Wanted {
+    Wanted {
+        declared: config.declared.clone(),
+        interfaces: network::interfaces_of(config),
+        rules: network::rules_of(config),
+        groups: config.failover.groups.iter().map(|group| group.name.clone()).collect(),
+        arriving: arriving.iter().cloned().collect(),
+        addresses: addresses_of_routers(config),
+    }
 }
 
 /// Has a thread take its part, and waits for its answer.

@@ -186,6 +186,8 @@ fn join_guard(number: RawFd) -> anyhow::Result<Record> {
     nix::sys::prctl::set_pdeathsig(Signal::SIGTERM).context("cannot end with the guard")?;
     // A guard that has ended before that is found out by this.
     service::speak_through_guard()?;
+    // It was started as /proc/self/exe, and would be `exe` to whoever looks for it.
+    nix::sys::prctl::set_name(c"lockstep").context("cannot take its name")?;
     Ok(record)
 }
 

@@ -91,6 +91,9 @@ pub(crate) struct Group {
     pub reason: String,
     /// The step of a transition under way.
     pub step: Option<String>,
+    /// What a backup waits for before it replaces a working master, in a sentence.
+    #[serde(default)]
+    pub waiting: Option<String>,
     /// Since when it is in maintenance, RFC 3339 in UTC; `None` when it is not.
     #[serde(default)]
     pub maintenance: Option<String>,

@@ -46,12 +46,12 @@ impl Group {
         }
         if self.state() == State::Backup {
             because.extend(self.waiting_members());
-            if let Some(since) = self.waits_for_flows_since() {
-                let waited = now.saturating_duration_since(since).as_secs();
-                because.push(format!(
-                    "the peer's flows have not all arrived for {waited} s: no working master is replaced"
-                ));
+            if let Some(waits) = self.waits_for(now) {
+                because.push(waits);
                 would_change.push("replication says in sync".into());
+                if self.preemption.deadline().is_some() {
+                    would_change.push("`preempt-limit` ends the wait".into());
+                }
             }
         }
         if self.state() == State::Master {

@@ -157,41 +157,24 @@ impl Conditions {
         self.prioritise()
     }
 
-    /// Takes the configured priorities of the members that are there and, while they are the same,
-    /// other trackers; `known` tells what was seen last of what. Returns every member's priority:
-    /// whoever asks has told the elections the configured one.
+    /// Takes other members, priorities and trackers. Of members that are in both, what is known of
+    /// their interfaces stays; `known` tells what was seen last of what is tracked. Returns every
+    /// member's priority: whoever asks has told the elections the configured one.
     pub(crate) fn configure(
         &mut self,
         group: &Group,
         known: &BTreeMap<Subject, Watched>,
     ) -> Vec<(&str, u8)> {
-        let members = &group.virtual_routers;
-        for member in &mut self.members {
-            if let Some(wanted) = members.iter().find(|wanted| wanted.name == member.name) {
-                member.configured = wanted.priority;
-                member.in_force = wanted.priority;
+        let mut next = Self::new(group);
+        for (at, member) in group.virtual_routers.iter().enumerate() {
+            let before = self.members.iter().position(|before| before.name == member.name);
+            if let Some(before) = before.map(Cause::Interface)
+                && !self.unknown.contains(&before)
+            {
+                next.set(Cause::Interface(at), self.unfit.remove(&before).map_or(Ok(()), Err));
             }
         }
-        let names = self.members.iter().map(|member| &member.name);
-        if names.eq(members.iter().map(|member| &member.name)) {
-            self.follow(trackers(group), known);
-        }
-        drop(self.prioritise());
-        self.members.iter().map(|member| (member.name.as_str(), member.in_force)).collect()
-    }
-
-    /// Tracks these from now on, and no others. What is known of the members' interfaces stays.
-    fn follow(&mut self, trackers: Vec<Tracker>, known: &BTreeMap<Subject, Watched>) {
-        self.unfit.retain(|cause, _| matches!(cause, Cause::Interface(_)));
-        self.unknown.retain(|cause| matches!(cause, Cause::Interface(_)));
-        self.sum = 0;
-        for member in &mut self.members {
-            member.sum = 0;
-        }
-        let needed = |tracker: &Tracker| tracker.weight.is_none();
-        let places = trackers.iter().enumerate().filter(|(_, tracker)| needed(tracker));
-        self.unknown.extend(places.map(|(at, _)| Cause::Tracker(at)));
-        self.trackers = trackers;
+        *self = next;
         for at in 0..self.trackers.len() {
             if let Some(Watched { seen: Some(seen), detail, .. }) =
                 known.get(&self.trackers[at].subject)
@@ -199,6 +182,8 @@ impl Conditions {
                 drop(self.track(at, *seen, detail));
             }
         }
+        drop(self.prioritise());
+        self.members.iter().map(|member| (member.name.as_str(), member.in_force)).collect()
     }
 
     /// Gives every member the priority of the worst of them: members move together, so the others

@@ -22,7 +22,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::fitness::{Conditions, Fitness, Tracker};
-use crate::handover::{Handover, STOPPED};
+use crate::handover::Handover;
 use crate::hold::{Hold, Holds};
 use crate::journal::Journal;
 use crate::machine::Watched;
@@ -44,11 +44,13 @@ pub struct Group {
     pub(crate) reason: String,
     pub(crate) members: Vec<Member>,
     /// How many members would be master.
-    elected: usize,
+    pub(crate) elected: usize,
     conditions: Conditions,
     pub(crate) preemption: Preemption,
     limits: Limits,
     stopping: bool,
+    /// Whether it is to be no more once it has stopped.
+    pub(crate) leaves: bool,
     pub(crate) started: bool,
     /// Whether the members take part in their elections.
     pub(crate) takes_part: bool,
@@ -59,7 +61,7 @@ pub struct Group {
     held: Option<Hold>,
     holds: Holds,
     /// The step that asked for hooks which may still wait. They are gone when the daemon is killed.
-    hooks_wait: Option<StepId>,
+    pub(crate) hooks_wait: Option<StepId>,
     pub(crate) plan: Option<Plan>,
 }
 
@@ -67,7 +69,15 @@ pub struct Group {
 pub(crate) struct Member {
     pub(crate) name: String,
     /// Why this member would be master, while it would.
-    elected: Option<String>,
+    pub(crate) elected: Option<String>,
+    /// It has come while the others take part in their elections, and waits for its interface.
+    pub(crate) is_new: bool,
+}
+
+impl Member {
+    pub(crate) fn of(config: &config::VirtualRouter) -> Self {
+        Self { name: config.name.clone(), elected: None, is_new: false }
+    }
 }
 
 /// What a group needs of its surroundings while it acts.
@@ -82,8 +92,6 @@ pub(crate) struct Context<'a> {
 
 impl Group {
     pub(crate) fn new(config: &config::Group, now: Instant) -> Self {
-        let member =
-            |member: &config::VirtualRouter| Member { name: member.name.clone(), elected: None };
         Self {
             name: config.name.clone(),
             replicated: config.replicated,
@@ -92,12 +100,13 @@ impl Group {
             state: State::Init,
             since: now,
             reason: "starting".to_owned(),
-            members: config.virtual_routers.iter().map(member).collect(),
+            members: config.virtual_routers.iter().map(Member::of).collect(),
             elected: 0,
             conditions: Conditions::new(config),
             preemption: Preemption::new(config.replicated, config.limits.preempt_without_flows),
             limits: config.limits,
             stopping: false,
+            leaves: false,
             started: false,
             takes_part: false,
             maintenance: None,
@@ -149,6 +158,24 @@ impl Group {
     /// master be.
     pub fn waits_for_flows_since(&self) -> Option<Instant> {
         self.preemption.waiting_since()
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping
+    }
+
+    /// What a backup waits for before it replaces a working master, in a sentence, while it does.
+    pub fn waits_for(&self, now: Instant) -> Option<String> {
+        let since = self.waits_for_flows_since().filter(|_| self.state == State::Backup)?;
+        let waited = now.saturating_duration_since(since).as_secs();
+        let most = self.preemption.deadline().map(|until| {
+            let rest = until.saturating_duration_since(now).as_secs_f64();
+            format!(" for {rest:.0} s more")
+        });
+        Some(format!(
+            "the peer's flows have not all arrived for {waited} s: no working master is replaced{}",
+            most.unwrap_or_default()
+        ))
     }
 
     /// Whether a transition is under way.
@@ -220,6 +247,7 @@ impl Group {
             VirtualRouterEvent::Elected { reason } => {
                 self.set_elected(member, Some(reason.clone()));
                 self.unclaimed(member, &reason, context);
+                self.claim_what_came(context);
             }
             VirtualRouterEvent::Succeeded { by } => self.succeeded(member, by, context),
             VirtualRouterEvent::Deferred => self.set_elected(member, None),
@@ -244,7 +272,11 @@ impl Group {
         usable: Result<(), String>,
         context: &mut Context<'_>,
     ) {
+        let is_usable = usable.is_ok();
         self.conditions.interface(member, usable);
+        if is_usable {
+            self.begins(member, context);
+        }
         self.decide(context);
     }
 
@@ -260,8 +292,8 @@ impl Group {
         self.decide(context);
     }
 
-    /// Takes other limits, which count from when they counted before, other priorities, and other
-    /// things to track, of which `known` tells what was seen last.
+    /// Takes other members, other limits, which count from when they counted before, other
+    /// priorities, and other things to track, of which `known` tells what was seen last.
     pub(crate) fn configure(
         &mut self,
         config: &config::Group,
@@ -272,11 +304,15 @@ impl Group {
         if let Some(plan) = &mut self.plan {
             plan.limit_commit(limits.commit, config.limits.commit);
         }
-        self.without = Without::of(config);
         self.hand_over_limit = config.hand_over_limit;
         let limit = config.limits.preempt_without_flows;
         self.change_preemption(context, |preemption, _| preemption.limit(limit));
+        let has_others = self.change_members(config, context);
         prioritise(self.conditions.configure(config, known), context);
+        if has_others {
+            self.tell_preemption(context);
+            self.tell_service(context);
+        }
         self.decide(context);
     }
 
@@ -311,7 +347,7 @@ impl Group {
     pub(crate) fn stop(&mut self, context: &mut Context<'_>) {
         let again = std::mem::replace(&mut self.stopping, true);
         if again && self.is_handing_over() {
-            self.enter(State::Stopped, STOPPED.to_owned(), context);
+            self.enter(State::Stopped, self.why_stopped().to_owned(), context);
         } else if again || !self.stops_by_handing_over(context) {
             self.decide(context);
         }
@@ -381,7 +417,7 @@ impl Group {
             if self.is_handing_over() && !matches!(self.fitness(), Fitness::Unfit(_)) {
                 return;
             }
-            return self.enter(State::Stopped, STOPPED.to_owned(), context);
+            return self.enter(State::Stopped, self.why_stopped().to_owned(), context);
         }
         if self.maintenance.is_some() {
             return self.keep_out(context);
@@ -419,7 +455,7 @@ impl Group {
         self.conditions.waiting_for().unwrap_or_else(|| self.reason.clone())
     }
 
-    fn set_elected(&mut self, member: usize, reason: Option<String>) {
+    pub(crate) fn set_elected(&mut self, member: usize, reason: Option<String>) {
         let Some(member) = self.members.get_mut(member) else { return };
         self.elected -= usize::from(member.elected.is_some());
         self.elected += usize::from(reason.is_some());
@@ -446,6 +482,9 @@ impl Group {
 
     pub(crate) fn start_elections(&mut self, context: &mut Context<'_>) {
         self.takes_part = true;
+        for member in &mut self.members {
+            member.is_new = false;
+        }
         let startups = self
             .members
             .iter()
@@ -530,6 +569,7 @@ impl Group {
             State::Master => {
                 self.holds.serves(context.now);
                 self.tell_service(context);
+                self.claim_what_came(context);
             }
             State::Stopped => context.actions.push(Action::Stopped { group: self.name.clone() }),
             State::Init | State::Backup | State::Fault => {}

@@ -239,7 +239,7 @@ impl Group {
         }
         let can = self.state == State::Master && self.is_settled();
         if can && self.replicated && self.preemption.is_in_sync() {
-            self.hand_over(Cause::Stop, STOPPED, context);
+            self.hand_over(Cause::Stop, self.why_stopped(), context);
             return true;
         }
         false
@@ -324,7 +324,10 @@ impl Group {
                 self.withdraw(context);
                 self.enter_in(plan.number, State::Backup, reason, context);
             }
-            Cause::Stop => self.enter_in(plan.number, State::Stopped, STOPPED.to_owned(), context),
+            Cause::Stop => {
+                let reason = self.why_stopped().to_owned();
+                self.enter_in(plan.number, State::Stopped, reason, context);
+            }
             Cause::Switchover { .. } => {
                 context.journal.leads_to(plan.number, State::Master);
                 let steps = if retired { RETURN } else { &[] };
@@ -350,7 +353,7 @@ impl Group {
         let reason = match cause {
             Cause::Switchover { .. } => format!("handed over to {by} on request"),
             Cause::Maintenance => self.maintenance_reason(),
-            Cause::Stop => STOPPED.to_owned(),
+            Cause::Stop => self.why_stopped().to_owned(),
         };
         if cause == Cause::Maintenance {
             self.withdraw(context);
@@ -379,9 +382,6 @@ impl Group {
 pub(crate) fn is_of_handover(step: Step) -> bool {
     matches!(step, Step::Barrier | Step::Retire | Step::PeerClaims | Step::PeerServes)
 }
-
-/// Why a group has stopped.
-pub(crate) const STOPPED: &str = "stopped on request";
 
 /// The steps before those of leaving.
 fn steps(barrier: bool) -> &'static [Step] {

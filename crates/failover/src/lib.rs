@@ -14,9 +14,11 @@ pub mod hooks;
 mod journal;
 mod machine;
 mod maintenance;
+mod membership;
 mod plan;
 mod preemption;
 mod queue;
+mod reloading;
 mod step;
 pub mod tracking;
 

@@ -16,16 +16,21 @@ use crate::{Config, HandedOver, Outcome, State, Step, StepId, Subject, config};
 /// what the groups it is about cost: the others are not looked at.
 #[derive(Clone, Debug)]
 pub struct Failover {
-    groups: Vec<Group>,
-    group_places: BTreeMap<String, usize>,
+    pub(crate) groups: Vec<Group>,
+    pub(crate) group_places: BTreeMap<String, usize>,
     /// The group of each virtual router, and its place there.
-    member_places: BTreeMap<String, (usize, usize)>,
-    checks: Vec<CheckStatus>,
-    check_places: BTreeMap<String, usize>,
-    subjects: BTreeMap<Subject, Watched>,
+    pub(crate) member_places: BTreeMap<String, (usize, usize)>,
+    pub(crate) checks: Vec<CheckStatus>,
+    pub(crate) check_places: BTreeMap<String, usize>,
+    pub(crate) subjects: BTreeMap<Subject, Watched>,
     journal: Journal,
-    steps: OpenSteps,
-    deadlines: Deadlines,
+    pub(crate) steps: OpenSteps,
+    pub(crate) deadlines: Deadlines,
+    /// What a group that comes later has missed: the beginning, and whether the peer's flows are here.
+    pub(crate) started: bool,
+    pub(crate) in_sync: bool,
+    /// Everything ends: what comes later ends too.
+    pub(crate) stops: bool,
 }
 
 /// Something that is tracked, as it was seen last.
@@ -149,12 +154,12 @@ pub struct CheckStatus {
     pub name: String,
     /// How its last run ended; empty before the first.
     pub detail: String,
-    settings: config::Check,
-    tracker: Tracker,
+    pub(crate) settings: config::Check,
+    pub(crate) tracker: Tracker,
 }
 
 impl CheckStatus {
-    fn new(check: &config::Check) -> Self {
+    pub(crate) fn new(check: &config::Check) -> Self {
         Self {
             name: check.name.clone(),
             detail: String::new(),
@@ -200,6 +205,11 @@ pub enum Action {
         virtual_router: String,
         /// Whether it may.
         allowed: bool,
+    },
+    /// Make a virtual router master that has come to a group that is master already. It was elected.
+    Claim {
+        /// Its name.
+        virtual_router: String,
     },
     /// The priority of a virtual router from now on: the configured one with what tracking adds
     /// and takes away, 1 to 254, or 255 for an address owner.
@@ -260,15 +270,9 @@ impl Failover {
     pub fn new(config: &Config, now: Instant) -> Self {
         let groups: Vec<Group> = config.groups.iter().map(|group| Group::new(group, now)).collect();
         let checks: Vec<CheckStatus> = config.checks.iter().map(CheckStatus::new).collect();
-        let mut member_places = BTreeMap::new();
-        for (place, group) in groups.iter().enumerate() {
-            for (index, member) in group.members().enumerate() {
-                member_places.entry(member.to_owned()).or_insert((place, index));
-            }
-        }
         Self {
             group_places: places(groups.iter().map(Group::name)),
-            member_places,
+            member_places: member_places(&groups),
             check_places: places(checks.iter().map(|check| check.name.as_str())),
             subjects: subjects(&groups),
             journal: Journal::default(),
@@ -276,6 +280,9 @@ impl Failover {
             deadlines: Deadlines::new(groups.len()),
             groups,
             checks,
+            started: false,
+            in_sync: false,
+            stops: false,
         }
     }
 
@@ -291,9 +298,16 @@ impl Failover {
     pub fn handle(&mut self, event: Event, now: Instant) -> Vec<Action> {
         let mut actions = Vec::new();
         match event {
-            Event::Start => self.everyone(now, &mut actions, Group::start),
-            Event::Stop => self.everyone(now, &mut actions, Group::stop),
+            Event::Start => {
+                self.started = true;
+                self.everyone(now, &mut actions, Group::start);
+            }
+            Event::Stop => {
+                self.stops = true;
+                self.everyone(now, &mut actions, Group::stop);
+            }
             Event::InSync(in_sync) => {
+                self.in_sync = in_sync;
                 self.everyone(now, &mut actions, |group, context| group.in_sync(in_sync, context));
             }
             Event::Resume { group, resumed } => {
@@ -355,46 +369,6 @@ impl Failover {
         actions
     }
 
-    /// Takes other checks, and of each group other limits, other priorities of its members, and other
-    /// things that are tracked. Groups and members that are not in both configurations stay as they
-    /// are.
-    ///
-    /// A check that is the same goes on counting; one that is not decides with its first run. Until
-    /// then, what is known of a thing that was tracked before holds. What is new is unknown: a group
-    /// without it stays what it is, and one that does not serve yet waits for it.
-    #[must_use = "actions must be carried out"]
-    pub fn configure(&mut self, config: &Config, now: Instant) -> Vec<Action> {
-        let mut actions = Vec::new();
-        self.checks = config.checks.iter().map(|check| self.follow_check(check)).collect();
-        self.check_places = places(self.checks.iter().map(|check| check.name.as_str()));
-        let known = std::mem::take(&mut self.subjects);
-        for wanted in &config.groups {
-            if let Some(&place) = self.group_places.get(&wanted.name) {
-                self.act(place, now, &mut actions, |group, context| {
-                    group.configure(wanted, &known, context);
-                });
-            }
-        }
-        self.subjects = subjects(&self.groups);
-        for (subject, watched) in &mut self.subjects {
-            if let Some(Watched { seen, detail, .. }) = known.get(subject) {
-                (watched.seen, watched.detail) = (*seen, detail.clone());
-            }
-        }
-        actions
-    }
-
-    fn follow_check(&self, check: &config::Check) -> CheckStatus {
-        let before = self.check_places.get(&check.name).and_then(|place| self.checks.get(*place));
-        match before {
-            Some(before) if before.settings == *check => before.clone(),
-            Some(before) => {
-                CheckStatus { detail: before.detail.clone(), ..CheckStatus::new(check) }
-            }
-            None => CheckStatus::new(check),
-        }
-    }
-
     /// Hands the mastership of a group over to a peer; [`Action::HandoverEnded`] says how it went.
     /// With `force` also when nobody knows whether a peer is there and holds every flow.
     ///
@@ -433,7 +407,7 @@ impl Failover {
     }
 
     /// Lets one group act; what it waits for may be something else afterwards.
-    fn act(
+    pub(crate) fn act(
         &mut self,
         place: usize,
         now: Instant,
@@ -586,8 +560,19 @@ impl Failover {
     }
 }
 
+/// The group of each virtual router, and its place there.
+pub(crate) fn member_places(groups: &[Group]) -> BTreeMap<String, (usize, usize)> {
+    let mut places = BTreeMap::new();
+    for (place, group) in groups.iter().enumerate() {
+        for (index, member) in group.members().enumerate() {
+            places.entry(member.to_owned()).or_insert((place, index));
+        }
+    }
+    places
+}
+
 /// What is tracked, and by whom; nothing has been seen yet.
-fn subjects(groups: &[Group]) -> BTreeMap<Subject, Watched> {
+pub(crate) fn subjects(groups: &[Group]) -> BTreeMap<Subject, Watched> {
     let mut subjects: BTreeMap<Subject, Watched> = BTreeMap::new();
     for (place, group) in groups.iter().enumerate() {
         for (index, tracker) in group.trackers().iter().enumerate() {
@@ -603,7 +588,7 @@ fn unknown(group: &str) -> String {
 }
 
 /// Where each name stands; the first of two that are the same.
-fn places<'n>(names: impl Iterator<Item = &'n str>) -> BTreeMap<String, usize> {
+pub(crate) fn places<'n>(names: impl Iterator<Item = &'n str>) -> BTreeMap<String, usize> {
     let mut places = BTreeMap::new();
     for (place, name) in names.enumerate() {
         places.entry(name.to_owned()).or_insert(place);

@@ -68,6 +68,18 @@ impl OpenSteps {
         self.group_of.remove(&id);
     }
 
+    /// Groups have other places now, each given by its place before; nobody waits for the steps of
+    /// those that are gone.
+    pub(crate) fn move_groups(&mut self, moved: &[Option<usize>]) {
+        self.group_of.retain(|_, group| match moved.get(*group).copied().flatten() {
+            Some(place) => {
+                *group = place;
+                true
+            }
+            None => false,
+        });
+    }
+
     /// The step was not answered in time; an answer that comes after all is noted for `transition`.
     pub(crate) fn give_up(&mut self, id: StepId, transition: u64) {
         self.close(id);

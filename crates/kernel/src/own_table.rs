@@ -79,14 +79,34 @@ impl OwnTable {
     /// Makes the table in the namespace of the calling thread. All virtual links are silent.
     pub fn install(rules: &Rules) -> Result<Self, TableError> {
         let mut connection = Connection::open().map_err(TableError::Unavailable)?;
-        let mut batch = Batch::new();
-        fill(&mut batch, rules);
+        let (mut batch, silent) = (Batch::new(), rules.virtual_links.clone());
+        fill(&mut batch, rules, &silent);
         match connection.commit(batch) {
-            Ok(()) => Ok(Self { connection, silent: rules.virtual_links.clone(), holds: false }),
+            Ok(()) => Ok(Self { connection, silent, holds: false }),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(TableError::Taken),
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(TableError::Held),
             Err(error) => Err(TableError::Unavailable(error)),
         }
+    }
+
+    /// Puts another table in the place of this one, at once: every packet meets the one or the other.
+    /// These virtual links of it are silent; forwarding that is held stays held where the rules know
+    /// of that.
+    ///
+    /// # Errors
+    /// The kernel's refusal; nothing has changed then.
+    pub fn exchange(&mut self, rules: &Rules, silent: &BTreeSet<String>) -> io::Result<()> {
+        let holds = self.holds && rules.holds_forwarding;
+        let mut batch = Batch::new();
+        batch.delete_table(NAME);
+        fill(&mut batch, rules, silent);
+        if holds {
+            hold(&mut batch);
+        }
+        self.connection.commit(batch)?;
+        self.silent.clone_from(silent);
+        self.holds = holds;
+        Ok(())
     }
 
     /// Keeps exactly these virtual links silent and deaf: they are no use to a backup, whose
@@ -126,11 +146,7 @@ impl OwnTable {
         }
         let mut batch = Batch::new();
         if hold {
-            let state = Expression::TrackingState;
-            batch.rule(NAME, FORWARD, &[state(ct_state::INVALID), Expression::Drop]);
-            // One that has an entry is new too as long as nobody has answered.
-            let first = [state(ct_state::NEW), Expression::Unconfirmed, Expression::Drop];
-            batch.rule(NAME, FORWARD, &first);
+            self::hold(&mut batch);
         } else {
             batch.clear(NAME, FORWARD);
         }
@@ -140,10 +156,18 @@ impl OwnTable {
     }
 }
 
-fn fill(batch: &mut Batch, rules: &Rules) {
+fn hold(batch: &mut Batch) {
+    let state = Expression::TrackingState;
+    batch.rule(NAME, FORWARD, &[state(ct_state::INVALID), Expression::Drop]);
+    // One that has an entry is new too as long as nobody has answered.
+    let first = [state(ct_state::NEW), Expression::Unconfirmed, Expression::Drop];
+    batch.rule(NAME, FORWARD, &first);
+}
+
+fn fill(batch: &mut Batch, rules: &Rules, silent: &BTreeSet<String>) {
     batch.owned_table(NAME);
     batch.set(NAME, SILENT, SetKind::Interfaces);
-    let links: Vec<_> = rules.virtual_links.iter().cloned().map(Element::Interface).collect();
+    let links: Vec<_> = silent.iter().cloned().map(Element::Interface).collect();
     batch.insert(NAME, SILENT, &links);
     for (chain, hook) in [("prerouting", Hook::Prerouting), ("output", Hook::Output)] {
         batch.chain(NAME, chain, Kind::Filter, hook, PRIORITY_RAW);

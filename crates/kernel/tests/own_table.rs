@@ -266,6 +266,41 @@ fn forwarding_is_held_and_passed_again_any_number_of_times() {
     });
 }
 
+#[test]
+fn another_table_takes_the_place_of_the_one_before_and_what_is_held_stays_held() {
+    in_namespace(async |world| {
+        let (inside, outside) = between_hosts(world).await;
+        track();
+        let silent = |name: &str| BTreeSet::from([name.to_owned()]);
+        let rules = |refused: &[&str], link: &str| Rules {
+            holds_forwarding: true,
+            virtual_links: silent(link),
+            ..self::refused(refused)
+        };
+        let mut table = OwnTable::install(&rules(&["10.0.0.1"], "vrrp.51")).unwrap();
+        table.hold_forwarding(true).unwrap();
+        assert!(!inside.is_answered_by(ip("10.0.0.1"), SILENCE));
+
+        table.exchange(&rules(&["2001:db8::1"], "lo"), &silent("lo")).unwrap();
+        assert!(inside.is_answered_by(ip("10.0.0.1"), SOON), "it is refused no more");
+        assert!(!inside.is_answered_by(ip("2001:db8::1"), SILENCE), "and this one is");
+        let (near, far) =
+            (socket_in(&inside, "10.0.0.50:4000"), socket_in(&outside, "10.1.0.50:4000"));
+        let beyond = SocketAddr::new(ip("10.1.0.50"), 4000);
+        assert!(!passes(&near, &far, beyond, SILENCE), "forwarding is held");
+        assert!(!Host::here().is_answered_by(ip("127.0.0.1"), SILENCE), "the other link is silent");
+        table.keep_silent(&BTreeSet::new()).unwrap();
+        assert!(Host::here().is_answered_by(ip("127.0.0.1"), SOON));
+        table.hold_forwarding(false).unwrap();
+        assert!(passes(&near, &far, beyond, SOON));
+
+        table.hold_forwarding(true).unwrap();
+        table.exchange(&Rules::default(), &BTreeSet::new()).unwrap();
+        assert!(passes(&near, &far, beyond, SOON), "nothing is held where nothing can be");
+        assert!(table.hold_forwarding(true).is_err());
+    });
+}
+
 fn socket_in(host: &Host, address: &str) -> UdpSocket {
     let address = address.to_owned();
     host.run(async move |_| UdpSocket::bind(address).unwrap())

@@ -92,6 +92,11 @@ impl Phases {
         }
     }
 
+    /// Knows nothing any more of the groups that `stays` does not name.
+    pub fn retain(&mut self, stays: impl Fn(&str) -> bool) {
+        self.0.retain(|group, _| stays(group));
+    }
+
     fn side(&self, condition: &Condition, kind: Kind) -> Side {
         condition.group.as_deref().map_or(Side::Unsettled, |group| self.of(group).side(kind))
     }

@@ -189,7 +189,7 @@ fn unwanted(condition: &Condition, side: Side) -> String {
     let group = condition.group.as_deref().unwrap_or_default();
     match side {
         Side::Unsettled => format!("group {group} has not been decided yet"),
-        Side::Backup => format!("group {group} is backup"),
+        Side::Backup => format!("group {group} is not master"),
         Side::Master => format!("group {group} is master"),
     }
 }

@@ -523,7 +523,7 @@ fn what_follows_a_group_says_on_which_side_the_group_is() {
     };
     assert_eq!(reason(&phases, When::Master), "group gateway has not been decided yet");
     phases.settle("gateway", Kind::Routes, Side::Backup);
-    assert_eq!(reason(&phases, When::Master), "group gateway is backup");
+    assert_eq!(reason(&phases, When::Master), "group gateway is not master");
     phases.settle("gateway", Kind::Routes, Side::Master);
     assert_eq!(reason(&phases, When::Backup), "group gateway is master");
 }

@@ -150,11 +150,13 @@ impl Kernel {
         match (planned.action, there) {
             (Action::Create, true) => Some((EEXIST, "file exists")),
             (Action::Create | Action::Replace, _) if taken => Some((EEXIST, "file exists")),
-            (Action::Update | Action::Delete | Action::SetTimeout, false) => {
+            (Action::Update | Action::Delete | Action::SetTimeout | Action::BeLiberal, false) => {
                 Some((ENOENT, "no such entry"))
             }
             (Action::Create | Action::Replace, _)
-            | (Action::Update | Action::Delete | Action::SetTimeout, true) => None,
+            | (Action::Update | Action::Delete | Action::SetTimeout | Action::BeLiberal, true) => {
+                None
+            }
         }
     }
 
@@ -174,6 +176,8 @@ impl Kernel {
                 }
                 Change::Update
             }
+            // No packet here has windows.
+            Action::BeLiberal => Change::Update,
             Action::Delete => {
                 self.remove(&planned.flow.orig);
                 Change::Delete

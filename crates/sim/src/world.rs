@@ -190,6 +190,10 @@ impl World {
         self.judge(held)?;
         let held = self.invariants.check_maintenance(&self.routers, self.now);
         self.judge(held)?;
+        let held = self.invariants.check_commit(&self.routers, self.now);
+        self.judge(held)?;
+        let held = self.invariants.check_preemption(&self.routers, self.now);
+        self.judge(held)?;
         self.standing = if self.now > before { 0 } else { self.standing + 1 };
         let still = self.standing > MAX_STANDING;
         self.judge(if still { Err(format!("the clock stands still: {timer:?}")) } else { Ok(()) })

@@ -1,5 +1,5 @@
-//! Two routers, each with one group of two virtual routers, and one of the four cannot send: the
-//! healthy router is left alone.
+//! Two routers, each with one group of two virtual routers. One of the four cannot send: the healthy
+//! router is left alone. One comes later or goes, on one router after the other: nobody moves.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -16,6 +16,7 @@ use lockstep_vrrp::{
 };
 
 const MEMBERS: [&str; 2] = ["inside", "outside"];
+const PRIORITIES: [u8; 2] = [150, 100];
 const INTERVAL: Duration = Duration::from_secs(1);
 /// The router with the higher priority, and its member that cannot send.
 const MUTE: (usize, usize) = (0, 1);
@@ -65,12 +66,18 @@ struct World {
 impl World {
     /// Two routers of which the first has become master.
     fn new() -> Self {
+        Self::with(&MEMBERS)
+    }
+
+    /// The same with groups of these members.
+    fn with(members: &[&str]) -> Self {
         let now = Instant::now();
-        let routers = [150, 100].map(|priority| Router::new(priority, now)).into();
+        let routers = PRIORITIES.map(|priority| Router::new(priority, members, now)).into();
         let mut world = Self { routers, events: VecDeque::new(), sending: Sending::Works, now };
         for router in 0..2 {
             world.events.push_back(Event::Group(router, failover::Event::Start));
-            for member in MEMBERS {
+            for member in members {
+                let member = *member;
                 let virtual_router = member.to_owned();
                 let event = failover::Event::Interface { virtual_router, usable: Ok(()) };
                 world.events.push_back(Event::Group(router, event));
@@ -108,6 +115,36 @@ impl World {
             }
         }
         self.now = end;
+    }
+
+    /// Has a router's group consist of these members.
+    fn reload(&mut self, router: usize, members: &[&str]) {
+        let machine = &mut self.routers[router];
+        let gone =
+            |name: &&str| !members.contains(name) && machine.failover.group_of(name).is_some();
+        let gone: Vec<String> = MEMBERS.into_iter().filter(gone).map(str::to_owned).collect();
+        let come: Vec<&str> = members
+            .iter()
+            .copied()
+            .filter(|name| machine.failover.group_of(name).is_none())
+            .collect();
+        let actions = machine.failover.leave(&[], &gone, self.now);
+        assert!(machine.failover.has_left());
+        let config = config(PRIORITIES[router], members);
+        let configured = machine.failover.configure(&config, self.now);
+        for action in actions.into_iter().chain(configured) {
+            self.carry_out(router, action);
+        }
+        for name in come {
+            let virtual_router = name.to_owned();
+            let event = failover::Event::Interface { virtual_router, usable: Ok(()) };
+            self.events.push_back(Event::Group(router, event));
+        }
+    }
+
+    /// The elections of one member, by router.
+    fn elections(&self, member: usize) -> [StateName; 2] {
+        [0, 1].map(|router| self.routers[router].members[member].election.state().name())
     }
 
     fn switch_over(&mut self, router: usize) {
@@ -191,6 +228,9 @@ impl World {
                 let event = vrrp::Event::Startup { primary: address(router) };
                 return self.elect(router, place(&virtual_router), event);
             }
+            failover::Action::Claim { virtual_router } => {
+                return self.elect(router, place(&virtual_router), vrrp::Event::Claim);
+            }
             failover::Action::PreemptAllowed { virtual_router, allowed } => {
                 let event = vrrp::Event::PreemptAllowed(allowed);
                 return self.elect(router, place(&virtual_router), event);
@@ -249,18 +289,22 @@ impl World {
     }
 }
 
+fn config(priority: u8, members: &[&str]) -> failover::Config {
+    let virtual_router = |name: &&str| failover::VirtualRouter {
+        priority,
+        ..failover::VirtualRouter::new(*name, "eth0")
+    };
+    let group = Group {
+        name: "gateway".to_owned(),
+        virtual_routers: members.iter().map(virtual_router).collect(),
+        ..Group::default()
+    };
+    failover::Config { groups: vec![group], checks: Vec::new() }
+}
+
 impl Router {
-    fn new(priority: u8, now: Instant) -> Self {
-        let virtual_router = |name| failover::VirtualRouter {
-            priority,
-            ..failover::VirtualRouter::new(name, "eth0")
-        };
-        let group = Group {
-            name: "gateway".to_owned(),
-            virtual_routers: MEMBERS.map(virtual_router).into(),
-            ..Group::default()
-        };
-        let config = failover::Config { groups: vec![group], checks: Vec::new() };
+    fn new(priority: u8, members: &[&str], now: Instant) -> Self {
+        let config = config(priority, members);
         let member = |vrid| Member {
             election: VirtualRouter::new(Config {
                 priority: Priority::new(priority).unwrap(),
@@ -349,4 +393,58 @@ fn a_group_that_was_handed_over_stays_where_it_is_until_its_master_dies() {
     world.switch_over(1);
     world.run(10 * INTERVAL);
     assert_eq!(world.states(), [State::Master, State::Backup], "and back");
+}
+
+/// After how long the second router is reloaded: at once, and at every tenth of what an election takes.
+fn gaps() -> impl Iterator<Item = Duration> {
+    (0..=40).map(|tenths| tenths * INTERVAL / 10)
+}
+
+#[test]
+fn a_member_comes_and_goes_on_one_router_after_the_other_and_no_group_moves() {
+    for (first, gap) in [0, 1].into_iter().flat_map(|first| gaps().map(move |gap| (first, gap))) {
+        let mut world = World::with(&MEMBERS[..1]);
+        for members in [&MEMBERS[..], &MEMBERS[1..], &[MEMBERS[1], MEMBERS[0]], &MEMBERS[..1]] {
+            world.reload(first, members);
+            world.run(gap);
+            world.reload(1 - first, members);
+            world.run(10 * INTERVAL);
+            assert_eq!(
+                world.states(),
+                [State::Master, State::Backup],
+                "{first} {gap:?} {members:?}"
+            );
+            for (member, name) in MEMBERS.iter().enumerate() {
+                let takes_part = members.contains(name);
+                let expected = if takes_part {
+                    [StateName::Master, StateName::Backup]
+                } else {
+                    [StateName::Initialize; 2]
+                };
+                assert_eq!(world.elections(member), expected, "{first} {gap:?} {members:?}");
+            }
+        }
+        for router in &world.routers {
+            assert_eq!((router.transitions, router.faults), (0, 0), "{first} {gap:?}");
+        }
+    }
+}
+
+#[test]
+fn a_hand_over_amid_a_coming_member_ends_with_one_master_of_all() {
+    for (first, gap) in [0, 1].into_iter().flat_map(|first| gaps().map(move |gap| (first, gap))) {
+        let mut world = World::with(&MEMBERS[..1]);
+        world.reload(first, &MEMBERS);
+        world.run(gap);
+        world.switch_over(0);
+        world.reload(1 - first, &MEMBERS);
+        world.run(100 * INTERVAL);
+        let master = world.states().iter().position(|state| *state == State::Master).unwrap();
+        assert_eq!(world.states()[1 - master], State::Backup, "{first} {gap:?}");
+        for member in 0..2 {
+            let elections = world.elections(member);
+            assert_eq!(elections[master], StateName::Master, "{first} {gap:?} {member}");
+            assert_eq!(elections[1 - master], StateName::Backup, "{first} {gap:?} {member}");
+        }
+    }
 }

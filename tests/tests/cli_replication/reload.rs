@@ -104,8 +104,9 @@ fn a_change_that_needs_a_restart_is_named_and_keeps_the_others_from_being_made()
     assert_eq!((status(&output), stdout(&output).as_str()), (1, ""), "{output:?}");
     assert_eq!(
         stderr(&output),
-        "lockstep: nothing is changed; a restart is needed for: vrrp.gateway, replication.standby\n"
+        "lockstep: nothing is changed; a restart is needed for: replication.standby\n"
     );
+    assert_eq!(two.master.ask(&["status"])["virtual-routers"][0]["vrid"], 51);
     another_flow_arrives(&two, 1, FLOWS + 1);
     fs::remove_file(two.master.directory().join("lockstep.toml")).expect("its configuration");
     let output = two.master.command(&["reload"]);

@@ -3,6 +3,7 @@
 mod addresses;
 mod announcing;
 mod explaining;
+mod membership;
 mod reloading;
 mod sending;
 mod stalling;
@@ -13,7 +14,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use lockstep_tests::daemon::{Lockstep, number, text};
 use lockstep_tests::router::{Program, Role};
-use lockstep_tests::segment::{Segment, index_of, letter};
+use lockstep_tests::segment::{Segment, index_of, ipv4, letter};
 use lockstep_tests::setting::Setting;
 use lockstep_tests::wait;
 

@@ -39,7 +39,7 @@ fn key(number: u8) -> String {
 
 /// Has the daemon read another file; the exit status, and what it said.
 #[track_caller]
-fn reload(daemon: &Lockstep, text: &str) -> (Option<i32>, String) {
+pub(crate) fn reload(daemon: &Lockstep, text: &str) -> (Option<i32>, String) {
     fs::write(daemon.directory().join("lockstep.toml"), text).expect("the file is written");
     let output = daemon.command(&["reload"]);
     let said = [output.stdout, output.stderr].concat();
@@ -47,7 +47,7 @@ fn reload(daemon: &Lockstep, text: &str) -> (Option<i32>, String) {
 }
 
 /// What the kernel of router `OURS` shows for `ip ARGUMENTS`.
-fn ip(segment: &Segment, arguments: &str) -> String {
+pub(crate) fn ip(segment: &Segment, arguments: &str) -> String {
     let words: Vec<&str> = ["ip"].into_iter().chain(arguments.split_whitespace()).collect();
     segment.run(OURS, &words)
 }
@@ -181,6 +181,8 @@ fn what_a_running_daemon_takes_is_in_force_at_once_and_moves_no_group() {
         assert!(ip(&segment, "address show eth0").contains("10.51.0.1/24"), "{said}");
     }
     assert_eq!(number(&daemon.virtual_router("gateway")["priority"]), 140);
+    let log = daemon.log();
+    assert!(log.contains("an address has come") && !log.contains("was gone"), "{log}");
     let to: Vec<String> =
         daemon.journal("gateway").iter().map(|entry| text(&entry["to"])).collect();
     assert_eq!(to, ["backup", "master"]);
@@ -255,16 +257,21 @@ fn what_needs_a_restart_or_is_wrong_changes_nothing() {
     daemon.wait_for_state("gateway", "master");
     let more = |more: &str| config(150, TWO, "", more);
     let matrix = [
-        (more("").replace("vrid = 51", "vrid = 52"), 1, "vrrp.gateway"),
-        (config(150, TWO, "virtual-mac = true", ""), 1, "vrrp.gateway"),
-        (config(150, TWO, "unicast = { peers = [\"10.51.0.99\"] }", ""), 1, "vrrp.gateway"),
         (more("[router]\nreal-time = 5"), 1, "router.real-time"),
+        (more("[router]\nlock-memory = true"), 1, "router.lock-memory"),
         (
-            more("[vrrp.more]\ninterface = \"eth0\"\nvrid = 60\naddresses = [\"10.51.0.60/24\"]"),
+            more("[interface.eth0]\nannouncement-interval = \"1ms\""),
             1,
-            "vrrp.more",
+            "interface.eth0.announcement-interval",
         ),
-        (more("[group.g]\nvirtual-routers = [\"gateway\"]"), 1, "group.g"),
+        (
+            more(
+                "[replication]\ngroup = \"gateway\"\nprotocol = \"conntrackd\"\n[[replication.link]]\n\
+                  interface = \"eth0\"\nmulticast = \"225.0.0.50\"",
+            ),
+            1,
+            "replication",
+        ),
         (more("nonsense = 1"), 78, "nonsense"),
         (
             more("[[route]]\nto = \"10.70.0.0/16\"\nvia = \"10.51.0.99\"\ntable = \"nowhere\""),
@@ -404,5 +411,56 @@ fn a_password_or_the_interval_of_version_2_is_changed_without_a_second_master_by
         pair.reload(1 - first, changed);
         pair.wait_for_five("advertisement-rcvd");
         pair.assert_has_not_moved();
+    });
+}
+
+#[test]
+fn a_password_that_only_one_has_makes_two_masters_who_say_so_and_one_again_when_both_have_it() {
+    let file = |kind: &str, password: &str, priority| {
+        let vrrp = format!(
+            "version = 2\nauthentication = {{ type = \"{kind}\", password = \"{password}\" }}"
+        );
+        config(priority, ADDRESS, &vrrp, "").replace("100ms", "1s")
+    };
+    let cases = [0, 1].into_iter().flat_map(|first| ["pass", "ah"].map(|kind| (first, kind)));
+    each(cases, |(first, kind)| {
+        let segment = Segment::new(&[Program::Lockstep, Program::Lockstep]);
+        let pair = Pair::start(&segment, |priority| file(kind, "first", priority));
+        let [a, b] = &pair.daemons;
+        let changed = |priority| file(kind, "second", priority);
+        wait::until("the backup knows its master", || pair.counted("advertisement-rcvd") > 0);
+        pair.reload(first, changed);
+        b.wait_for_state("gateway", "master");
+        assert_eq!(a.state("gateway"), "master", "nobody has told it anything that it believes");
+        let reason = text(&b.group("gateway")["reason"]);
+        let [of_a, of_b] = [0, 1].map(|index| ipv4(index).to_string());
+        assert!(reason.contains(&format!("{of_a} is heard")), "{reason}");
+        assert!(reason.contains("password"), "{reason}");
+        for (daemon, neighbour) in [(a, &of_b), (b, &of_a)] {
+            wait::until("each names the neighbour that it refuses, and counts", || {
+                let router = daemon.virtual_router("gateway");
+                let refused = router["rejected"].to_string();
+                refused.contains(neighbour)
+                    && number(&router["statistics"]["authentication-failures"]) > 0
+            });
+            let output = daemon.command(&["metrics"]);
+            let metrics = String::from_utf8_lossy(&output.stdout).into_owned();
+            let refused = metrics
+                .lines()
+                .find(|line| line.starts_with("lockstep_vrrp_refused_neighbours{"))
+                .expect("it is measured");
+            assert!(refused.ends_with(" 1.0"), "{refused}");
+        }
+
+        pair.reload(1 - first, changed);
+        b.wait_for_state("gateway", "backup");
+        let reason = text(&b.group("gateway")["reason"]);
+        assert!(reason.contains(&of_a) && reason.contains("higher than our"), "{reason}");
+        let refused = b.virtual_router("gateway")["rejected"].clone();
+        assert_eq!(refused.as_array().map(Vec::len), Some(0), "nobody is refused any more");
+        assert_eq!(a.journal("gateway").len(), 2, "the better one has been master all the time");
+        let states = b.journal("gateway");
+        let states: Vec<String> = states.iter().map(|entry| text(&entry["to"])).collect();
+        assert_eq!(states, ["backup", "master", "backup"]);
     });
 }

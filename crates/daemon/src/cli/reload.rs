@@ -19,10 +19,11 @@ pub(super) fn reload(ask: &Ask) -> anyhow::Result<()> {
 pub(super) fn compare(file: &Path, socket: &Socket) -> anyhow::Result<()> {
     let file = absolute(file).context("cannot tell where the file is")?;
     let mut client = Client::connect(&socket.socket)?;
-    let Compared { live, restart } = client.ask(&Request::Compare { file })?;
+    let Compared { live, restart, leaving } = client.ask(&Request::Compare { file })?;
     let mut lines: Vec<String> = Vec::new();
     lines.extend(live.iter().map(|name| format!("{name}: taken by a reload")));
     lines.extend(restart.iter().map(|name| format!("{name}: needs a restart")));
+    lines.extend(leaving);
     if lines.is_empty() {
         lines.push("nothing differs from what is in force".to_owned());
     }

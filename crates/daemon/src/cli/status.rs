@@ -1,5 +1,6 @@
 //! `lockstep status`: how everything is and why.
 
+use std::fmt::Write as _;
 use std::time::SystemTime;
 
 use anyhow::bail;
@@ -134,10 +135,13 @@ fn punctuality(page: &mut Page, scheduling: &Scheduling) {
 fn groups(page: &mut Page, groups: &[Group], now: SystemTime) {
     let mut table = Table::new(&["GROUP", "STATE", "FOR", "WHY"]);
     for group in groups {
-        let why = match &group.step {
+        let mut why = match &group.step {
             None => group.reason.clone(),
             Some(step) => format!("{} (under way: {step})", group.reason),
         };
+        if let Some(waiting) = &group.waiting {
+            let _ = write!(why, "; {waiting}");
+        }
         table.row([
             (&group.name).into(),
             Cell::styled(&group.state, state_style(&group.state)),

@@ -256,6 +256,9 @@ pub(crate) struct Compared {
     pub live: Vec<String>,
     /// What needs a restart; with any of it a reload changes nothing.
     pub restart: Vec<String>,
+    /// What leaves its state for that, in sentences; nothing else does.
+    #[serde(default)]
+    pub leaving: Vec<String>,
 }
 
 /// A group was handed over.

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use lockstep_config::Announce;
@@ -21,6 +22,10 @@ pub(super) struct Announcing {
     groups: BTreeMap<String, Vec<Part>>,
     /// The group of each virtual router.
     group_of: BTreeMap<String, String>,
+    /// The interface below each one with a virtual MAC address.
+    below: BTreeMap<String, Arc<str>>,
+    /// The virtual routers whose addresses are not there, whatever their group is.
+    absent: BTreeSet<String>,
     links: BTreeMap<String, LinkState>,
     announcers: BTreeMap<u32, Announcer>,
     /// The interfaces on which the last attempt failed; said once.
@@ -44,12 +49,12 @@ impl Announcing {
         for (interface, interval) in &config.announcement_intervals {
             schedule.pace(interface, *interval);
         }
-        let group_of =
-            config.virtual_routers.iter().map(|router| (router.name.clone(), router.group.clone()));
         Self {
             schedule,
             groups: parts(config),
-            group_of: group_of.collect(),
+            group_of: groups_of(config),
+            below: links_below(config),
+            absent: BTreeSet::new(),
             links: BTreeMap::new(),
             announcers: BTreeMap::new(),
             failing: BTreeSet::new(),
@@ -64,10 +69,13 @@ impl Announcing {
         serves: impl Fn(&str) -> bool,
         now: Instant,
     ) {
+        self.group_of = groups_of(config);
+        self.below = links_below(config);
         let before = std::mem::replace(&mut self.groups, parts(config));
         for (group, parts) in &self.groups {
             let old = before.get(group).map_or(&[][..], Vec::as_slice);
-            for part in parts.iter().filter(|part| serves(group) && !old.contains(part)) {
+            let is_new = |part: &&Part| serves(group) && !old.contains(part);
+            for part in parts.iter().filter(is_new).filter(|part| is_there(part, &self.absent)) {
                 let targets = part.targets.iter().cloned();
                 self.schedule.start(&part.key, targets, part.times.clone(), now);
             }
@@ -80,11 +88,26 @@ impl Announcing {
         }
     }
 
+    /// Announces nothing of these virtual routers.
+    pub(super) fn leave_out(&mut self, virtual_routers: &BTreeSet<String>) {
+        if self.absent != *virtual_routers {
+            self.absent.clone_from(virtual_routers);
+        }
+    }
+
+    /// Knows nothing more of other interfaces than these, of which it will hear no more.
+    pub(super) fn retain(&mut self, interfaces: &BTreeSet<String>) {
+        self.links.retain(|name, _| interfaces.contains(name));
+        self.failing.retain(|name| interfaces.contains(name));
+        let links = &self.links;
+        self.announcers.retain(|index, _| links.values().any(|link| link.index == *index));
+    }
+
     /// Begins the announcements of a group that is master; how many addresses, and what keeps some
     /// of them from being announced now.
     pub(super) fn start(&mut self, group: &str, now: Instant) -> (usize, Vec<String>) {
         let (mut count, mut obstacles) = (0, Vec::new());
-        for part in self.groups.get(group).into_iter().flatten() {
+        for part in parts_of(&self.groups, &self.absent, group) {
             for target in &part.targets {
                 match self.links.get(&*target.interface) {
                     Some(_) => count += 1,
@@ -99,7 +122,7 @@ impl Announcing {
 
     /// Goes on for a group whose addresses an earlier run has announced.
     pub(super) fn resume(&mut self, group: &str, now: Instant) {
-        for part in self.groups.get(group).into_iter().flatten() {
+        for part in parts_of(&self.groups, &self.absent, group) {
             let targets = part.targets.iter().cloned();
             self.schedule.resume(&part.key, targets, part.times.clone(), now);
         }
@@ -112,11 +135,15 @@ impl Announcing {
         }
     }
 
-    /// What a group announces, with the kernel's numbers of the interfaces that are there.
-    pub(super) fn targets(&self, group: &str) -> Vec<(u32, AnnouncementTarget)> {
-        let parts = self.groups.get(group).into_iter().flatten();
+    /// What is heard when another router announces a group's addresses, with the kernel's numbers of
+    /// the interfaces that are there. A link with a virtual MAC address takes frames from there for its
+    /// own and hears none: the one below hears them.
+    pub(super) fn heard(&self, group: &str) -> Vec<(u32, AnnouncementTarget)> {
+        let parts = parts_of(&self.groups, &self.absent, group);
         let with_index = |target: &AnnouncementTarget| {
-            Some((self.links.get(&*target.interface)?.index, target.clone()))
+            let interface = self.below.get(&*target.interface).unwrap_or(&target.interface);
+            let target = AnnouncementTarget { interface: interface.clone(), ..target.clone() };
+            Some((self.links.get(&**interface)?.index, target))
         };
         parts.flat_map(|part| &part.targets).filter_map(with_index).collect()
     }
@@ -217,6 +244,30 @@ impl Announcing {
             }
         }
     }
+}
+
+fn groups_of(config: &lockstep_config::Config) -> BTreeMap<String, String> {
+    let routers = config.virtual_routers.iter();
+    routers.map(|router| (router.name.clone(), router.group.clone())).collect()
+}
+
+/// What a group announces, but for what is not there.
+fn parts_of<'a>(
+    groups: &'a BTreeMap<String, Vec<Part>>,
+    absent: &BTreeSet<String>,
+    group: &str,
+) -> impl Iterator<Item = &'a Part> {
+    let parts = groups.get(group).into_iter().flatten();
+    parts.filter(move |part| is_there(part, absent))
+}
+
+fn is_there(part: &Part, absent: &BTreeSet<String>) -> bool {
+    part.virtual_router.as_ref().is_none_or(|name| !absent.contains(name))
+}
+
+fn links_below(config: &lockstep_config::Config) -> BTreeMap<String, Arc<str>> {
+    let links = config.declared.virtual_links.iter();
+    links.map(|link| (link.name.clone(), link.parent.as_str().into())).collect()
 }
 
 /// What each group announces as master, by who announces it.

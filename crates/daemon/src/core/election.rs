@@ -9,6 +9,7 @@
 //! A turn of the core drives whatever has something to do; nothing looks at the others. What the
 //! elections have to say is kept until the end of the turn and leaves together.
 
+mod arranging;
 mod lans;
 mod router;
 mod sending;
@@ -254,14 +255,6 @@ impl Elections {
         self.machines.routers[self.place(name)?].sending.trouble()
     }
 
-    /// Gives an election other settings.
-    pub(super) fn configure(&mut self, config: &lockstep_config::VirtualRouter, now: Instant) {
-        let Some(place) = self.place(&config.name) else { return };
-        self.machines.routers[place].encoder.configure(&config.vrrp);
-        let wanted = Box::new(config.vrrp.clone());
-        self.machines.event(place, Event::Configure(wanted), now);
-    }
-
     /// Why a virtual router is what it is.
     pub(super) fn standing(&self, name: &str, now: Instant) -> Standing {
         let place = self.place(name);
@@ -294,6 +287,17 @@ impl Elections {
     /// Whether a virtual router's interfaces can be used; `None` while that is not known.
     pub(super) fn usable(&self, name: &str) -> Option<&Result<(), String>> {
         self.machines.routers[self.place(name)?].usable.as_ref()
+    }
+
+    /// The same of every virtual router of which it is known.
+    pub(super) fn all_usable(&self) -> Vec<(String, Result<(), String>)> {
+        let routers = self.machines.routers.iter();
+        routers.filter_map(|one| Some((one.name.clone(), one.usable.clone()?))).collect()
+    }
+
+    /// Whether a virtual router is master in its election.
+    pub(super) fn is_master(&self, name: &str) -> bool {
+        self.place(name).is_some_and(|place| self.machines.routers[place].is_master())
     }
 
     /// Lets a virtual router listen that goes on from the last number it has sent.

@@ -143,7 +143,7 @@ impl Core {
     /// Tells the others that the next may claim. This router says nothing of its addresses any more
     /// and hears who does.
     pub(super) fn retire(&mut self, id: StepId, group: &str) -> Option<Outcome> {
-        let targets = self.announcing.targets(group);
+        let targets = self.announcing.heard(group);
         if let Err(why) = self.handing_over.listen(group, targets) {
             return Some(Outcome::Failed(why));
         }
@@ -188,8 +188,12 @@ impl Core {
     pub(super) fn maintain(&mut self, change: MaintenanceChange) {
         let MaintenanceChange { group, since, asker } = change;
         info!(group, since, "maintenance");
-        match self.failover.maintain(&group, since, Instant::now()) {
+        match self.failover.maintain(&group, since.clone(), Instant::now()) {
             Ok(actions) => {
+                match since {
+                    Some(since) => drop(self.kept_out.entry(group.clone()).or_insert(since)),
+                    None => drop(self.kept_out.remove(&group)),
+                }
                 if let Some(asker) = asker {
                     self.remember(&group, asker);
                 }

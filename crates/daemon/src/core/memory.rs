@@ -17,8 +17,6 @@ pub(crate) struct Memory {
     record: Arc<Record>,
     /// The place of each group in it.
     places: HashMap<String, usize>,
-    /// The advertisement intervals with which it is written: how long it holds follows from them.
-    intervals: Vec<Duration>,
     pulse: Pulse,
     resumed: Vec<PastGroup>,
     /// A failure has been told.
@@ -29,14 +27,11 @@ impl Memory {
     /// For the configuration with which the record has begun; `resumed` are the groups that an
     /// earlier run was master of and that may be so still.
     pub(crate) fn new(config: &Config, record: Arc<Record>, resumed: Vec<PastGroup>) -> Self {
-        let intervals = intervals(config);
-        let limit = core_limit(intervals.iter().min().copied());
-        let names = config.failover.groups.iter().map(|group| group.name.clone());
+        let limit = core_limit(intervals(config).min());
         Self {
             pulse: Pulse::new(Arc::clone(&record), Thread::Core, limit),
             record,
-            places: names.zip(0..).collect(),
-            intervals,
+            places: places(config),
             resumed,
             is_told: false,
         }
@@ -47,16 +42,13 @@ impl Memory {
         (Resuming::new(std::mem::take(&mut self.resumed)), self)
     }
 
-    /// Takes other intervals of the same virtual routers.
+    /// Takes other virtual routers, groups and intervals. A group whose members are others now does
+    /// not serve until that is told anew.
     pub(super) fn configure(&mut self, config: &Config) {
-        let intervals = intervals(config);
-        if intervals == self.intervals {
-            return;
-        }
-        self.pulse.set_limit(core_limit(intervals.iter().min().copied()));
-        self.intervals = intervals;
+        self.pulse.set_limit(core_limit(intervals(config).min()));
+        self.places = places(config);
         if let Err(error) = self.record.describe(config) {
-            error!("after a kill it will be judged by the intervals before: {error:#}");
+            error!("after a kill it will be judged by the configuration before: {error:#}");
         }
     }
 
@@ -95,6 +87,11 @@ impl Memory {
     }
 }
 
-fn intervals(config: &Config) -> Vec<Duration> {
-    config.virtual_routers.iter().map(|one| one.vrrp.advertisement_interval).collect()
+fn intervals(config: &Config) -> impl Iterator<Item = Duration> {
+    config.virtual_routers.iter().map(|one| one.vrrp.advertisement_interval)
+}
+
+fn places(config: &Config) -> HashMap<String, usize> {
+    let names = config.failover.groups.iter().map(|group| group.name.clone());
+    names.zip(0..).collect()
 }

@@ -55,6 +55,11 @@ impl<Item, Message> Outbox<Item, Message> {
         }
     }
 
+    /// Sends something that is no item; whether that is done with. Nothing is kept here.
+    pub(super) fn tell<T: Clone>(&self, message: fn(T) -> Message, what: &T) -> bool {
+        !matches!(self.to.try_send(message(what.clone())), Err(TrySendError::Full(_)))
+    }
+
     /// Waits until [`Outbox::send`] can do something; for ever when nothing waits.
     pub(super) async fn ready(&self) {
         if self.waiting.is_empty() {

@@ -26,6 +26,8 @@ pub(super) struct Outboxes {
     network: Outbox<GroupStep, NetworkRequest>,
     replicator: Option<Outbox<GroupStep, ReplicatorRequest>>,
     control: Outbox<HookRequest, ControlRequest>,
+    /// The virtual routers whose addresses are to follow their groups.
+    admitted: Vec<String>,
     pub(super) journal: watch::Sender<News>,
     /// The groups of which somebody wants to be told.
     hooked: BTreeSet<String>,
@@ -38,6 +40,7 @@ impl Outboxes {
             network: Outbox::new(network, NetworkRequest::Steps),
             replicator: replicator.map(|to| Outbox::new(to, ReplicatorRequest::Steps)),
             control: Outbox::new(control, ControlRequest::Hooks),
+            admitted: Vec::new(),
             journal,
             hooked: hooked(config),
         }
@@ -51,6 +54,11 @@ impl Outboxes {
     /// A step of links, addresses, routes and rules.
     pub(super) fn network(&mut self, step: GroupStep) {
         self.network.put(step.group.clone(), step.step, step);
+    }
+
+    /// The addresses of a virtual router follow its group from now on.
+    pub(super) fn admit(&mut self, virtual_router: String) {
+        self.admitted.push(virtual_router);
     }
 
     /// A step of the replicator's; its outcome when there is no replicator.
@@ -73,6 +81,9 @@ impl Outboxes {
 
     /// Sends what waits and finds room; returns the steps whose thread has ended.
     pub(super) fn send(&mut self) -> Vec<StepId> {
+        if !self.admitted.is_empty() && self.network.tell(NetworkRequest::Admit, &self.admitted) {
+            self.admitted.clear();
+        }
         let network = self.network.send().into_iter().map(|step| step.id);
         let replicator = self.replicator.as_mut().map(Outbox::send).unwrap_or_default();
         let control = self.control.send().into_iter().map(|hook| hook.id);

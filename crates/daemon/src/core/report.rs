@@ -23,6 +23,7 @@ impl Core {
             since: date(group.since()),
             reason: group.reason(),
             step: group.step().map(|step| step.as_str().to_owned()),
+            waiting: group.waits_for(now),
             maintenance: group.in_maintenance_since().map(str::to_owned),
             tracked: self.failover.tracked(group.name()).map(|one| tracked(&one)).collect(),
         });

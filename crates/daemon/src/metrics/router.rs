@@ -1,10 +1,8 @@
 //! What is known of the groups, the virtual routers, what is tracked, and what is declared.
 
-use std::collections::BTreeMap;
-
 use prometheus_client::registry::Unit;
 
-use super::{Labels, Page, labels, number, word};
+use super::{Page, by_name, labels, number, word};
 use crate::status::{Fifo, Group, Network, Scheduling, Status, VirtualRouter};
 
 /// The states of a group.
@@ -105,14 +103,9 @@ impl Page<'_> {
             help,
             each(|router| router.withheld.is_some().into()),
         );
-        let mut counters = BTreeMap::<&str, Vec<(Labels, u64)>>::new();
-        for router in routers {
-            for (name, value) in &router.statistics {
-                counters.entry(name).or_default().push((named(router), *value));
-            }
-        }
-        for (name, values) in counters {
+        for (name, routers) in by_name(routers, |router| &router.statistics) {
             let help = format!("The virtual router's counter {name}");
+            let values = routers.into_iter().map(|(router, value)| (named(router), value));
             self.counters_of(&format!("vrrp_{}", word(name)), &help, values);
         }
     }

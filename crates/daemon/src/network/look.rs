@@ -13,7 +13,7 @@ use lockstep_kernel::network::{Hints, Network};
 use lockstep_kernel::scheduling::give_back_what_is_free;
 use lockstep_routes::{Actual, Change, Kind, Object, When, plan, plan_kind};
 use tokio::sync::oneshot;
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 use super::requests::Requests;
 use super::schedule::{DEAR, FAILED_LOOK, INTERVAL, REST};
@@ -243,7 +243,7 @@ impl Actor {
     }
 
     /// Links up and addresses. A link goes down only after its routes, which are not known here.
-    async fn settle_links(&mut self) {
+    pub(super) async fn settle_links(&mut self) {
         for kind in [Kind::Links, Kind::Addresses] {
             let mut changes = plan_kind(self.desired(), &self.actual, kind);
             changes.retain(|change| !matches!(change, Change::SetLink { up: false, .. }));
@@ -288,9 +288,14 @@ impl Actor {
             self.tell_interfaces().await;
         }
         for group in groups {
-            info!(group, "a virtual address was gone and has been put back");
+            let group = (*group).to_owned();
+            let event = if self.is_being_configured {
+                CoreEvent::Extended { group }
+            } else {
+                CoreEvent::Restored { group }
+            };
             // The core is gone only when the process is ending.
-            drop(self.core.send(CoreEvent::Restored { group: (*group).to_owned() }).await);
+            drop(self.core.send(event).await);
         }
     }
 }

@@ -22,13 +22,22 @@ pub(super) struct Table {
     is_taken: bool,
     /// A refusal has been told.
     is_told: bool,
+    /// The kernel has refused other rules, which are tried again.
+    is_behind: bool,
     /// The groups for which forwarding is held.
     holding: BTreeSet<String>,
 }
 
 impl Table {
     pub(super) fn of(rules: Rules) -> Self {
-        Self { rules, own: None, is_taken: false, is_told: false, holding: BTreeSet::new() }
+        Self {
+            rules,
+            own: None,
+            is_taken: false,
+            is_told: false,
+            is_behind: false,
+            holding: BTreeSet::new(),
+        }
     }
 
     /// Makes the table. Without it everything else works: what is missing is said once.
@@ -41,18 +50,40 @@ impl Table {
         }
     }
 
-    /// Tries again to make the table where somebody else had it, and to hold forwarding or pass it
+    /// Tries again to make the table where somebody else had it, to change it, and to hold forwarding or pass it
     /// where the kernel has refused that.
     pub(super) fn retry(&mut self, silent: &BTreeSet<String>) {
         if self.is_taken {
             let result = OwnTable::install(&self.rules);
             self.installed(result, silent);
         }
+        if self.is_behind {
+            self.exchange(silent);
+        }
         let hold = !self.holding.is_empty();
         if let Some(table) = &mut self.own
             && let Err(error) = table.hold_forwarding(hold)
         {
             warn!(%error, hold, "forwarding is held or passed against what is wanted");
+        }
+    }
+
+    /// Holds other rules from now on, with these virtual links silent. Where the kernel refuses them,
+    /// those before stay in force until the next look.
+    pub(super) fn configure(&mut self, rules: Rules, silent: &BTreeSet<String>) {
+        if rules == self.rules {
+            return;
+        }
+        self.rules = rules;
+        self.is_behind = self.own.is_some();
+        self.exchange(silent);
+    }
+
+    fn exchange(&mut self, silent: &BTreeSet<String>) {
+        let Some(table) = &mut self.own else { return };
+        match table.exchange(&self.rules, silent) {
+            Ok(()) => self.is_behind = false,
+            Err(error) => warn!(%error, "the table inet lockstep is still the one before"),
         }
     }
 

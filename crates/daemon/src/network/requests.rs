@@ -38,6 +38,8 @@ pub(super) struct Requests {
     overtaken: Vec<StepId>,
     /// The newest one that was not taken yet.
     configuration: Option<Configuration>,
+    /// Virtual routers whose addresses follow their groups now.
+    admitted: Vec<String>,
     /// Nothing comes after the steps that are there.
     ended: bool,
     askers: Vec<Asker>,
@@ -52,6 +54,7 @@ impl Requests {
             steps: VecDeque::new(),
             overtaken: Vec::new(),
             configuration: None,
+            admitted: Vec::new(),
             ended: false,
             askers: Vec::new(),
             modest: Vec::new(),
@@ -85,6 +88,7 @@ impl Requests {
             Some(NetworkRequest::Configure(wanted, answer)) => {
                 self.configuration = Some((*wanted, answer));
             }
+            Some(NetworkRequest::Admit(names)) => self.admitted.extend(names),
             Some(NetworkRequest::Look(asker)) => wait_in(&mut self.askers, asker),
             Some(NetworkRequest::Status(asker)) => wait_in(&mut self.modest, asker),
         }
@@ -106,6 +110,11 @@ impl Requests {
     pub(super) fn take_configuration(&mut self) -> Option<Configuration> {
         self.sort();
         self.configuration.take()
+    }
+
+    /// Who was admitted since the last call.
+    pub(super) fn take_admitted(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.admitted)
     }
 
     /// The next order, whatever else was asked before it. Steps of the same kind as the first are
@@ -186,7 +195,7 @@ impl Requests {
 
     fn is_ordered(&self) -> bool {
         let steps = !self.steps.is_empty() || !self.overtaken.is_empty();
-        self.ended || steps || self.configuration.is_some()
+        self.ended || steps || self.configuration.is_some() || !self.admitted.is_empty()
     }
 
     /// Waits until there is an order. May be given up half way.

@@ -313,7 +313,7 @@ fn what_is_wanted_in_every_state_comes_at_once_and_the_rest_with_the_steps() {
     let status = router.status();
     assert_eq!(states(&status), ["installed", "pending", "pending"]);
     assert_eq!(status.routes[1].standing.reason.as_deref(), Some("link eth2 is down"));
-    assert_eq!(status.routes[2].standing.reason.as_deref(), Some("group gateway is backup"));
+    assert_eq!(status.routes[2].standing.reason.as_deref(), Some("group gateway is not master"));
     assert_eq!(status.routes[1].table, "static_route");
     assert_eq!(status.links[0].object, "eth2 down");
 

@@ -1,6 +1,7 @@
 //! Interfaces with a virtual MAC address, from the daemon's start to its end.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::time::Instant;
 
 use lockstep_routes::{Change, Kind, VirtualLink, plan_kind};
@@ -30,6 +31,21 @@ impl Actor {
         if let Err(error) = self.take_stock_of_links().await {
             debug!(%error, "cannot read links and addresses");
         }
+    }
+
+    /// Makes those that come, and removes those that are no longer wanted.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub(super) async fn change_virtual_links(&mut self) -> io::Result<()> {
+        if self.make_virtual_links().await {
+            // Whether they have a carrier.
+            self.take_stock_of_links().await?;
+        }
+        if self.declared.virtual_links.is_empty() {
+            self.network.restore_settings();
+        }
+        Ok(())
     }
 
     /// Makes those again that somebody has deleted although their parents are there. The core is

@@ -162,6 +162,10 @@ impl Daemon {
                 let actions = self.election.handle(event, now);
                 self.carry_out(number, actions, now, effects);
             }
+            failover::Action::Claim { .. } => {
+                let actions = self.election.handle(vrrp::Event::Claim, now);
+                self.carry_out(number, actions, now, effects);
+            }
             failover::Action::PreemptAllowed { allowed, .. } => {
                 let actions = self.election.handle(vrrp::Event::PreemptAllowed(allowed), now);
                 self.carry_out(number, actions, now, effects);

@@ -37,6 +37,7 @@ fn status() -> Status {
         since: "2026-03-01T12:00:00.000Z".to_owned(),
         reason: "a reason".to_owned(),
         step: step.map(str::to_owned),
+        waiting: (state == "backup").then(|| "flows are missing".to_owned()),
         maintenance: None,
         tracked: Vec::new(),
     };
@@ -100,7 +101,7 @@ no answer from the replicator thread; what it knows is missing here
 worst lateness 0.2 ms in the last minute, 12.3 ms since the start
 
 GROUP    STATE   FOR     WHY
-gateway  backup  3m 12s  a reason (under way: links down)
+gateway  backup  3m 12s  a reason (under way: links down); flows are missing
 other    fault   3m 12s  a reason
 
 VIRTUAL ROUTER  GROUP    INTERFACE  VRID  VERSION  STATE   PRIORITY  MASTER

@@ -79,6 +79,24 @@ impl Lans {
         lan.routers[usize::from(vrid.value())] = Some(router);
     }
 
+    /// Goes on with the sockets of others, which let in the VRIDs of these from now on; what waits in
+    /// them is heard. Returns whether some could not be opened, to be tried again.
+    pub(super) fn go_on_from(&mut self, before: &mut Self) -> bool {
+        self.missed_before = before.missed_before;
+        let mut failed = false;
+        for old in std::mem::take(&mut before.all) {
+            if let Some(&place) = self.places.get(&(old.interface, old.family)) {
+                let lan = &mut self.all[place];
+                (lan.receiver, lan.trouble) = (old.receiver, old.trouble);
+                lan.let_in();
+                failed |= lan.trouble.is_some();
+            } else if let Some(receiver) = old.receiver {
+                self.missed_before += receiver.dropped().unwrap_or(0);
+            }
+        }
+        failed
+    }
+
     /// Opens or closes the sockets as the interface is there or not; one made anew needs new ones.
     /// Returns whether some could not be opened, to be tried again.
     pub(super) fn interface(&mut self, interface: &str, link: Option<&LinkState>) -> bool {
@@ -162,6 +180,20 @@ impl Lans {
 }
 
 impl Lan {
+    /// Has the sockets let in its VRIDs.
+    fn let_in(&mut self) {
+        let Some(receiver) = &mut self.receiver else { return };
+        if *receiver.vrids() == self.vrids {
+            return;
+        }
+        if let Err(error) = receiver.set_vrids(&self.vrids) {
+            debug!(interface = self.interface, %error, "VRRP sockets are opened again");
+            let index = receiver.index();
+            self.receiver = None;
+            self.open(Some(index));
+        }
+    }
+
     fn open(&mut self, index: Option<u32>) {
         self.ready = false;
         self.trouble = None;

@@ -21,7 +21,7 @@ pub(super) struct Router {
     /// The interface with its virtual MAC, when it has one.
     pub(super) virtual_link: Option<String>,
     /// The configured address to advertise from.
-    source: Option<IpAddr>,
+    pub(super) source: Option<IpAddr>,
     pub(super) machine: VirtualRouter,
     pub(super) encoder: Encoder,
     /// The place of its [`Way`].

@@ -78,6 +78,22 @@ impl Ways {
         })
     }
 
+    /// Whether the way at this place is this one.
+    pub(super) fn is(&self, place: usize, way: &Way) -> bool {
+        self.lines.get(place).is_some_and(|line| line.way == *way)
+    }
+
+    /// Goes on with the sockets of others where the ways are the same. Nothing may wait there.
+    pub(super) fn go_on_from(&mut self, before: &mut Self) {
+        for line in &mut self.lines {
+            if let Some(place) = before.places.get(&line.way)
+                && let Some(before) = before.lines.get_mut(*place)
+            {
+                (line.index, line.socket) = (before.index, before.socket.take());
+            }
+        }
+    }
+
     /// Takes what an interface is now: one made anew needs a new socket.
     pub(super) fn interface(&mut self, name: &str, link: Option<&LinkState>) {
         let index = link.map(|link| link.index);

@@ -159,6 +159,7 @@ impl Router {
                 failover::Action::Startup { .. } => {
                     self.drive(vrrp::Event::Startup { primary: self.address }, now, out)?;
                 }
+                failover::Action::Claim { .. } => self.drive(vrrp::Event::Claim, now, out)?,
                 failover::Action::PreemptAllowed { allowed, .. } => {
                     self.drive(vrrp::Event::PreemptAllowed(allowed), now, out)?;
                 }
