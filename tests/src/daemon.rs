@@ -144,6 +144,28 @@ impl Lockstep {
         fs::write(self.directory.path().join("lockstep.toml"), config).expect("its configuration");
     }
 
+    /// Has it read another configuration; the exit code of `lockstep reload`, and all that it said.
+    ///
+    /// # Panics
+    /// When the configuration cannot be written.
+    pub fn reload(&self, config: &str) -> (Option<i32>, String) {
+        self.configure(config);
+        let output = self.command(&["reload"]);
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8_lossy(&said).into_owned())
+    }
+
+    /// Has it take another configuration; what it said.
+    ///
+    /// # Panics
+    /// When it refuses.
+    #[track_caller]
+    pub fn take(&self, config: &str) -> String {
+        let (status, said) = self.reload(config);
+        assert_eq!(status, Some(0), "{said}");
+        said
+    }
+
     /// Stops it as systemd does, and waits for its end.
     ///
     /// # Panics

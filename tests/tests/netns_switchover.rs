@@ -188,15 +188,6 @@ fn a_successor_is_heard_whatever_family_and_mac_address_it_serves_with() {
     }
 }
 
-/// Has the daemon take another file.
-#[track_caller]
-fn reload(daemon: &Lockstep, file: &str) {
-    daemon.configure(file);
-    let output = daemon.command(&["reload"]);
-    assert!(output.status.success(), "{output:?}");
-    eprintln!("{}", String::from_utf8_lossy(&output.stdout));
-}
-
 #[test]
 fn members_come_to_a_pair_and_leave_it_without_a_lost_connection() {
     let more = "[vrrp.more]\ninterface = \"eth1\"\nvrid = 77\nstartup-limit = \"0s\"\n\
@@ -220,7 +211,7 @@ fn members_come_to_a_pair_and_leave_it_without_a_lost_connection() {
     let begin = Instant::now();
     for grouped in [true, false, true] {
         for (daemon, id) in [(&b, RouterId::B), (&a, RouterId::A)] {
-            reload(daemon, &file(id, grouped));
+            daemon.take(&file(id, grouped));
         }
         wait::until("the master is master of it", || {
             let status = a.status();
@@ -253,17 +244,16 @@ fn a_group_that_begins_anew_hands_its_connections_over_first() {
     let file = gateway.config(RouterId::A);
     a.ask(&["maintenance", "on", "gateway"]);
     b.wait_for_state("gateway", "master");
-    reload(&a, &file.replace("vrid = 51", "vrid = 52"));
+    a.take(&file.replace("vrid = 51", "vrid = 52"));
     assert_eq!(a.state("gateway"), "backup");
-    reload(&a, &file);
+    a.take(&file);
     a.ask(&["maintenance", "off"]);
     a.wait_for_state("gateway", "master");
     survived(&traffic, "another identity in maintenance", begin);
     wait_until_told(&a);
     // The group hands over as at the end of the daemon.
     let begin = Instant::now();
-    reload(
-        &a,
+    a.take(
         &file.replace("vrid = 51", "vrid = 51\nadvertise-from = \"interface\"\nvirtual-mac = true"),
     );
     let stopped = a.journal("gateway").into_iter().rfind(|entry| entry["to"] == "stopped");

@@ -18,6 +18,7 @@ mod lateness;
 mod memory;
 mod outbox;
 mod outboxes;
+mod reloading;
 mod report;
 mod resuming;
 mod wire;
@@ -26,7 +27,6 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
-use lockstep_config::Leaving;
 use lockstep_failover::group::Group;
 use lockstep_failover::hooks::Member;
 use lockstep_failover::{Action, Event, Failover, Outcome, State, Step};
@@ -35,7 +35,7 @@ use tokio::time::Sleep;
 use tracing::{debug, error, info, warn};
 
 use crate::messages::{CoreEvent, GroupStep, HookRequest, InterfaceState, MaintenanceChange};
-use crate::{network, tracking};
+use crate::tracking;
 use announcing::Announcing;
 use election::{Elections, News, Which};
 use handing_over::HandingOver;
@@ -51,8 +51,6 @@ const MESSAGES: usize = 64;
 /// An advertisement that is so late goes out before the rest of the turn's work. Shorter than any
 /// interval, long enough for many of them to leave together.
 const BREATH: Duration = Duration::from_millis(2);
-/// How long a reload waits for the hooks of a group that goes, while others run.
-const HOOK_PATIENCE: Duration = Duration::from_secs(10);
 /// A shutdown takes no longer, whatever an actor does.
 const STOP_LIMIT: Duration = Duration::from_secs(14);
 
@@ -201,26 +199,6 @@ impl Core {
         self.let_go();
     }
 
-    /// Says when everything has left. A hook of somebody else that hangs is not waited for long.
-    fn let_go(&mut self) {
-        let now = Instant::now();
-        let Some((_, hooks_until)) = &mut self.leaving else { return };
-        if !self.failover.has_let_go() {
-            return;
-        }
-        let hooks_wait = !self.failover.has_left();
-        if hooks_wait && now < *hooks_until.get_or_insert(now + HOOK_PATIENCE) {
-            return;
-        }
-        if hooks_wait {
-            warn!("a hook of a group that is left is not run: another one runs for too long");
-        }
-        if let Some((asker, _)) = self.leaving.take() {
-            // An asker that no longer waits is no concern of the core.
-            let _ = asker.send(());
-        }
-    }
-
     /// Serves the timers of elections when the first is no earlier than `grace`; whether it was.
     fn serve_timers(&mut self, grace: Duration) -> bool {
         if self.elections.next_timer().is_none() {
@@ -331,12 +309,7 @@ impl Core {
             CoreEvent::Status(answer) => drop(answer.send(self.status())),
             CoreEvent::Explain(answer) => drop(answer.send(self.explain())),
             CoreEvent::Journal(answer) => drop(answer.send(self.journal())),
-            CoreEvent::Leave(leaving, answer) => {
-                let Leaving { groups, virtual_routers } = leaving;
-                let actions = self.failover.leave(&groups, &virtual_routers, Instant::now());
-                self.carry_out(actions);
-                self.leaving = Some((answer, None));
-            }
+            CoreEvent::Leave(leaving, answer) => self.leave(leaving, answer),
             CoreEvent::Configure(config, arriving, answer) => {
                 self.configure(&config, arriving);
                 // An asker that no longer waits is no concern of the core.
@@ -350,60 +323,11 @@ impl Core {
         }
     }
 
-    /// Takes other settings. The elections learn their own first: what tracking does to a priority is
-    /// told anew.
-    fn configure(&mut self, config: &lockstep_config::Config, arriving: Vec<String>) {
-        // It is told by places, which are others afterwards.
-        self.send();
-        let now = Instant::now();
-        self.outboxes.configure(config);
-        self.memory.configure(config);
-        self.elections.configure(&config.virtual_routers, now);
-        let actions = self.failover.configure(&config.failover, now);
-        self.carry_out(actions);
-        self.arriving.extend(arriving);
-        self.arriving.retain(|name| self.failover.group_of(name).is_some());
-        self.announcing.leave_out(&self.arriving);
-        self.keep_out();
-        // Whoever is concerned only now has not heard of them.
-        let concerned = network::interfaces_of(config);
-        self.interfaces.retain(|name, _| concerned.contains(name));
-        self.announcing.retain(&concerned);
-        for state in self.interfaces.clone().into_values() {
-            self.interface(&state);
-        }
-        // Of who has come from another group everything is known already.
-        for (virtual_router, usable) in self.elections.all_usable() {
-            self.usable(virtual_router, usable);
-        }
-        let failover = &self.failover;
-        let serves =
-            |group: &str| failover.group(group).is_some_and(|group| group.state() == State::Master);
-        self.announcing.configure(config, serves, now);
-    }
-
     fn usable(&mut self, virtual_router: String, usable: Result<(), String>) {
         let event = Event::Interface { virtual_router, usable };
         if let Some(event) = self.resuming.keep_back(event) {
             self.feed(event);
         }
-    }
-
-    /// Lets the addresses of those that have come follow their groups: of who is master, and in a group
-    /// that has none up.
-    fn admit(&mut self) {
-        if self.arriving.is_empty() {
-            return;
-        }
-        let (failover, elections) = (&self.failover, &self.elections);
-        let is_served = |group: &Group| group.state() == State::Master || !group.is_settled();
-        let waits = |name: &String| {
-            failover.group_of(name).is_some_and(is_served) && !elections.is_master(name)
-        };
-        for name in self.arriving.extract_if(.., |name| !waits(name)) {
-            self.outboxes.admit(name);
-        }
-        self.announcing.leave_out(&self.arriving);
     }
 
     /// Puts the groups in maintenance that are to be.

@@ -1,7 +1,6 @@
 //! A master falls into a fault for longer than the purge timeout, with and without another router
 //! that serves in its place.
 
-use std::fs;
 use std::process::Command;
 
 use lockstep_lab::Node;
@@ -9,15 +8,13 @@ use lockstep_tests::conntrackd::{insert_flows, kernel_flows};
 use lockstep_tests::daemon::Lockstep;
 use lockstep_tests::wait;
 
-use crate::two::{FLOWS, Two, alone, configuration, replication, status};
+use crate::two::{FLOWS, Two, alone, configuration, replication};
 
 /// Has the daemon purge after a second.
 #[track_caller]
 fn purge_soon(daemon: &Lockstep) {
     let soon = configuration(150).replace("purge-timeout = \"1h\"", "purge-timeout = \"1s\"");
-    fs::write(daemon.directory().join("lockstep.toml"), soon).expect("another configuration");
-    let output = daemon.command(&["reload"]);
-    assert_eq!(status(&output), 0, "{output:?}");
+    daemon.take(&soon);
 }
 
 /// The switch of the LAN goes away, or comes back.

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use lockstep_lab::{Node, Process};
 use lockstep_tests::conntrackd::{conntrack, insert_flows};
-use lockstep_tests::daemon::{Lockstep, binary};
+use lockstep_tests::daemon::binary;
 use lockstep_tests::wait;
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
@@ -16,22 +16,11 @@ use crate::two::{FLOWS, Two, alone, configuration, replication, status, stderr, 
 /// Leaves out the flows that the master has from the start.
 const FILTER: &str = "[replication.filter]\nignore-addresses = [\"10.10.0.0/16\"]\n";
 
-fn write(daemon: &Lockstep, text: &str) {
-    fs::write(daemon.directory().join("lockstep.toml"), text).expect("another configuration");
-}
-
 /// With the filter, and with these settings of replication.
 fn filtered(settings: &str) -> String {
     let before = "protocol = \"conntrackd\"\n";
     let text = configuration(150).replace(before, &format!("{before}{settings}"));
     text + FILTER
-}
-
-#[track_caller]
-fn reload(daemon: &Lockstep) -> String {
-    let output = daemon.command(&["reload"]);
-    assert_eq!((status(&output), stderr(&output).as_str()), (0, ""), "{output:?}");
-    stdout(&output)
 }
 
 /// A flow that no filter leaves out arrives, and whatever the master has told before it.
@@ -47,20 +36,20 @@ fn another_flow_arrives(two: &Two, port: u16, flows: u64) {
 #[test]
 fn a_changed_filter_takes_flows_away_and_brings_those_that_it_had_left_out() {
     let two = Two::new();
-    write(&two.master, &filtered(""));
-    assert_eq!(reload(&two.master), "replication.filter is in force\n");
+    assert_eq!(two.master.take(&filtered("")), "replication.filter is in force\n");
     two.wait_for_external(0);
 
     insert_flows(&two.master_node, 20_000, 5);
     another_flow_arrives(&two, 1, 1);
     assert_eq!(replication(&two.master)["internal"], 1, "the others are left out");
 
-    write(&two.master, &configuration(150));
+    two.master.configure(&configuration(150));
     let told = two.master.ask(&["reload"]);
     assert_eq!(told["changed"], serde_json::json!(["replication.filter"]), "{told}");
     assert_eq!(replication(&two.master)["internal"], FLOWS + 6, "read when the answer comes");
     two.wait_for_external(FLOWS + 6);
-    assert_eq!(reload(&two.master), "the configuration is in force already\n");
+    let said = two.master.take(&configuration(150));
+    assert_eq!(said, "the configuration is in force already\n");
     two.wait_for_sync();
     assert_eq!(two.master.state("gateway"), "master");
 }
@@ -70,7 +59,7 @@ fn limits_buffers_and_times_change_together() {
     let two = Two::new();
     let settings = "ack-window = 10\nresend-queue = 100\ncache-limit = 1000\ncommit-timeout = \"9s\"\n\
                     event-buffer = 65536\nevent-buffer-limit = 131072\nexpectations = false\n";
-    write(&two.master, &filtered(settings));
+    two.master.configure(&filtered(settings));
     let told = two.master.ask(&["reload"]);
     let keys = "filter expectations ack-window resend-queue cache-limit commit-timeout event-buffer \
                 event-buffer-limit";
@@ -83,7 +72,7 @@ fn limits_buffers_and_times_change_together() {
 #[test]
 fn a_file_with_errors_changes_nothing_and_all_of_them_are_told() {
     let two = Two::new();
-    write(&two.master, &filtered("cache-limit = 0\nmode = \"fast\"\n"));
+    two.master.configure(&filtered("cache-limit = 0\nmode = \"fast\"\n"));
     let output = two.master.command(&["reload"]);
     assert_eq!((status(&output), stdout(&output).as_str()), (78, ""), "{output:?}");
     let told = stderr(&output);
@@ -99,7 +88,7 @@ fn a_file_with_errors_changes_nothing_and_all_of_them_are_told() {
 fn a_change_that_needs_a_restart_is_named_and_keeps_the_others_from_being_made() {
     let two = Two::new();
     let other = filtered("standby = \"kernel\"\n").replace("vrid = 51\n", "vrid = 52\n");
-    write(&two.master, &other);
+    two.master.configure(&other);
     let output = two.master.command(&["reload"]);
     assert_eq!((status(&output), stdout(&output).as_str()), (1, ""), "{output:?}");
     assert_eq!(
@@ -119,7 +108,7 @@ fn a_change_that_needs_a_restart_is_named_and_keeps_the_others_from_being_made()
 fn sighup_does_the_same_and_the_log_says_how_it_went() {
     let mut two = Two::new();
     let mut hang_up = |text: &str, logged: &str| {
-        write(&two.master, text);
+        two.master.configure(text);
         two.master.process().signal(Signal::SIGHUP).expect("it can be signalled");
         wait::until(&format!("the log says {logged:?}"), || two.master.log().contains(logged));
     };

@@ -33,9 +33,7 @@ fn a_master_that_is_killed_after_its_interval_was_changed_goes_on_with_the_new_o
         let theirs = Lockstep::start(&pair.theirs, &text(100, old));
         theirs.wait_for_state("gateway", "backup");
         for (daemon, priority) in [(&ours, 150), (&theirs, 100)] {
-            daemon.configure(&text(priority, new));
-            let reloaded = daemon.command(&["reload"]);
-            assert!(reloaded.status.success(), "{reloaded:?}");
+            daemon.take(&text(priority, new));
         }
         let milliseconds = |text: &str| match text.strip_suffix("ms") {
             Some(count) => count.parse().expect("a number"),

@@ -2,7 +2,7 @@
 
 use nix::sys::signal::Signal;
 
-use super::reloading::{ip, reload};
+use super::reloading::ip;
 use super::*;
 
 /// The section of a virtual router of VRID `51 + number` and address 10.51.`number`.1.
@@ -22,9 +22,7 @@ fn group(name: &str, members: &[&str]) -> String {
 /// Has the daemon take another file.
 #[track_caller]
 fn take(daemon: &Lockstep, sections: &[String]) -> String {
-    let (status, words) = reload(daemon, &sections.concat());
-    assert_eq!(status, Some(0), "{words}");
-    words
+    daemon.take(&sections.concat())
 }
 
 /// What `check --diff` says of a file.

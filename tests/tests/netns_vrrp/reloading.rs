@@ -37,15 +37,6 @@ fn key(number: u8) -> String {
     format!("key-id = {number}, key = \"{}\"", number.to_string().repeat(32))
 }
 
-/// Has the daemon read another file; the exit status, and what it said.
-#[track_caller]
-pub(crate) fn reload(daemon: &Lockstep, text: &str) -> (Option<i32>, String) {
-    fs::write(daemon.directory().join("lockstep.toml"), text).expect("the file is written");
-    let output = daemon.command(&["reload"]);
-    let said = [output.stdout, output.stderr].concat();
-    (output.status.code(), String::from_utf8_lossy(&said).into_owned())
-}
-
 /// What the kernel of router `OURS` shows for `ip ARGUMENTS`.
 pub(crate) fn ip(segment: &Segment, arguments: &str) -> String {
     let words: Vec<&str> = ["ip"].into_iter().chain(arguments.split_whitespace()).collect();
@@ -173,7 +164,7 @@ fn what_a_running_daemon_takes_is_in_force_at_once_and_moves_no_group() {
             said => format!("{said}: taken by a reload"),
         };
         assert!(output.status.success() && told.contains(&expected), "{said}: {output:?}");
-        let (status, words) = reload(&daemon, text);
+        let (status, words) = daemon.reload(text);
         assert_eq!(status, Some(0), "{said}: {words}");
         assert!(words.contains(said), "{said}: {words}");
         let answer = ip(&segment, question);
@@ -202,14 +193,14 @@ fn a_check_that_is_added_moves_the_group_when_it_fails_and_no_more_when_it_is_go
          interval = \"100ms\"\ntimeout = \"1m\"\n",
         flag.display()
     );
-    let (status, words) = reload(&daemon, &file("checks = [\"a\"]", &check));
+    let (status, words) = daemon.reload(&file("checks = [\"a\"]", &check));
     assert_eq!((status, words.contains("check.a")), (Some(0), true), "{words}");
-    let (status, words) = reload(&daemon, &file("checks = [\"a\"]\npreempt = false", &check));
+    let (status, words) = daemon.reload(&file("checks = [\"a\"]\npreempt = false", &check));
     assert_eq!((status, words.contains("check.a")), (Some(0), false), "{words}");
     assert_eq!(daemon.journal("gateway").len(), 2, "nothing happens before it has run");
     fs::write(&flag, "").expect("the file is written");
     daemon.wait_for_state("gateway", "fault");
-    let (status, words) = reload(&daemon, &file("", ""));
+    let (status, words) = daemon.reload(&file("", ""));
     assert_eq!(status, Some(0), "{words}");
     daemon.wait_for_state("gateway", "master");
     let to: Vec<String> =
@@ -228,9 +219,9 @@ fn an_interface_that_is_tracked_only_now_is_looked_at_and_a_new_hook_is_run_for_
         "notify = {{ master = [\"/bin/sh\", \"-c\", \"echo master >> {}\"] }}",
         log.display()
     );
-    assert_eq!(reload(&daemon, &file(&hook)).0, Some(0));
+    daemon.take(&file(&hook));
     let tracked = format!("{hook}\ntrack = [{{ interface = \"eth9\" }}]");
-    assert_eq!(reload(&daemon, &file(&tracked)).0, Some(0));
+    daemon.take(&file(&tracked));
     daemon.wait_for_state("gateway", "fault");
     assert_eq!(text(&daemon.group("gateway")["reason"]), "eth9 does not exist");
     assert!(!log.exists(), "nothing is run for a reload");
@@ -239,10 +230,10 @@ fn an_interface_that_is_tracked_only_now_is_looked_at_and_a_new_hook_is_run_for_
     segment.run(OURS, &["ip", "link", "set", "eth9", "up"]);
     daemon.wait_for_state("gateway", "master");
     wait::until("the hook has run", || log.exists());
-    assert_eq!(reload(&daemon, &file(&hook)).0, Some(0));
+    daemon.take(&file(&hook));
     segment.run(OURS, &["ip", "link", "del", "eth9"]);
     // Whatever would follow from that has followed when this has been looked at.
-    assert_eq!(reload(&daemon, &file("")).0, Some(0));
+    daemon.take(&file(""));
     let to: Vec<String> =
         daemon.journal("gateway").iter().map(|entry| text(&entry["to"])).collect();
     assert_eq!(to, ["backup", "master", "fault", "backup", "master"]);
@@ -288,7 +279,7 @@ fn what_needs_a_restart_or_is_wrong_changes_nothing() {
             1 => assert!(told.contains(&format!("{said}: needs a restart")), "{said}: {output:?}"),
             _ => assert_eq!(output.status.code(), Some(*status), "{said}: {output:?}"),
         }
-        let (got, words) = reload(&daemon, text);
+        let (got, words) = daemon.reload(text);
         assert_eq!((got, words.contains(said)), (Some(*status), true), "{said}: {words}");
         let addresses = ip(&segment, "address show eth0");
         assert!(
@@ -296,7 +287,7 @@ fn what_needs_a_restart_or_is_wrong_changes_nothing() {
             "{said}: {addresses}"
         );
     }
-    assert_eq!(reload(&daemon, &good).0, Some(0));
+    daemon.take(&good);
     assert_eq!(daemon.journal("gateway").len(), 2);
 }
 
@@ -332,8 +323,7 @@ impl<'a> Pair<'a> {
     /// Has one router read another file, which it takes.
     #[track_caller]
     fn reload(&self, index: usize, file: impl Fn(u8) -> String) {
-        let (status, words) = reload(&self.daemons[index], &file(PRIORITIES[index]));
-        assert_eq!(status, Some(0), "{words}");
+        self.daemons[index].take(&file(PRIORITIES[index]));
     }
 
     /// A counter of the backup.

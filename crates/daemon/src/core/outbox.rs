@@ -60,9 +60,10 @@ impl<Item, Message> Outbox<Item, Message> {
         !matches!(self.to.try_send(message(what.clone())), Err(TrySendError::Full(_)))
     }
 
-    /// Waits until [`Outbox::send`] can do something; for ever when nothing waits.
-    pub(super) async fn ready(&self) {
-        if self.waiting.is_empty() {
+    /// Waits until there is room for what waits, here or, with `more`, elsewhere for the same thread;
+    /// for ever when nothing does.
+    pub(super) async fn ready(&self, more: bool) {
+        if self.waiting.is_empty() && !more {
             std::future::pending::<()>().await;
         }
         // Whether there is room or nobody reads any more is found out by sending.
@@ -87,7 +88,7 @@ mod tests {
     }
 
     fn is_ready(outbox: &Outbox<u32, Vec<u32>>) -> bool {
-        pin!(outbox.ready()).poll(&mut Context::from_waker(Waker::noop())) == Poll::Ready(())
+        pin!(outbox.ready(false)).poll(&mut Context::from_waker(Waker::noop())) == Poll::Ready(())
     }
 
     #[test]

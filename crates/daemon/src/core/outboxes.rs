@@ -94,14 +94,14 @@ impl Outboxes {
     pub(super) async fn ready(&self) {
         let replicator = async {
             match &self.replicator {
-                Some(replicator) => replicator.ready().await,
+                Some(replicator) => replicator.ready(false).await,
                 None => std::future::pending().await,
             }
         };
         tokio::select! {
-            () = self.network.ready() => {}
+            () = self.network.ready(!self.admitted.is_empty()) => {}
             () = replicator => {}
-            () = self.control.ready() => {}
+            () = self.control.ready(false) => {}
         }
     }
 }

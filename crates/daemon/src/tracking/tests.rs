@@ -1,7 +1,9 @@
 //! What is tracked reaches the core, in the words that groups are told.
 
 use std::fs;
+use std::io::Read as _;
 use std::os::unix::process::CommandExt as _;
+use std::process::{Command, Stdio};
 
 use lockstep_failover::{Group, Track, VirtualRouter};
 use tokio::sync::mpsc::error::TryRecvError;
@@ -60,12 +62,15 @@ fn a_tracked_file_is_told_at_once_and_when_it_changes() {
 #[test]
 fn a_tracked_process_is_told_when_it_ends() {
     let program = format!("/nowhere/tracked-by-{}", std::process::id());
-    let mut child = std::process::Command::new("sh")
+    let mut child = Command::new("sh")
         .arg0(&program)
-        .args(["-c", "read line"])
-        .stdin(std::process::Stdio::piped())
+        .args(["-c", "echo; read line"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
         .spawn()
         .unwrap();
+    // Before that the kernel may not know its command line yet.
+    child.stdout.take().unwrap().read_exact(&mut [0]).unwrap();
     let process = Process { program, quorum: 1, delay: Duration::ZERO };
     let subject = Subject::Process(process);
     let (core, mut events) = mpsc::channel(8);

@@ -8,11 +8,10 @@
 
 use std::time::{Duration, Instant};
 
-use lockstep_ctnetlink::ProtocolState;
+use lockstep_ctnetlink::{Flow, ProtocolState};
 
 use super::Replicator;
 use crate::commit::{MAX_LOOKS, Planned};
-use crate::stored::Stored;
 use crate::table::Slot;
 
 /// A bequest is many messages: within this time they are one.
@@ -53,7 +52,8 @@ impl Replicator {
         let end = table.slots().min(from.saturating_add(MAX_LOOKS));
         let found = (from..end).find_map(|slot| {
             let local = table.get(slot).filter(|local| local.stage.is_alive())?;
-            stands(&local.stored).then(|| (slot, local.stored.flow()))
+            let flow = local.stored.flow();
+            stands(&flow).then_some((slot, flow))
         });
         let next = found.as_ref().map_or(end, |(slot, _)| slot + 1);
         self.uptake.strays.walk = (next < table.slots()).then_some(next);
@@ -61,8 +61,8 @@ impl Replicator {
     }
 }
 
-fn stands(stored: &Stored) -> bool {
-    match stored.flow().protocol_state {
+fn stands(flow: &Flow) -> bool {
+    match flow.protocol_state {
         ProtocolState::Tcp(tcp) => STANDS.contains(&tcp.state),
         ProtocolState::None | ProtocolState::Sctp { .. } | ProtocolState::Dccp { .. } => false,
     }

@@ -255,6 +255,14 @@ impl Site {
     }
 
     #[track_caller]
+    pub fn assert_in_sync<const NODES: usize>(&self, nodes: [usize; NODES]) {
+        for node in nodes {
+            let state = self.nodes[node].sync_state();
+            assert!(state.in_sync, "node {node}: {}", state.reason);
+        }
+    }
+
+    #[track_caller]
     pub fn assert_replicated(&self, from: usize, to: usize) {
         let expected = set(self.kernels[from].iter().map(|number| flow(*number)));
         let actual = set(self.nodes[to].external_flows());
