@@ -68,6 +68,8 @@ pub struct VirtualRouter {
     /// Whether [`Action::Withheld`] was said and still holds.
     withheld: bool,
     heard: Option<Heard>,
+    /// The living master that it has replaced, and until when that may not have heard of it.
+    preempted: Option<(IpAddr, Instant)>,
     statistics: Statistics,
     neighbours: Neighbours,
     differences: Differences,
@@ -98,6 +100,7 @@ impl VirtualRouter {
             listened: 0,
             withheld: false,
             heard: None,
+            preempted: None,
             statistics: Statistics::default(),
             neighbours: Neighbours::default(),
             differences: Differences::default(),
@@ -344,8 +347,10 @@ impl VirtualRouter {
         self.statistics.master_transitions += 1;
         self.new_master_reason = self.elected_for;
         self.yields = Yields::No;
-        self.heard = None;
+        let heard = self.heard.take().filter(|heard| !heard.resigned);
+        let lives = |heard: &Heard| now < heard.at + self.master_down_interval_for(heard.interval);
         let adver_at = now + self.config.advertisement_interval;
+        self.preempted = heard.filter(lives).map(|heard| (heard.address, adver_at));
         let master =
             State::Master { adver_at, answered_at: None, answering: None, silent_for: None };
         actions.extend(self.enter(master));

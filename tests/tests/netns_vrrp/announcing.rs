@@ -92,3 +92,64 @@ fn after_a_conflict_the_winner_announces_again_with_growing_distance() {
         announced().into_iter().next_back().is_some_and(|at| at > theirs)
     });
 }
+
+/// A group of two virtual routers of these priority and interval, announced once.
+fn two_members(priority: u8, interval: &str) -> String {
+    let members = [("a", 1), ("b", 2)].map(|(name, number)| {
+        format!(
+            "[vrrp.{name}]\ninterface = \"eth0\"\nvrid = {}\npriority = {priority}\n\
+             advertisement-interval = \"{interval}\"\nstartup-limit = \"0s\"\n\
+             addresses = [\"10.51.{number}.1/24\"]\nannounce = {{ after = [\"0s\"] }}\n",
+            50 + number
+        )
+    });
+    members.concat() + "[group.gateway]\nvirtual-routers = [\"a\", \"b\"]\n"
+}
+
+#[test]
+fn of_two_masters_the_winner_announces_again_although_it_speaks_first() {
+    let segment = Segment::new(&[Program::Lockstep, Program::Lockstep]);
+    let announced =
+        || ["10.51.1.1", "10.51.2.1"].map(|address| announced_at(&segment, address).len());
+    // So seldom that it is not its advertisement that the winner hears.
+    let loser = Lockstep::start(segment.node(OTHER), &two_members(100, "30s"));
+    let start_winner = || Lockstep::start(segment.node(OURS), &two_members(150, "200ms"));
+    let conflicts = |daemon: &Lockstep| {
+        let routers = daemon.status()["virtual-routers"].clone();
+        let routers = routers.as_array().expect("a list").clone();
+        routers.iter().map(|one| number(&one["statistics"]["conflicts"])).sum::<u64>()
+    };
+    let winner = start_winner();
+    winner.wait_for_state("gateway", "master");
+    loser.wait_for_state("gateway", "backup");
+    wait::until("all is announced", || announced() == [1, 1]);
+
+    segment.deafen(OURS);
+    segment.deafen(OTHER);
+    loser.wait_for_state("gateway", "master");
+    assert_eq!((conflicts(&winner), announced()), (0, [1, 1]));
+    segment.hear_again(OURS);
+    segment.hear_again(OTHER);
+    loser.wait_for_state("gateway", "backup");
+    wait::until("the addresses of both members are announced again", || announced() == [2, 2]);
+    assert!((1..=2).contains(&conflicts(&winner)), "each member at most once");
+    assert_eq!(conflicts(&loser), 0);
+    assert_eq!(winner.journal("gateway").len(), 2, "it stays what it is");
+}
+
+#[test]
+fn a_master_that_is_preempted_is_no_second_one() {
+    let segment = Segment::new(&[Program::Lockstep, Program::Lockstep]);
+    let old = Lockstep::start(segment.node(OTHER), &two_members(100, "200ms"));
+    old.wait_for_state("gateway", "master");
+    let new = Lockstep::start(segment.node(OURS), &two_members(150, "200ms"));
+    new.wait_for_state("gateway", "master");
+    old.wait_for_state("gateway", "backup");
+    wait_for_advertisements(&segment, OURS, 10);
+    for name in ["a", "b"] {
+        let statistics = new.virtual_router(name)["statistics"].clone();
+        assert_eq!(number(&statistics["conflicts"]), 0, "{name}: {statistics}");
+    }
+    let announced = |address| announced_at(&segment, address).len();
+    assert_eq!(["10.51.1.1", "10.51.2.1"].map(announced), [1, 1]);
+}

@@ -155,13 +155,12 @@ impl Announcing {
         }
     }
 
-    /// Another master was heard that has to give way: the link may look in the wrong place.
+    /// Another master was heard that has to give way: its links may look in the wrong place. The members
+    /// of its group give way with it, and only one of them is heard.
     pub(super) fn conflict(&mut self, virtual_router: &str, now: Instant) {
         let Some(group) = self.group_of.get(virtual_router) else { return };
         for part in self.groups.get(group).into_iter().flatten() {
-            if part.virtual_router.as_deref().is_none_or(|name| name == virtual_router) {
-                self.schedule.conflict(&part.key, now);
-            }
+            self.schedule.conflict(&part.key, now);
         }
     }
 
@@ -393,14 +392,14 @@ mod tests {
     }
 
     #[test]
-    fn a_conflict_is_answered_for_the_virtual_router_it_is_about() {
+    fn a_conflict_of_one_member_is_one_of_its_whole_group() {
         let mut announcing = announcing();
         let now = Instant::now();
         announcing.start("gateway", now);
         drop(announcing.schedule.due(now));
         announcing.conflict("outside", now);
-        let due = announcing.schedule.due(now);
-        assert_eq!(due.len(), 1);
-        assert_eq!(due[0].address.to_string(), "192.0.2.1");
+        let due = announcing.schedule.due(now).into_iter();
+        let due: BTreeSet<String> = due.map(|target| target.address.to_string()).collect();
+        assert_eq!(due, ["10.1.1.1", "10.9.9.9", "192.0.2.1"].map(str::to_owned).into());
     }
 }

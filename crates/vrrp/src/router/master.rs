@@ -63,8 +63,11 @@ impl VirtualRouter {
         vec![self.advertise(self.priority.value())]
     }
 
-    /// Not conformant to RFC 9568 §7.1 in one point, on purpose: an address owner that hears
-    /// another owner is subject to the tie-break too, instead of ignoring it for ever.
+    /// Not conformant to RFC 9568 in two points, on purpose: an address owner that hears another owner
+    /// is subject to the tie-break too, instead of ignoring it for ever (§7.1), and a master that yields
+    /// says so in a last advertisement (§6.4.3), as keepalived does with `higher_prio_send_advert`.
+    /// Whoever has been master as well, unheard, learns from it that the link may look in the wrong
+    /// place, and announces the addresses again.
     pub(super) fn heed_as_master(
         &mut self,
         advertisement: &Advertisement,
@@ -74,6 +77,8 @@ impl VirtualRouter {
         let State::Master { silent_for, .. } = self.state else { return Vec::new() };
         let (theirs, ours) = (advertisement.priority, self.priority.value());
         let wins_tie = theirs == ours && self.primary.is_none_or(|primary| source > primary);
+        // One that overslept says nothing: what it hears may be as old.
+        let speaks = silent_for.is_none() && (theirs > ours || self.primary.is_some());
         let reason = if let Some(late) = silent_for {
             // Whoever has stopped is no master; another may be.
             if theirs == 0 {
@@ -90,8 +95,10 @@ impl VirtualRouter {
             return self.answer(source, now);
         };
         self.last_event = LastEvent::HigherPriorityBackup;
+        let last_word = speaks.then(|| self.advertise(ours));
         let backup = self.listening(self.interval_of(advertisement), now);
-        let mut actions = self.enter(backup);
+        let mut actions: Vec<Action> = last_word.into_iter().collect();
+        actions.extend(self.enter(backup));
         actions.push(Action::Superseded { by: source, priority: theirs, reason });
         actions
     }
@@ -99,7 +106,7 @@ impl VirtualRouter {
     /// Tells a router that has to give way who is master (RFC 9568 §6.4.3): at once, or as soon
     /// as [`ANSWER_FRACTION`] of an interval has passed since the last answer.
     fn answer(&mut self, source: IpAddr, now: Instant) -> Vec<Action> {
-        self.statistics.conflicts += 1;
+        self.statistics.conflicts += u64::from(!self.has_just_preempted(source, now));
         let least = self.config.advertisement_interval / ANSWER_FRACTION;
         if let State::Master { adver_at, answered_at: Some(last), answering, .. } = &mut self.state
         {
@@ -120,7 +127,15 @@ impl VirtualRouter {
             *answered_at = Some(now);
             *answering = None;
         }
-        actions.push(Action::Conflict { with });
+        if !self.has_just_preempted(with, now) {
+            actions.push(Action::Conflict { with });
+        }
         actions
+    }
+
+    /// Whether it is a master that was heard until this one took over. For an interval that is no second
+    /// one: what comes from it was on its way, or is its last word.
+    fn has_just_preempted(&self, source: IpAddr, now: Instant) -> bool {
+        self.preempted.is_some_and(|(preempted, until)| preempted == source && now < until)
     }
 }

@@ -93,7 +93,7 @@ fn every_state_answers_every_event_as_the_rfc_says() {
             "the lower address yields",
             Master,
             Hear(100, HIGH),
-            "master→backup, superseded by 10.0.0.3 (100) | backup +3.609",
+            "send 100, master→backup, superseded by 10.0.0.3 (100) | backup +3.609",
         ),
         ("not taking part", Initialize, Hear(101, LOW), " | initialize"),
         ("a better master is heeded", Backup, Hear(101, LOW), " | backup +3.609"),
@@ -102,7 +102,7 @@ fn every_state_answers_every_event_as_the_rfc_says() {
             "a better master wins",
             Master,
             Hear(101, LOW),
-            "master→backup, superseded by 10.0.0.1 (101) | backup +3.609",
+            "send 100, master→backup, superseded by 10.0.0.1 (101) | backup +3.609",
         ),
         ("our own echo", Initialize, Hear(200, OWN), " | initialize"),
         ("our own echo", Backup, Hear(200, OWN), " | backup +2.609"),
@@ -396,7 +396,7 @@ fn superiority_is_told_in_words() {
     ] {
         let begin = start_of_time();
         let actions = situated(Master, begin).handle(heard(&config(), priority, HIGH), begin);
-        let [_, Action::Superseded { reason: told, .. }] = &actions[..] else {
+        let [_, _, Action::Superseded { reason: told, .. }] = &actions[..] else {
             panic!("{actions:?}")
         };
         assert_eq!(told, reason);
@@ -408,7 +408,7 @@ fn addresses_are_compared_as_unsigned_numbers() {
     let begin = start_of_time();
     let mut router = situated(Master, begin);
     let actions = router.handle(heard(&config(), 100, "192.168.0.1"), begin);
-    assert_eq!(told(&actions), "master→backup, superseded by 192.168.0.1 (100)");
+    assert_eq!(told(&actions), "send 100, master→backup, superseded by 192.168.0.1 (100)");
 }
 
 #[test]
@@ -605,7 +605,7 @@ fn ipv6_is_elected_like_ipv4() {
         received: Duration::ZERO,
     };
     let actions = router.receive(&datagram, begin);
-    assert_eq!(told(&actions), "master→backup, superseded by fe80::b (100)");
+    assert_eq!(told(&actions), "send 100, master→backup, superseded by fe80::b (100)");
 }
 
 fn told(actions: &[Action]) -> String {

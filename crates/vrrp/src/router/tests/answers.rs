@@ -110,7 +110,7 @@ fn of_two_owners_the_higher_address_stays_master_and_both_name_it() {
     let actions = loser.handle(heard(&owner, 255, HIGH), begin + SECOND);
     assert_eq!(
         told(&actions),
-        "master→backup, superseded by 10.0.0.3 (255), \
+        "send 255, master→backup, superseded by 10.0.0.3 (255), \
          10.0.0.3 differs: priority 255 (address owner), as we do"
     );
     for second in 2..20 {
@@ -127,4 +127,74 @@ fn of_two_owners_the_higher_address_stays_master_and_both_name_it() {
     );
     let named = winner.differences()[0].to_string();
     assert_eq!(named, "10.0.0.1 is heeded, but sends priority 255 (address owner), as we do");
+}
+
+/// Two routers of one link that cannot hear each other: the better one, and the other one.
+fn two_masters(begin: Instant) -> [VirtualRouter; 2] {
+    [(150, HIGH), (100, LOW)].map(|(priority, source)| {
+        let priority = Priority::new(priority).unwrap();
+        let mut router = VirtualRouter::new(Config { priority, ..config() });
+        drop(router.handle(Event::Startup { primary: address(source) }, begin));
+        drop(router.handle(Event::Claim, begin));
+        router
+    })
+}
+
+#[test]
+fn of_two_masters_the_winner_hears_of_the_other_one_whoever_speaks_first() {
+    for first in [0, 1] {
+        let begin = start_of_time();
+        let mut masters = two_masters(begin);
+        let sources = [HIGH, LOW];
+        let mut conflicts = 0;
+        let due = begin + SECOND;
+        let mut said: Vec<(usize, Action)> = Vec::new();
+        said.extend(masters[first].handle(Event::Timeout, due).into_iter().map(|it| (first, it)));
+        while let Some((from, action)) = said.pop() {
+            match action {
+                Action::Send(advertisement) => {
+                    let source = address(sources[from]);
+                    let heard = Event::Received { advertisement, source };
+                    let actions = masters[1 - from].handle(heard, due);
+                    said.extend(actions.into_iter().rev().map(|it| (1 - from, it)));
+                }
+                Action::Conflict { with } => {
+                    assert_eq!((from, with), (0, address(LOW)));
+                    conflicts += 1;
+                }
+                _ => {}
+            }
+        }
+        assert!(conflicts >= 1, "router {first} speaks first");
+        let [winner, loser] = &masters;
+        assert_eq!(winner.state().name(), StateName::Master);
+        assert_eq!(loser.state().name(), StateName::Backup);
+        assert_eq!(loser.master_address(), Some(address(HIGH)));
+    }
+}
+
+#[test]
+fn a_master_that_is_preempted_is_no_second_one_for_an_interval() {
+    let begin = start_of_time();
+    let preempted = || {
+        let mut router = started(config(), begin);
+        drop(router.handle(heard(&config(), 90, LOW), begin));
+        router
+    };
+    let conflict = "send 100, conflict with 10.0.0.1";
+    let mut router = preempted();
+    drop(router.handle(Event::Claim, begin));
+    assert_eq!(told(&router.handle(heard(&config(), 90, LOW), begin)), "send 100", "answered");
+    assert_eq!(router.handle(heard(&config(), 90, LOW), begin), [], "but in no flood");
+    assert_eq!(router.statistics().conflicts, 0);
+    let other = "send 100, conflict with 10.0.0.3";
+    assert_eq!(told(&router.handle(heard(&config(), 90, HIGH), begin + SIXTEENTH)), other);
+    let later = begin + SECOND;
+    assert_eq!(told(&router.handle(heard(&config(), 90, LOW), later)), conflict);
+
+    // Of one that was taken for dead nothing was to be expected.
+    let mut router = preempted();
+    let claimed = begin + 4 * SECOND;
+    drop(router.handle(Event::Claim, claimed));
+    assert_eq!(told(&router.handle(heard(&config(), 90, LOW), claimed)), conflict);
 }

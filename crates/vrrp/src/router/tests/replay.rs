@@ -60,10 +60,11 @@ fn masters_that_began_with_the_same_number_hear_each_other() {
     drop(router.handle(Event::Claim, begin));
     let actions = router.handle(numbered(200, HIGH, 1), begin + SECOND / 2);
     assert!(actions.iter().any(|action| matches!(action, Action::Superseded { .. })));
+    assert_eq!(numbers(&actions), [2], "its last word");
     let again = router.handle(numbered(200, HIGH, 1), begin + SECOND / 2);
     assert!(matches!(
         again[..],
-        [Action::Rejected { rejection: Rejection::Sequence { theirs: 1, ours: 1 }, .. }]
+        [Action::Rejected { rejection: Rejection::Sequence { theirs: 1, ours: 2 }, .. }]
     ));
 }
 

@@ -12,7 +12,7 @@ fn the_priority_in_force_is_sent_and_compared() {
     assert_eq!(told(&actions), "send 60", "others may be better now: they are told at once");
     assert_eq!((router.effective_priority().value(), router.config().priority.value()), (60, 100));
     let actions = router.handle(heard(&config(), 61, LOW), begin + 2 * SECOND);
-    assert_eq!(told(&actions), "master→backup, superseded by 10.0.0.1 (61)");
+    assert_eq!(told(&actions), "send 60, master→backup, superseded by 10.0.0.1 (61)");
     let skew = SECOND * 196 / 256;
     assert_eq!(router.next_deadline(), Some(begin + 2 * SECOND + 3 * SECOND + skew));
     assert_eq!((router.skew_time(), router.master_down_interval()), (skew, 3 * SECOND + skew));
@@ -24,7 +24,7 @@ fn a_tie_is_one_of_the_priorities_in_force() {
     let mut router = situated(Master, begin);
     drop(router.handle(tracked(60), begin));
     let actions = router.handle(heard(&config(), 60, HIGH), begin + SECOND);
-    assert_eq!(told(&actions), "master→backup, superseded by 10.0.0.3 (60)");
+    assert_eq!(told(&actions), "send 60, master→backup, superseded by 10.0.0.3 (60)");
 }
 
 #[test]
