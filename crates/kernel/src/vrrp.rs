@@ -17,6 +17,7 @@ mod batch;
 mod failure;
 mod filter;
 mod listener;
+mod packet_socket;
 mod receiver;
 mod sender;
 mod unicast;

@@ -4,9 +4,10 @@ use std::io;
 
 use lockstep_sys::batch::Outgoing;
 use lockstep_sys::packet::link_address;
-use socket2::{Domain, Socket, Type};
+use socket2::Type;
 
 use super::failure::{Failure, on_one_link, send_all};
+use super::packet_socket::PacketSocket;
 
 /// Sends the frames of [`lockstep_vrrp::announcement`] out of one interface.
 ///
@@ -15,7 +16,7 @@ use super::failure::{Failure, on_one_link, send_all};
 /// `ENODEV`: open another.
 #[derive(Debug)]
 pub struct Announcer {
-    socket: Socket,
+    socket: PacketSocket,
 }
 
 impl Announcer {
@@ -24,7 +25,7 @@ impl Announcer {
     /// # Errors
     /// `EPERM` without `CAP_NET_RAW`, `ENODEV` without such an interface.
     pub fn open(index: u32) -> io::Result<Self> {
-        let socket = Socket::new(Domain::PACKET, Type::RAW.nonblocking(), None)?;
+        let socket = PacketSocket::open(Type::RAW)?;
         socket.bind(&link_address(index, 0))?;
         Ok(Self { socket })
     }

@@ -6,10 +6,11 @@ use std::task::{Context, Poll, ready};
 
 use lockstep_sys::packet::{link_address, refuse_everything};
 use lockstep_vrrp::{Family, announced};
-use socket2::{Domain, SockFilter, Socket, Type};
+use socket2::{SockFilter, Type};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use super::packet_socket::PacketSocket;
 use crate::bpf::{
     COPY_TO_X, EVERYTHING, JUMP_EQUAL, JUMP_EQUAL_X, LOAD_BYTE, LOAD_WORD, NOTHING, RETURN, jump,
     op,
@@ -24,7 +25,7 @@ use crate::bpf::{
 /// from that MAC to nobody else. A filter in the kernel keeps everything else away.
 #[derive(Debug)]
 pub struct AnnouncementListener {
-    socket: AsyncFd<Socket>,
+    socket: AsyncFd<PacketSocket>,
 }
 
 impl AnnouncementListener {
@@ -41,7 +42,7 @@ impl AnnouncementListener {
             Family::Ipv6 => (libc::ETH_P_IPV6, neighbour_advertisement()),
         };
         // Without a protocol it receives nothing before it is bound.
-        let socket = Socket::new(Domain::PACKET, Type::RAW.nonblocking(), None)?;
+        let socket = PacketSocket::open(Type::RAW)?;
         refuse_everything(&socket)?;
         socket.bind(&link_address(index, ethertype as u16))?;
         socket.attach_filter(&program)?;
@@ -63,7 +64,7 @@ impl AnnouncementListener {
         let mut frame = [0; LONGEST];
         while heard.len() < Self::MOST {
             let read = self.socket.try_io(Interest::READABLE, |socket| {
-                let mut socket = socket;
+                let mut socket = &**socket;
                 socket.read(&mut frame)
             });
             match read {
@@ -81,7 +82,7 @@ impl AnnouncementListener {
     deprecated,
     reason = "its replacement is unsafe because a type may change its descriptor; `Socket` owns one and keeps it"
 )]
-fn watch(socket: Socket) -> io::Result<AsyncFd<Socket>> {
+fn watch(socket: PacketSocket) -> io::Result<AsyncFd<PacketSocket>> {
     AsyncFd::with_interest(socket, Interest::READABLE)
 }
 

@@ -5,9 +5,10 @@ use std::io;
 use lockstep_sys::batch::Outgoing;
 use lockstep_sys::packet::{link_address, link_destination, link_kind};
 use lockstep_vrrp::{Family, Packet};
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::{SockAddr, Type};
 
 use super::failure::{Failure, on_one_link, send_all};
+use super::packet_socket::PacketSocket;
 use super::{CONTROL_PRIORITY, widen_send_buffer};
 
 /// Sends the advertisements of every virtual router, of both families, that leave by one interface:
@@ -24,7 +25,7 @@ use super::{CONTROL_PRIORITY, widen_send_buffer};
 /// deleted, sending fails with `ENXIO`: open another when it is back.
 #[derive(Debug)]
 pub struct Sender {
-    socket: Socket,
+    socket: PacketSocket,
     index: u32,
     group_v4: SockAddr,
     group_v6: SockAddr,
@@ -37,7 +38,7 @@ impl Sender {
     /// `EPERM` without `CAP_NET_RAW`, `ENODEV` without such an interface, `Unsupported` on a kind
     /// of link for which the group's station address is not known.
     pub fn open(index: u32) -> io::Result<Self> {
-        let socket = Socket::new(Domain::PACKET, Type::DGRAM.nonblocking(), None)?;
+        let socket = PacketSocket::open(Type::DGRAM)?;
         socket.bind(&link_address(index, 0))?;
         socket.set_priority(CONTROL_PRIORITY)?;
         widen_send_buffer(&socket)?;

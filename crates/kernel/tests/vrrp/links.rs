@@ -3,7 +3,7 @@
 use lockstep_kernel::vrrp::{Announcer, Sender, VridSet};
 use lockstep_vrrp::{Family, judge};
 
-use crate::cable::{A, B, with_cable};
+use crate::cable::{A, B, SOON, with_cable};
 use crate::made::{advertise, password, to_peer};
 
 #[test]
@@ -89,5 +89,34 @@ fn a_missing_interface_is_named() {
         let error = cable.a.run(|| Sender::open(4711)).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::ENODEV));
         assert!(cable.a.run(|| Announcer::open(4711)).is_err());
+    });
+}
+
+/// Whether a thread of this process has that name.
+fn has_thread(name: &str) -> bool {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+    let mut names = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok());
+    names.any(|comm| comm.trim_end() == name)
+}
+
+#[test]
+fn packet_sockets_are_closed_by_a_thread_of_its_own() {
+    with_cable(async |cable| {
+        let descriptors = cable.a.run(|| std::fs::read_to_string("/proc/thread-self/net/packet"));
+        let before = descriptors.unwrap().lines().count();
+        let count = || {
+            let list = cable.a.run(|| std::fs::read_to_string("/proc/thread-self/net/packet"));
+            list.unwrap().lines().count() - before
+        };
+        let sockets = [cable.a.announcer("va"), cable.a.announcer("va")];
+        let sender = cable.a.sender("va");
+        assert_eq!(count(), 3);
+        drop((sockets, sender));
+        assert!(has_thread("closer"));
+        let deadline = std::time::Instant::now() + SOON;
+        while count() > 0 {
+            assert!(std::time::Instant::now() < deadline, "they stay open");
+            std::thread::yield_now();
+        }
     });
 }
