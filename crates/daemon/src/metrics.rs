@@ -224,6 +224,7 @@ mod tests {
             new_master_reason: None,
             last_event: None,
             waiting: None,
+            other_master: None,
             withheld: None,
             statistics: counters.named().map(|(name, count)| (name.to_owned(), count)).into(),
             rejected: vec!["10.1.1.3: another password".to_owned()],

@@ -157,6 +157,9 @@ pub(crate) struct VirtualRouter {
     /// How long it does not elect itself because of the start-up limit, and why.
     #[serde(default)]
     pub waiting: Option<String>,
+    /// The other master that was heard while this one is master, in a sentence; for a minute.
+    #[serde(default)]
+    pub other_master: Option<String>,
     /// Why it does not take over although nobody that it understands is master.
     #[serde(default)]
     pub withheld: Option<String>,

@@ -182,6 +182,35 @@ pub enum Action {
     },
 }
 
+/// Another master that this one has heard since it became master, and that has to give way.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct OtherMaster {
+    /// Its primary address.
+    pub address: IpAddr,
+    /// The priority it sent last; 0 when it has stopped.
+    pub priority: u8,
+    /// When it was heard first.
+    pub since: Instant,
+    /// When it was heard last.
+    pub at: Instant,
+    /// How often it was heard.
+    pub count: u64,
+}
+
+impl OtherMaster {
+    /// For people: who, and when.
+    pub fn sentence(&self, now: Instant) -> String {
+        let Self { address, priority, since, at, count } = *self;
+        let [first, last] = [since, at].map(|at| now.saturating_duration_since(at).as_secs_f64());
+        let when = if count == 1 {
+            format!("heard once, {last:.1} s ago")
+        } else {
+            format!("heard {count} times from {first:.1} s to {last:.1} s ago")
+        };
+        format!("{address} is or was master too (priority {priority}) and has to give way: {when}")
+    }
+}
+
 /// The last router that was heard as master.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Heard {

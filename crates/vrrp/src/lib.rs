@@ -41,7 +41,7 @@ pub use config::{
 };
 pub use differences::{Difference, Differing, MAX_DIFFERENCES};
 pub use encoder::Encoder;
-pub use event::{Action, Event, Heard, State, StateName};
+pub use event::{Action, Event, Heard, OtherMaster, State, StateName};
 pub use neighbours::{MAX_NEIGHBOURS, Misunderstood};
 pub use packet::{Datagram, Endpoints, InvalidIpv4Packet, PROTOCOL, PROTOCOL_AH, Packet, TTL};
 pub use reason::{LastEvent, NewMasterReason};

@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 use crate::advertisement::{Advertisement, Format};
 use crate::config::{Authentication, Config, Priority, Version};
 use crate::differences::{Difference, Differences};
-use crate::event::{Action, Event, Heard, State};
+use crate::event::{Action, Event, Heard, OtherMaster, State};
 use crate::neighbours::{Misunderstood, Neighbours};
 use crate::reason::{LastEvent, NewMasterReason};
 use crate::statistics::Statistics;
@@ -70,6 +70,8 @@ pub struct VirtualRouter {
     heard: Option<Heard>,
     /// The living master that it has replaced, and until when that may not have heard of it.
     preempted: Option<(IpAddr, Instant)>,
+    /// The master beside it that was heard last.
+    other_master: Option<OtherMaster>,
     statistics: Statistics,
     neighbours: Neighbours,
     differences: Differences,
@@ -101,6 +103,7 @@ impl VirtualRouter {
             withheld: false,
             heard: None,
             preempted: None,
+            other_master: None,
             statistics: Statistics::default(),
             neighbours: Neighbours::default(),
             differences: Differences::default(),
@@ -266,6 +269,13 @@ impl VirtualRouter {
         self.heard
     }
 
+    /// The other master that this one has heard, while it is master and for a minute.
+    pub fn other_master(&self, now: Instant) -> Option<OtherMaster> {
+        let is_master = matches!(self.state, State::Master { .. });
+        let lately = |other: &OtherMaster| now.saturating_duration_since(other.at) < REMEMBERED;
+        self.other_master.filter(|other| is_master && lately(other))
+    }
+
     /// Whether it would have elected itself but for a neighbour that it does not understand.
     pub fn is_withheld(&self) -> bool {
         self.withheld
@@ -347,6 +357,7 @@ impl VirtualRouter {
         self.statistics.master_transitions += 1;
         self.new_master_reason = self.elected_for;
         self.yields = Yields::No;
+        self.other_master = None;
         let heard = self.heard.take().filter(|heard| !heard.resigned);
         let lives = |heard: &Heard| now < heard.at + self.master_down_interval_for(heard.interval);
         let adver_at = now + self.config.advertisement_interval;
@@ -441,6 +452,9 @@ impl VirtualRouter {
 /// Most timers in a row at which a router that is late listens instead of acting: one that is
 /// always late, because the machine has too much to do, takes over and advertises all the same.
 const MOST_LISTENED: u8 = 3;
+
+/// How long another master is spoken of.
+const REMEMBERED: Duration = Duration::from_mins(1);
 
 /// For people: two decimals.
 fn seconds(duration: Duration) -> String {

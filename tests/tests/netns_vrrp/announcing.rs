@@ -133,6 +133,12 @@ fn of_two_masters_the_winner_announces_again_although_it_speaks_first() {
     loser.wait_for_state("gateway", "backup");
     wait::until("the addresses of both members are announced again", || announced() == [2, 2]);
     assert!((1..=2).contains(&conflicts(&winner)), "each member at most once");
+    let said = "10.51.0.12 is or was master too (priority 100) and has to give way: heard once";
+    let told = ["a", "b"].map(|name| winner.virtual_router(name)["other-master"].to_string());
+    assert!(told.iter().any(|told| told.contains(said)), "{told:?}");
+    let explained = winner.command(&["explain"]);
+    assert!(String::from_utf8_lossy(&explained.stdout).contains(said), "{explained:?}");
+    assert!(winner.log().contains("two masters: the other one has to give way"));
     assert_eq!(conflicts(&loser), 0);
     assert_eq!(winner.journal("gateway").len(), 2, "it stays what it is");
 }

@@ -205,6 +205,12 @@ fn virtual_routers(page: &mut Page, routers: &[VirtualRouter]) {
                 format!("on {} for {}: {waiting}", router.interface, router.name).into(),
             ]);
         }
+        if let Some(other) = &router.other_master {
+            page.words(&[
+                Cell::styled("two masters", Style::Bad),
+                format!("on {} for {}: {other}", router.interface, router.name).into(),
+            ]);
+        }
         if let Some(withheld) = &router.withheld {
             page.words(&[
                 Cell::styled("withheld", Style::Bad),

@@ -105,19 +105,15 @@ impl Elections {
     pub(super) fn new(virtual_routers: &[lockstep_config::VirtualRouter]) -> Self {
         let (mut lans, mut ways) = (Lans::new(), Ways::new());
         let mut routers = Vec::new();
-        let mut concerned: HashMap<String, Vec<usize>> = HashMap::new();
         for (place, router) in virtual_routers.iter().enumerate() {
             lans.add(&router.interface, router.vrrp.family, router.vrrp.vrid, place);
-            for interface in [&router.interface].into_iter().chain(&router.virtual_link) {
-                concerned.entry(interface.clone()).or_default().push(place);
-            }
             routers.push(Router::new(router, ways.add(way_of(router))));
         }
         let names = virtual_routers.iter().map(|router| router.name.clone());
         Self {
             lans,
             places: names.zip(0..).collect(),
-            concerned,
+            concerned: concerned(virtual_routers),
             links: HashMap::new(),
             retry_at: None,
             machines: Machines {
@@ -324,7 +320,7 @@ impl Elections {
     }
 
     /// Takes what an interface is now; says of its virtual routers whether they can use it, where
-    /// that is new. Nothing is said of one before both its interfaces are known.
+    /// that is new. Nothing is said of one before all its interfaces are known.
     pub(super) fn interface(
         &mut self,
         state: &InterfaceState,
@@ -345,6 +341,12 @@ impl Elections {
             let Some(virtual_link) = router.virtual_link.as_ref().map_or(Some(None), known) else {
                 continue;
             };
+            let carriers = router.carriers.iter().map(|name| (name, known(name)));
+            let carriers: Vec<_> = carriers.collect();
+            if carriers.iter().any(|(_, link)| link.is_none()) {
+                continue;
+            }
+            let missing = carriers.iter().find(|(_, link)| matches!(link, Some(None)));
             if let Some(link) = virtual_link.or(base) {
                 router.encoder.set_mtu(link.mtu as usize);
             }
@@ -352,6 +354,10 @@ impl Elections {
                 Some(why) => Err(why.to_owned()),
                 None => router.usable_address(base, virtual_link),
             };
+            let usable = usable.and_then(|primary| match missing {
+                Some((name, _)) => Err(format!("{name} does not exist, which has addresses of it")),
+                None => Ok(primary),
+            });
             let primary = usable.as_ref().ok().copied();
             let moved = router.primary != primary;
             router.primary = primary.or(router.primary);
@@ -402,6 +408,18 @@ impl Elections {
             self.machines.event(place, event, now);
         }
     }
+}
+
+/// The places of the virtual routers that each interface concerns.
+fn concerned(virtual_routers: &[lockstep_config::VirtualRouter]) -> HashMap<String, Vec<usize>> {
+    let mut concerned: HashMap<String, Vec<usize>> = HashMap::new();
+    for (place, router) in virtual_routers.iter().enumerate() {
+        let own = [&router.interface].into_iter().chain(&router.virtual_link);
+        for interface in own.chain(&router.carriers) {
+            concerned.entry(interface.clone()).or_default().push(place);
+        }
+    }
+    concerned
 }
 
 impl Machines {
@@ -462,8 +480,9 @@ impl Machines {
                 return;
             }
             Action::Conflict { with } => {
-                debug!(name, %with, "another master has to give way");
-                return self.news.push(News::Conflict { name: name.clone() });
+                router.tell_other_master(with, &mut self.warnings, now);
+                let name = router.name.clone();
+                return self.news.push(News::Conflict { name });
             }
             Action::Elected { reason } => VirtualRouterEvent::Elected { reason },
             Action::Deferred => VirtualRouterEvent::Deferred,

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::{MOST_LISTENED, VirtualRouter, seconds};
 use crate::advertisement::Advertisement;
-use crate::event::{Action, State};
+use crate::event::{Action, OtherMaster, State};
 use crate::reason::LastEvent;
 
 /// An answer to another master is held back until the last one is this part of an interval old,
@@ -92,7 +92,7 @@ impl VirtualRouter {
             format!("{source} advertises our priority {ours} too and has the higher address")
         } else {
             self.follow(advertisement);
-            return self.answer(source, now);
+            return self.answer(source, theirs, now);
         };
         self.last_event = LastEvent::HigherPriorityBackup;
         let last_word = speaks.then(|| self.advertise(ours));
@@ -105,8 +105,11 @@ impl VirtualRouter {
 
     /// Tells a router that has to give way who is master (RFC 9568 §6.4.3): at once, or as soon
     /// as [`ANSWER_FRACTION`] of an interval has passed since the last answer.
-    fn answer(&mut self, source: IpAddr, now: Instant) -> Vec<Action> {
-        self.statistics.conflicts += u64::from(!self.has_just_preempted(source, now));
+    fn answer(&mut self, source: IpAddr, priority: u8, now: Instant) -> Vec<Action> {
+        if !self.has_just_preempted(source, now) {
+            self.statistics.conflicts += 1;
+            self.note_other_master(source, priority, now);
+        }
         let least = self.config.advertisement_interval / ANSWER_FRACTION;
         if let State::Master { adver_at, answered_at: Some(last), answering, .. } = &mut self.state
         {
@@ -131,6 +134,13 @@ impl VirtualRouter {
             actions.push(Action::Conflict { with });
         }
         actions
+    }
+
+    fn note_other_master(&mut self, address: IpAddr, priority: u8, now: Instant) {
+        let known = self.other_master(now).filter(|other| other.address == address);
+        let (since, count) = known.map_or((now, 0), |other| (other.since, other.count));
+        self.other_master =
+            Some(OtherMaster { address, priority, since, at: now, count: count + 1 });
     }
 
     /// Whether it is a master that was heard until this one took over. For an interval that is no second

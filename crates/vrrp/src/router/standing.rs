@@ -26,7 +26,7 @@ impl VirtualRouter {
             State::Backup { master_down_at, elected, .. } => {
                 self.backup_standing(master_down_at, elected, now)
             }
-            State::Master { .. } => self.master_standing(),
+            State::Master { .. } => self.master_standing(now),
         }
     }
 
@@ -99,7 +99,7 @@ impl VirtualRouter {
         }
     }
 
-    fn master_standing(&self) -> Standing {
+    fn master_standing(&self, now: Instant) -> Standing {
         let ours = self.priority;
         let because = if ours == Priority::OWNER {
             "it owns the addresses (priority 255)".to_owned()
@@ -115,6 +115,7 @@ impl VirtualRouter {
         } else {
             vec![format!("an advertisement with a priority above {ours} is heard{tie}")]
         };
-        Standing { because: vec![because], would_change }
+        let other = self.other_master(now).map(|other| other.sentence(now));
+        Standing { because: [because].into_iter().chain(other).collect(), would_change }
     }
 }

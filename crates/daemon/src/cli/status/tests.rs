@@ -21,6 +21,7 @@ fn status() -> Status {
         new_master_reason: None,
         last_event: None,
         waiting: None,
+        other_master: None,
         withheld: None,
         statistics: [
             ("adverts-rcvd".to_owned(), 12),

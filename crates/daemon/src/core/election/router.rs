@@ -6,7 +6,9 @@ use std::time::{Duration, Instant, SystemTime};
 use lockstep_vrrp::{
     Advertisement, Config, Encoder, Family, Packet, State, StateName, Transport, VirtualRouter,
 };
+use tracing::warn;
 
+use super::Warnings;
 use super::sending::Sending;
 use super::ways::Way;
 use crate::messages::LinkState;
@@ -20,6 +22,8 @@ pub(super) struct Router {
     pub(super) interface: String,
     /// The interface with its virtual MAC, when it has one.
     pub(super) virtual_link: Option<String>,
+    /// The other interfaces that have addresses of it.
+    pub(super) carriers: Vec<String>,
     /// The configured address to advertise from.
     pub(super) source: Option<IpAddr>,
     pub(super) machine: VirtualRouter,
@@ -32,6 +36,8 @@ pub(super) struct Router {
     pub(super) sending: Sending,
     /// Why it is not master although it should be; old when it is not withheld now.
     pub(super) withheld: Option<String>,
+    /// Since when the other master that was told of last was heard.
+    pub(super) other_master: Option<Instant>,
 }
 
 impl Router {
@@ -41,6 +47,7 @@ impl Router {
             group: config.group.clone(),
             interface: config.interface.clone(),
             virtual_link: config.virtual_link.clone(),
+            carriers: config.carriers.clone(),
             source: config.source,
             encoder: Encoder::new(&config.vrrp),
             machine: VirtualRouter::new(config.vrrp.clone()),
@@ -49,6 +56,7 @@ impl Router {
             primary: None,
             sending: Sending::default(),
             withheld: None,
+            other_master: None,
         }
     }
 
@@ -90,6 +98,23 @@ impl Router {
                 (Family::Ipv6, false) => format!("{name} has no global IPv6 address"),
             }
         })
+    }
+
+    /// Says that there is another master, once while it is heard.
+    pub(super) fn tell_other_master(
+        &mut self,
+        with: IpAddr,
+        warnings: &mut Warnings,
+        now: Instant,
+    ) {
+        let Some(other) = self.machine.other_master(now).filter(|it| it.address == with) else {
+            return;
+        };
+        if self.other_master != Some(other.since) && warnings.may_write(now) {
+            self.other_master = Some(other.since);
+            let (name, priority) = (&self.name, other.priority);
+            warn!(name, %with, priority, "two masters: the other one has to give way");
+        }
     }
 
     /// The packets of an advertisement, or why there can be none.
@@ -136,6 +161,7 @@ impl Router {
             new_master_reason: Some(machine.new_master_reason().as_str().to_owned()),
             last_event: Some(machine.last_event().as_str().to_owned()),
             waiting: self.waiting(now),
+            other_master: machine.other_master(now).map(|other| other.sentence(now)),
             withheld: self.withheld.clone().filter(|_| machine.is_withheld()),
             statistics: statistics.chain(self.sending.counters()).collect(),
             rejected: rejected.collect(),
@@ -265,6 +291,7 @@ mod tests {
             vrrp: config(Family::Ipv4, &[]),
             source: None,
             virtual_link: None,
+            carriers: Vec::new(),
             advertise_from: lockstep_config::AdvertiseFrom::default(),
             accept: true,
             announce: lockstep_config::Announce::default(),

@@ -60,6 +60,20 @@ fn a_master_says_what_would_end_its_mastership() {
          above {primary}"
     );
     assert_eq!(changes(&router, elected), expected);
+    let beside = |router: &VirtualRouter, now| router.standing(now).because.pop().unwrap();
+    drop(router.handle(heard(&config(), 90, LOW), elected + SECOND));
+    assert_eq!(
+        beside(&router, elected + 2 * SECOND),
+        "10.0.0.1 is or was master too (priority 90) and has to give way: heard once, 1.0 s ago"
+    );
+    drop(router.handle(heard(&config(), 80, LOW), elected + 3 * SECOND));
+    assert_eq!(
+        beside(&router, elected + 4 * SECOND),
+        "10.0.0.1 is or was master too (priority 80) and has to give way: \
+         heard 2 times from 3.0 s to 1.0 s ago"
+    );
+    let later = elected + 64 * SECOND;
+    assert_eq!(because(&router, later), "nobody better is heard; its priority is 100");
     drop(router.handle(Event::Shutdown, elected));
     assert_eq!(because(&router, elected), "it takes no part in the election");
 }
