@@ -6,7 +6,7 @@
 //!
 //! Not being able to write costs the record and nothing else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -94,7 +94,7 @@ impl Journal {
     /// Writes these, as [`Journal::keep`] does.
     #[cfg(test)]
     pub(crate) fn add_for_tests(self, transitions: &[Transition]) {
-        let mut written = Written { over: self.last_number, begun: self.last_number };
+        let mut written = Written::up_to(self.last_number);
         self.files.unwrap().add(&written.take(transitions)).unwrap();
     }
 
@@ -102,7 +102,7 @@ impl Journal {
     /// has ended.
     pub(crate) async fn keep(self, core: mpsc::Sender<CoreEvent>, mut news: watch::Receiver<News>) {
         let Ok(mut files) = self.files else { return };
-        let mut written = Written { over: self.last_number, begun: self.last_number };
+        let mut written = Written::up_to(self.last_number);
         let mut in_trouble = false;
         while news.changed().await.is_ok() {
             let last = news.borrow_and_update().last.clone();
@@ -140,9 +140,15 @@ struct Written {
     over: u64,
     /// All up to this number are written.
     begun: u64,
+    /// Those beyond the first that are written with their end: an older one is still under way.
+    ended: BTreeSet<u64>,
 }
 
 impl Written {
+    fn up_to(number: u64) -> Self {
+        Self { over: number, begun: number, ended: BTreeSet::new() }
+    }
+
     /// The lines that are to be added.
     fn take(&mut self, transitions: &[Transition]) -> String {
         let mut lines = String::new();
@@ -154,7 +160,8 @@ impl Written {
             if all_over {
                 self.over = transition.number;
             }
-            if !is_new && !transition.is_over {
+            let ends = transition.is_over && self.ended.insert(transition.number);
+            if !is_new && !ends {
                 continue;
             }
             self.begun = self.begun.max(transition.number);
@@ -163,6 +170,7 @@ impl Written {
                 lines.push('\n');
             }
         }
+        self.ended = self.ended.split_off(&(self.over + 1));
         lines
     }
 }

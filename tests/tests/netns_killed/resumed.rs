@@ -1,8 +1,10 @@
 //! A worker that is back before its neighbours can have missed it goes on as master.
 
+use std::fs::File;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use lockstep_tests::daemon::{Lockstep, number, text};
+use lockstep_tests::daemon::{Lockstep, binary, number, text};
 use lockstep_tests::pair::Pair;
 use lockstep_tests::{frames::Content, wait};
 use nix::sys::signal::Signal;
@@ -179,4 +181,23 @@ fn index_of(pair: &Pair) -> u64 {
     let output = pair.ours.output(ip).expect("ip runs");
     let links: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
     number(&links[0]["ifindex"])
+}
+
+#[test]
+fn whoever_follows_the_journal_sees_how_a_killed_daemon_goes_on() {
+    let pair = Pair::new();
+    let ours = master(&pair.ours, &config(150, ""));
+    let path = ours.directory().join("followed");
+    let followed = || std::fs::read_to_string(&path).expect("what was followed");
+    let mut journal = Command::new(binary());
+    journal.args(["journal", "--follow", "--socket"]).arg(ours.directory().join("socket"));
+    journal.stdin(Stdio::null()).stdout(File::create(&path).expect("a file"));
+    let mut journal = journal.spawn().expect("it is started");
+    wait::until("the transitions so far are shown", || followed().contains("backup -> master"));
+    replace_worker(&ours, Signal::SIGKILL);
+    wait::until("it is shown how it goes on", || followed().contains("resumed after"));
+    let has_ended = journal.try_wait().expect("it can be asked").is_some();
+    journal.kill().expect("it can be ended");
+    journal.wait().expect("it ends");
+    assert!(!has_ended, "{}", followed());
 }

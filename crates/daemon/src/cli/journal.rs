@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::Ask;
 use super::output::{Cell, Page, Style, Table, print_json, print_json_line};
 use super::status::state_style;
-use crate::control::client::Client;
+use crate::control::client::{Client, Ended};
 use crate::control::protocol::Request;
 use crate::status::{Transition, TransitionStep};
 
@@ -14,11 +14,13 @@ use crate::status::{Transition, TransitionStep};
 const FOLLOW_INTERVAL: Duration = Duration::from_millis(200);
 /// How long `--follow` holds back a transition so that it can be shown with all its steps.
 const FOLLOW_PATIENCE: Duration = Duration::from_secs(3);
+/// How long `--follow` waits for another daemon in the place of one that has ended.
+const RETURN_PATIENCE: Duration = Duration::from_secs(30);
 
 pub(super) fn show(follow: bool, ask: &Ask) -> anyhow::Result<()> {
     let mut client = Client::connect(&ask.socket.socket)?;
     if follow {
-        return show_as_they_happen(&mut client, ask.json);
+        return show_as_they_happen(client, ask);
     }
     let transitions: Vec<Transition> = client.ask(&Request::Journal { after: 0 })?;
     if ask.json {
@@ -35,11 +37,17 @@ pub(super) fn show(follow: bool, ask: &Ask) -> anyhow::Result<()> {
     page.print()
 }
 
-fn show_as_they_happen(client: &mut Client, json: bool) -> anyhow::Result<()> {
+fn show_as_they_happen(mut client: Client, ask: &Ask) -> anyhow::Result<()> {
     let mut shown = 0;
     let mut held_since = None;
     loop {
-        let transitions: Vec<Transition> = client.ask(&Request::Journal { after: shown })?;
+        let transitions: Vec<Transition> = match client.ask(&Request::Journal { after: shown }) {
+            Err(error) if error.is::<Ended>() => {
+                client = connect_again(ask).ok_or(error)?;
+                continue;
+            }
+            answer => answer?,
+        };
         for transition in transitions {
             if is_under_way(&transition)
                 && held_since.get_or_insert_with(Instant::now).elapsed() < FOLLOW_PATIENCE
@@ -48,7 +56,7 @@ fn show_as_they_happen(client: &mut Client, json: bool) -> anyhow::Result<()> {
             }
             held_since = None;
             shown = transition.number;
-            if json {
+            if ask.json {
                 print_json_line(&transition)?;
             } else {
                 let mut page = Page::new();
@@ -59,6 +67,18 @@ fn show_as_they_happen(client: &mut Client, json: bool) -> anyhow::Result<()> {
         }
         sleep(FOLLOW_INTERVAL);
     }
+}
+
+/// Whoever follows a daemon wants to know how the next one begins; `None` when none does.
+fn connect_again(ask: &Ask) -> Option<Client> {
+    let deadline = Instant::now() + RETURN_PATIENCE;
+    while Instant::now() < deadline {
+        sleep(FOLLOW_INTERVAL);
+        if let Ok(client) = Client::connect(&ask.socket.socket) {
+            return Some(client);
+        }
+    }
+    None
 }
 
 fn is_under_way(transition: &Transition) -> bool {

@@ -1,5 +1,6 @@
 //! Asks the daemon, for the command line.
 
+use std::fmt;
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -13,6 +14,18 @@ use crate::cli::BadConfiguration;
 
 /// How long the daemon may take to take a request.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The daemon has hung up.
+#[derive(Debug)]
+pub(crate) struct Ended;
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the daemon has ended")
+    }
+}
+
+impl std::error::Error for Ended {}
 
 /// A connection to the daemon.
 pub(crate) struct Client {
@@ -36,8 +49,8 @@ impl Client {
     /// Asks one thing.
     ///
     /// # Errors
-    /// When the daemon refuses, does not answer, or answers something else; [`BadConfiguration`]
-    /// when that is what it refuses.
+    /// When the daemon refuses, does not answer, or answers something else; [`Ended`] when it is gone,
+    /// [`BadConfiguration`] when that is what it refuses.
     pub(crate) fn ask<T: DeserializeOwned>(&mut self, request: &Request) -> anyhow::Result<T> {
         let mut line = serde_json::to_vec(request)?;
         line.push(b'\n');
@@ -45,9 +58,9 @@ impl Client {
         self.stream.get_ref().set_read_timeout(Some(request.patience()))?;
         let asked = self.stream.get_mut().write_all(&line);
         match asked.and_then(|()| self.stream.read_until(b'\n', &mut answer)) {
-            Ok(0) => bail!("the daemon has ended"),
+            Ok(0) => return Err(Ended.into()),
             Ok(_) => {}
-            Err(error) if has_hung_up(&error) => bail!("the daemon has ended"),
+            Err(error) if has_hung_up(&error) => return Err(Ended.into()),
             Err(error) => return Err(error).context("the daemon does not answer"),
         }
         let answer =

@@ -22,7 +22,7 @@ fn numbers(journal: &Journal) -> Vec<(u64, bool)> {
 
 #[test]
 fn a_transition_is_written_when_it_begins_and_when_it_is_over() {
-    let mut written = Written { over: 0, begun: 0 };
+    let mut written = Written::up_to(0);
     let first = written.take(&[transition(1, false)]);
     assert_eq!(first.lines().count(), 1);
     assert_eq!(written.take(&[transition(1, false)]), "");
@@ -32,10 +32,12 @@ fn a_transition_is_written_when_it_begins_and_when_it_is_over() {
     // A later one of another group may be over first, and is not written for ever.
     let crossed = [transition(1, true), transition(2, false), transition(3, true)];
     assert_eq!(written.take(&crossed).lines().count(), 1);
+    assert_eq!(written.take(&crossed), "");
     let ended = [transition(2, true), transition(3, true)];
-    assert!(written.take(&ended).contains("reason 2"));
+    let line = written.take(&ended);
+    assert!(line.contains("reason 2") && line.lines().count() == 1, "{line}");
     assert_eq!(written.take(&ended), "");
-    assert_eq!((written.over, written.begun), (3, 3));
+    assert_eq!((written.over, written.begun, written.ended.len()), (3, 3, 0));
 }
 
 #[test]
@@ -45,7 +47,7 @@ fn the_next_run_has_what_the_last_one_wrote_and_a_cut_line_costs_only_itself() {
     let first = Journal::open(&directory);
     assert_eq!((first.last_number(), first.earlier().len()), (0, 0));
     let mut files = first.files.unwrap();
-    let mut written = Written { over: 0, begun: 0 };
+    let mut written = Written::up_to(0);
     files.add(&written.take(&[transition(1, false)])).unwrap();
     files.add(&written.take(&[transition(1, true), transition(2, false)])).unwrap();
     files.add("{\"number\":3,\"at\"").unwrap();
@@ -55,7 +57,7 @@ fn the_next_run_has_what_the_last_one_wrote_and_a_cut_line_costs_only_itself() {
     assert_eq!(numbers(&second), [(1, true), (2, false)]);
     assert_eq!(second.last_number(), 2);
     let mut files = second.files.unwrap();
-    files.add(&Written { over: 2, begun: 2 }.take(&[transition(3, true)])).unwrap();
+    files.add(&Written::up_to(2).take(&[transition(3, true)])).unwrap();
     drop(files);
     assert_eq!(numbers(&Journal::open(&directory)), [(1, true), (2, false), (3, true)]);
 }
@@ -74,7 +76,7 @@ fn two_daemons_do_not_write_one_journal() {
 fn the_files_stay_within_their_size_and_the_newest_transitions_are_shown() {
     let directory = tempfile::tempdir().unwrap();
     let mut files = Journal::open(directory.path()).files.unwrap();
-    let mut written = Written { over: 0, begun: 0 };
+    let mut written = Written::up_to(0);
     let line_length = written.take(&[transition(1, true)]).len() as u64;
     let count = 3 * SIZE_LIMIT / line_length;
     for number in 2..=count {
