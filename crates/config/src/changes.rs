@@ -344,6 +344,7 @@ impl Whole {
         fixed.router.announce = crate::Announce::default();
         (fixed.router.accept, fixed.group) = (true, String::new());
         fixed.addresses.clear();
+        fixed.router.carriers.clear();
         if let Some(member) = &mut fixed.member {
             member.priority = usual.priority.value();
             member.notify = failover::Notify::default();

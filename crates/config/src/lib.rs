@@ -103,6 +103,9 @@ pub struct VirtualRouter {
     /// [`routes::Declared::virtual_links`], when the virtual router has one: it advertises, and has
     /// its addresses, there, and listens on [`VirtualRouter::interface`].
     pub virtual_link: Option<String>,
+    /// The other interfaces that have addresses of it, each once: it cannot serve where one of them
+    /// is missing.
+    pub carriers: Vec<String>,
     /// Which of the two advertises to the group; without a virtual MAC address there is no choice.
     pub advertise_from: AdvertiseFrom,
     /// Whether packets to the virtual addresses themselves are let in (RFC 9568 §6.1 `Accept_Mode`);

@@ -110,6 +110,7 @@ fn read(report: &Report, entries: &DeTable<'_>, surroundings: &Surroundings) -> 
         .into_iter()
         .filter_map(|router| {
             let group = groups.of(router.name.get_ref())?;
+            let carriers = router.carriers();
             let (name, interface) = (router.name.into_inner(), router.interface?.into_inner());
             Some(VirtualRouter {
                 name,
@@ -118,6 +119,7 @@ fn read(report: &Report, entries: &DeTable<'_>, surroundings: &Surroundings) -> 
                 vrrp: router.vrrp?,
                 source: router.source,
                 virtual_link: router.virtual_link.map(|link| link.into_inner().name),
+                carriers,
                 advertise_from: router.advertise_from,
                 accept: router.accept,
                 announce: router.announce,

@@ -1,5 +1,6 @@
 //! `[vrrp.NAME]`: virtual routers, each by itself and against each other.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -172,6 +173,14 @@ impl ReadVirtualRouter {
     pub(crate) fn home(&self) -> Option<&str> {
         let interface = self.interface.as_ref()?.get_ref();
         Some(self.virtual_link.as_ref().map_or(interface, |link| &link.get_ref().name))
+    }
+
+    /// The interfaces that its addresses name, but for its own.
+    pub(crate) fn carriers(&self) -> Vec<String> {
+        let own = [self.interface.as_ref().map(|own| own.get_ref().as_str()), self.home()];
+        let named = self.addresses.iter().filter_map(|address| address.interface.as_deref());
+        let others: BTreeSet<&str> = named.filter(|name| !own.contains(&Some(name))).collect();
+        others.into_iter().map(str::to_owned).collect()
     }
 }
 

@@ -98,6 +98,7 @@ fn virtual_router() -> VirtualRouter {
         },
         source: None,
         virtual_link: None,
+        carriers: Vec::new(),
         advertise_from: AdvertiseFrom::VirtualMac,
         accept: true,
         announce: lockstep_config::Announce::default(),

@@ -87,10 +87,12 @@ impl Reloader {
     /// # Errors
     /// As [`Reloader::reload`], but for what needs a restart.
     pub(crate) async fn compare(&self, file: PathBuf) -> anyhow::Result<Compared> {
-        let running = self.running.lock().await;
         let wanted = spawn_blocking(move || cli::reread(&file));
         let (wanted, _) = wanted.await.context("reading the configuration has failed")??;
+        let running = self.running.lock().await;
         let Changes { live, restart, leaving, .. } = Changes::between(&running.config, &wanted);
+        // What needs a restart keeps everything from being changed.
+        let leaving = if restart.is_empty() { leaving } else { Leaving::default() };
         let leaving = leaving.and(&running.left);
         Ok(Compared { live, restart, leaving: sentences(&leaving, &wanted) })
     }

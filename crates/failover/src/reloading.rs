@@ -71,6 +71,8 @@ impl Failover {
             if new.contains(&place) && self.stops {
                 self.act(place, now, &mut actions, Group::stop);
             } else if new.contains(&place) && self.started {
+                // A hand-over that ended its predecessor is none of its own.
+                self.act(place, now, &mut actions, |group, context| group.let_return(context));
                 self.act(place, now, &mut actions, Group::start);
                 let in_sync = self.in_sync;
                 self.act(place, now, &mut actions, |group, context| {

@@ -400,3 +400,60 @@ fn a_hook_that_hangs_does_not_hold_a_reload_up_for_long() {
     take(&daemon, &[hangs, goes]);
     daemon.wait_for_state("b", "master");
 }
+
+#[test]
+fn an_address_whose_interface_is_missing_is_a_fault_and_no_half_a_master() {
+    let segment = Segment::new(&[Program::Lockstep, Program::Lockstep]);
+    let other = Lockstep::start(segment.node(OTHER), &router("a", 0, 100, ""));
+    other.wait_for_state("a", "master");
+    let addresses =
+        "addresses = [\"10.51.0.1/24\", { address = \"203.0.113.1/24\", interface = \"wan0\" }]";
+    let strict = router("a", 0, 150, "").replace("addresses = [\"10.51.0.1/24\"]", addresses);
+    let lenient = "[[address]]\naddress = \"203.0.113.2/24\"\ninterface = \"wan1\"\n\
+                   when = \"master\"\ngroup = \"a\"\n";
+    let file = [strict, lenient.to_owned()].concat();
+    let daemon = Lockstep::start(segment.node(OURS), &file);
+    daemon.wait_for_state("a", "fault");
+    assert_eq!(
+        text(&daemon.group("a")["reason"]),
+        "wan0 does not exist, which has addresses of it"
+    );
+    assert_eq!(other.state("a"), "master", "whoever has all that it needs serves on");
+
+    segment.run(OURS, &["ip", "link", "add", "wan0", "type", "veth", "peer", "name", "peer0"]);
+    daemon.wait_for_state("a", "master");
+    other.wait_for_state("a", "backup");
+    assert!(ip(&segment, "address show wan0").contains("203.0.113.1/24"));
+    segment.run(OURS, &["ip", "link", "del", "wan0"]);
+    daemon.wait_for_state("a", "fault");
+    assert!(!has(&segment, OURS, "10.51.0.1"));
+    other.wait_for_state("a", "master");
+
+    // Whoever takes it out needs it no more, and whoever has it again does.
+    let without = [router("a", 0, 150, ""), lenient.to_owned()].concat();
+    daemon.take(&without);
+    daemon.wait_for_state("a", "master");
+    daemon.take(&file);
+    daemon.wait_for_state("a", "fault");
+}
+
+#[test]
+fn a_group_that_begins_anew_preempts_whom_it_has_handed_over_to() {
+    let segment = Segment::new(&[Program::Lockstep, Program::Lockstep]);
+    let priorities = [150, 100];
+    let file = |index: usize, vrid: &str| {
+        let more = router("b", 1, priorities[index], "").replace("vrid = 52", vrid);
+        [router("a", 0, priorities[index], ""), more, group("g", &["a", "b"])].concat()
+    };
+    let daemons =
+        [0, 1].map(|index| Lockstep::start(segment.node(index), &file(index, "vrid = 52")));
+    daemons[0].wait_for_state("g", "master");
+    daemons[1].wait_for_state("g", "backup");
+    for (vrid, order) in [("vrid = 62", [0, 1]), ("vrid = 52", [1, 0])] {
+        for index in order {
+            daemons[index].take(&file(index, vrid));
+        }
+        daemons[0].wait_for_state("g", "master");
+        daemons[1].wait_for_state("g", "backup");
+    }
+}

@@ -287,6 +287,12 @@ fn what_needs_a_restart_or_is_wrong_changes_nothing() {
             "{said}: {addresses}"
         );
     }
+    // Nobody may ever write to a pipe: it is not waited for.
+    let pipe = daemon.directory().join("pipe");
+    segment.run(OURS, &["mkfifo", pipe.to_str().expect("text")]);
+    let output = daemon.command(&["check", "--diff", pipe.to_str().expect("text")]);
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && told.contains("it is not a regular file"), "{told}");
     daemon.take(&good);
     assert_eq!(daemon.journal("gateway").len(), 2);
 }

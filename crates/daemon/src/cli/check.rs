@@ -8,7 +8,7 @@ use std::io::{self, IsTerminal, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use lockstep_config::{
     Checked, Config, Diagnostic, Doubt, Program, Secret, Severity, Surroundings,
 };
@@ -66,8 +66,11 @@ pub(crate) fn meaning(text: &str) -> Option<Config> {
 /// go to the log too.
 ///
 /// # Errors
-/// As [`load`], drawn without colours.
+/// As [`load`], drawn without colours. Only a regular file is read: nobody may ever write to a pipe.
 pub(crate) fn reread(path: &Path) -> anyhow::Result<(Config, String)> {
+    if fs::metadata(path).is_ok_and(|file| !file.is_file()) {
+        bail!("cannot read {}: it is not a regular file", path.display());
+    }
     match parse(path, Severity::Warning)? {
         (Ok(checked), text) => Ok((warned_of(checked), text)),
         (Err(diagnostics), text) => {

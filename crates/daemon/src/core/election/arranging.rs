@@ -9,7 +9,7 @@ use std::time::Instant;
 use lockstep_vrrp::{Authentication, Event};
 
 use super::router::{Router, way_of};
-use super::{Elections, RETRY_AFTER};
+use super::{Elections, RETRY_AFTER, concerned};
 
 impl Elections {
     /// Has these virtual routers. One that its neighbours know by the same goes on with other
@@ -25,9 +25,13 @@ impl Elections {
         if routers.len() != wanted.len() || !routers.iter().zip(wanted).all(goes_on) {
             self.arrange(wanted, now);
         }
+        self.concerned = concerned(wanted);
+        // Whoever asks has known those that nobody is concerned with no longer than this.
+        self.links.retain(|name, _| self.concerned.contains_key(name));
         for (place, wanted) in wanted.iter().enumerate() {
             let router = &mut self.machines.routers[place];
             router.group.clone_from(&wanted.group);
+            router.carriers.clone_from(&wanted.carriers);
             router.encoder.configure(&wanted.vrrp);
             let settings = Box::new(wanted.vrrp.clone());
             self.machines.event(place, Event::Configure(settings), now);
@@ -70,8 +74,6 @@ impl Elections {
         next.machines.overslept = self.machines.overslept;
         next.machines.ways.go_on_from(&mut self.machines.ways);
         next.links = std::mem::take(&mut self.links);
-        // Whoever asks has known those that nobody is concerned with no longer than this.
-        next.links.retain(|name, _| next.concerned.contains_key(name));
         next.retry_at = self.retry_at;
         if next.lans.go_on_from(&mut self.lans) {
             next.retry_at.get_or_insert(now + RETRY_AFTER);
