@@ -426,6 +426,7 @@ fn an_address_whose_interface_is_missing_is_a_fault_and_no_half_a_master() {
     assert!(ip(&segment, "address show wan0").contains("203.0.113.1/24"));
     segment.run(OURS, &["ip", "link", "del", "wan0"]);
     daemon.wait_for_state("a", "fault");
+    wait::until("it says so", || sent(&segment, OURS, 51, |priority| priority == 0) == 1);
     assert!(!has(&segment, OURS, "10.51.0.1"));
     other.wait_for_state("a", "master");
 

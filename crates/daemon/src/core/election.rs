@@ -354,11 +354,12 @@ impl Elections {
                 Some(why) => Err(why.to_owned()),
                 None => router.usable_address(base, virtual_link),
             };
+            let primary = usable.as_ref().ok().copied();
+            router.mute = usable.as_ref().err().cloned();
             let usable = usable.and_then(|primary| match missing {
                 Some((name, _)) => Err(format!("{name} does not exist, which has addresses of it")),
                 None => Ok(primary),
             });
-            let primary = usable.as_ref().ok().copied();
             let moved = router.primary != primary;
             router.primary = primary.or(router.primary);
             let usable = usable.map(|_| ());

@@ -30,8 +30,10 @@ pub(super) struct Router {
     pub(super) encoder: Encoder,
     /// The place of its [`Way`].
     pub(super) way: usize,
-    /// The last answer to "can its interface be used"; `None` before the first.
+    /// The last answer to "can its interfaces be used"; `None` before the first.
     pub(super) usable: Option<Result<(), String>>,
+    /// Why nothing can leave by its interface.
+    pub(super) mute: Option<String>,
     pub(super) primary: Option<IpAddr>,
     pub(super) sending: Sending,
     /// Why it is not master although it should be; old when it is not withheld now.
@@ -53,6 +55,7 @@ impl Router {
             machine: VirtualRouter::new(config.vrrp.clone()),
             way,
             usable: None,
+            mute: None,
             primary: None,
             sending: Sending::default(),
             withheld: None,
@@ -120,7 +123,7 @@ impl Router {
     /// The packets of an advertisement, or why there can be none.
     pub(super) fn packets(&mut self, advertisement: &Advertisement) -> Result<Vec<Packet>, String> {
         // A queue that nobody empties takes a packet without a word.
-        if let Some(Err(problem)) = &self.usable {
+        if let Some(problem) = &self.mute {
             return Err(problem.clone());
         }
         let primary = self.primary.ok_or("no address to send from")?;
