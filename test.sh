@@ -126,7 +126,8 @@ deny() {
   # Only layering, licences and sources are asked of it, none of which needs its network features or speed.
   command -v cargo-deny >/dev/null ||
     cargo install --quiet --locked --debug --no-default-features --version $version --root $tools cargo-deny || return 1
-  cargo deny --offline check bans licenses sources
+  # It looks at what the build does not need on this platform too.
+  cargo fetch --quiet --locked && cargo deny --offline check bans licenses sources
 }
 
 # As the README has it built, and where an ordinary user can reach it.

@@ -261,14 +261,14 @@ impl Replicas {
     #[track_caller]
     pub fn wait_until_they_have_ours(&self, conntrackd: &Conntrackd, mut help: impl FnMut()) {
         let wanted = self.our_table();
-        wait::until_or(&format!("{:?}: conntrackd has what we have", self.setting), || {
-            // Counting is cheap, reading is not.
-            let same = conntrackd.external_len() == wanted.len()
-                && conntrackd.external_content() == wanted;
-            if !same {
+        let what = format!("{:?}: conntrackd has what we have", self.setting);
+        wait::until_or_stuck(&what, || {
+            let count = conntrackd.external_len();
+            let wrong = still_wrong(count, &wanted, || conntrackd.external_content());
+            if wrong.is_some() {
                 help();
             }
-            same
+            wrong
         });
         explain(&wanted, &conntrackd.external_content());
     }
@@ -277,13 +277,26 @@ impl Replicas {
     #[track_caller]
     pub fn wait_until_we_have_theirs(&self, lockstep: &Lockstep) {
         let wanted = self.their_table();
-        wait::until_or(&format!("{:?}: we have what they have", self.setting), || {
-            // Counting is cheap, reading is not.
+        let what = format!("{:?}: we have what they have", self.setting);
+        wait::until_or_stuck(&what, || {
             let count = number(&lockstep.status()["replication"]["external"]);
-            count == wanted.len() as u64 && external(lockstep) == wanted
+            still_wrong(count as usize, &wanted, || external(lockstep))
         });
         explain(&wanted, &external(lockstep));
     }
+}
+
+/// What a cache of so many flows has, unless it is what it is to have. Counting is cheap, reading is not.
+fn still_wrong(
+    count: usize,
+    wanted: &Content,
+    read: impl FnOnce() -> Content,
+) -> Option<(usize, Option<Content>)> {
+    if count != wanted.len() {
+        return Some((count, None));
+    }
+    let content = read();
+    (content != *wanted).then_some((count, Some(content)))
 }
 
 /// Our external cache.

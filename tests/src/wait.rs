@@ -31,6 +31,24 @@ pub fn until_or(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
+/// Waits until `look` finds nothing that is still wrong, and goes on when that has been the same for [`PATIENCE`]: for who
+/// can say better than a sentence what it is.
+pub fn until_or_stuck<T: PartialEq>(what: &str, mut look: impl FnMut() -> Option<T>) {
+    let mut wrong = None;
+    let mut deadline = Instant::now() + PATIENCE;
+    while let Some(now) = look().map(Some) {
+        if wrong != now {
+            wrong = now;
+            deadline = Instant::now() + PATIENCE;
+        }
+        if Instant::now() >= deadline {
+            eprintln!("waited {PATIENCE:?} in vain: {what}");
+            return;
+        }
+        thread::sleep(LOOK_EVERY);
+    }
+}
+
 /// Waits until `look` finds something.
 ///
 /// # Panics

@@ -129,7 +129,7 @@ fn a_master_without_a_usable_interface_has_said_nothing_at_its_end() {
     let at = elections.next_timer().unwrap();
     elections.timeout(at);
     elections.claim("v1", at);
-    elections.machines.routers[0].usable = Some(Err("eth0 has no carrier".to_owned()));
+    elections.machines.routers[0].mute = Some("eth0 has no carrier".to_owned());
     assert!(elections.shut_down("v1", at));
     elections.send(at);
     assert!(!elections.shut_down("v1", at), "it is no master any more");
