@@ -187,7 +187,7 @@ pub enum Action {
 pub struct OtherMaster {
     /// Its primary address.
     pub address: IpAddr,
-    /// The priority it sent last; 0 when it has stopped.
+    /// The priority it sent last.
     pub priority: u8,
     /// When it was heard first.
     pub since: Instant,

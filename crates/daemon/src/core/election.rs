@@ -341,12 +341,9 @@ impl Elections {
             let Some(virtual_link) = router.virtual_link.as_ref().map_or(Some(None), known) else {
                 continue;
             };
-            let carriers = router.carriers.iter().map(|name| (name, known(name)));
-            let carriers: Vec<_> = carriers.collect();
-            if carriers.iter().any(|(_, link)| link.is_none()) {
-                continue;
-            }
-            let missing = carriers.iter().find(|(_, link)| matches!(link, Some(None)));
+            let carriers = router.carriers.iter().map(|name| Some((name, known(name)?)));
+            let Some(carriers) = carriers.collect::<Option<Vec<_>>>() else { continue };
+            let missing = carriers.into_iter().find(|(_, link)| link.is_none());
             if let Some(link) = virtual_link.or(base) {
                 router.encoder.set_mtu(link.mtu as usize);
             }

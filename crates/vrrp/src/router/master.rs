@@ -108,7 +108,10 @@ impl VirtualRouter {
     fn answer(&mut self, source: IpAddr, priority: u8, now: Instant) -> Vec<Action> {
         if !self.has_just_preempted(source, now) {
             self.statistics.conflicts += 1;
-            self.note_other_master(source, priority, now);
+            // Whoever has stopped is none.
+            if priority > 0 {
+                self.note_other_master(source, priority, now);
+            }
         }
         let least = self.config.advertisement_interval / ANSWER_FRACTION;
         if let State::Master { adver_at, answered_at: Some(last), answering, .. } = &mut self.state

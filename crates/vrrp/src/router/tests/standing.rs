@@ -72,6 +72,8 @@ fn a_master_says_what_would_end_its_mastership() {
         "10.0.0.1 is or was master too (priority 80) and has to give way: \
          heard 2 times from 3.0 s to 1.0 s ago"
     );
+    drop(router.handle(heard(&config(), 0, LOW), elected + 5 * SECOND));
+    assert!(beside(&router, elected + 5 * SECOND).contains("(priority 80)"), "0 is no master's");
     let later = elected + 64 * SECOND;
     assert_eq!(because(&router, later), "nobody better is heard; its priority is 100");
     drop(router.handle(Event::Shutdown, elected));
