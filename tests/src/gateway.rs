@@ -7,7 +7,7 @@ use lockstep_lab::traffic::{Connections, Outage, Pace, Probe};
 use lockstep_lab::{Firewall, Lab, RouterId};
 use tempfile::TempDir;
 
-use crate::daemon::{Lockstep, virtual_addresses};
+use crate::daemon::{Control, Lockstep, virtual_addresses};
 use crate::wait;
 
 const CONNECTIONS: usize = 20;
@@ -136,7 +136,7 @@ impl Traffic {
 
 /// Waits until a router that serves has a peer that holds all its flows.
 #[track_caller]
-pub fn wait_until_told(daemon: &Lockstep) {
+pub fn wait_until_told(daemon: &Control) {
     wait::until("the peer has been told all", || {
         let replication = &daemon.status()["replication"];
         replication["role"] == "active" && replication["in-sync"] == true

@@ -13,6 +13,7 @@ pub mod keepalived;
 pub mod pair;
 pub mod relay;
 pub mod replicas;
+pub mod rights;
 pub mod router;
 pub mod segment;
 pub mod setting;

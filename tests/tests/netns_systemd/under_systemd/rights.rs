@@ -5,11 +5,11 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::Command;
 use std::time::Instant;
 
-use lockstep_lab::{Lab, Node, RouterId};
+use lockstep_lab::{Node, RouterId};
 use lockstep_tests::daemon::virtual_addresses;
-use lockstep_tests::gateway::Gateway;
+use lockstep_tests::gateway::{Gateway, wait_until_told};
 use lockstep_tests::systemd::Machine;
-use lockstep_tests::wait;
+use lockstep_tests::{rights, wait};
 use nix::sys::signal::Signal;
 
 /// All of it that needs a right.
@@ -27,12 +27,6 @@ fn config(id: RouterId) -> String {
         notify-fifo = "/run/lockstep/notify"
         notify-fifo-user = "nobody"
         notify-fifo-command = ["sh", "-c", "exec cat \"$0\" >/tmp/told"]
-
-        [check.alive]
-        command = ["sh", "-c", "sleep 600"]
-        interval = "1s"
-        timeout = "500ms"
-        user = "nobody"
 
         [vrrp.gateway]
         interface = "eth0"
@@ -79,32 +73,10 @@ fn config(id: RouterId) -> String {
         [group.routers.notify]
         master = ["id", "-un"]
         user = "daemon"
-
-        [replication]
-        group = "routers"
-        protocol = "conntrackd"
-        standby = "kernel"
-
-        [[replication.link]]
-        interface = "eth2"
-        multicast = "225.0.0.50"
-        port = {port}
-
-        [interface.eth1]
-        up-when = "always"
-        [[route]]
-        to = "10.70.1.0/24"
-        via = "10.10.0.254"
-        table = 100
-        when = "master"
-        [[rule]]
-        fwmark = 2
-        table = 100
-        priority = 32000
-        when = "master"
+        {sections}
         "#,
         virtual_addresses = virtual_addresses(),
-        port = Lab::REPLICATION_PORT,
+        sections = rights::sections(),
     )
 }
 
@@ -117,7 +89,7 @@ fn a_pair_does_all_it_can_with_the_rights_of_the_unit() {
     let theirs = started(b, RouterId::B);
     theirs.lockstep().wait_for_state("routers", "backup");
     let traffic = gateway.traffic();
-    wait_until_told(&ours);
+    wait_until_told(ours.lockstep());
     serves(a, &ours);
 
     // The pipe is another user's by now, and stays behind.
@@ -128,7 +100,7 @@ fn a_pair_does_all_it_can_with_the_rights_of_the_unit() {
             && theirs.lockstep().command(&["status"]).status.success()
     });
     theirs.lockstep().wait_for_state("routers", "backup");
-    wait_until_told(&ours);
+    wait_until_told(ours.lockstep());
 
     let begin = Instant::now();
     ours.lockstep().ask(&["switchover", "routers"]);
@@ -137,7 +109,7 @@ fn a_pair_does_all_it_can_with_the_rights_of_the_unit() {
     serves_nothing(a);
     traffic.outage(begin);
 
-    wait_until_told(&theirs);
+    wait_until_told(theirs.lockstep());
     ours.lockstep().ask(&["maintenance", "on"]);
     ours.systemctl(&["restart", "lockstep"]);
     assert!(ours.lockstep().group("routers")["maintenance"].is_string(), "it outlives the daemon");
@@ -147,7 +119,7 @@ fn a_pair_does_all_it_can_with_the_rights_of_the_unit() {
     ours.lockstep().wait_for_state("routers", "master");
     theirs.lockstep().ask(&["maintenance", "off"]);
     theirs.lockstep().wait_for_state("routers", "backup");
-    wait_until_told(&ours);
+    wait_until_told(ours.lockstep());
 
     let begin = Instant::now();
     ours.systemctl(&["stop", "lockstep"]);
@@ -169,14 +141,6 @@ fn started(node: &Node, id: RouterId) -> Machine {
     fs::set_permissions(&password, PermissionsExt::from_mode(0o600)).expect("its mode");
     machine.start_service();
     machine
-}
-
-#[track_caller]
-fn wait_until_told(machine: &Machine) {
-    wait::until("the peer has been told all", || {
-        let replication = &machine.lockstep().status()["replication"];
-        replication["role"] == "active" && replication["in-sync"] == true
-    });
 }
 
 /// What a master has and does.
@@ -257,14 +221,7 @@ fn real_time_threads(process: u32) -> usize {
 /// Neither the daemon nor systemd complains of a right that is missing.
 #[track_caller]
 fn nothing_was_refused(machine: &Machine) {
-    let journal = machine.journal();
-    let refused = journal.lines().find(|line| {
-        let line = line.to_lowercase();
-        ["not permitted", "permission denied", "cap_", "seccomp", "sigsys"]
-            .iter()
-            .any(|word| line.contains(word))
-    });
-    assert_eq!(refused, None);
+    assert_eq!(rights::complaint(&machine.journal()), None);
     assert_eq!(machine.property("Result"), "success");
     assert_eq!(machine.property("NRestarts"), "0");
 }
