@@ -237,6 +237,18 @@ impl Replicas {
         Conntrackd::configured(&self.theirs, &sync, "")
     }
 
+    /// NOTRACK over TCP: waits until conntrackd has its connection. It tries once a second, only when it has something to
+    /// say, and keeps 128 batches for then: what else its kernel does meanwhile is lost, and nobody asks for it.
+    #[track_caller]
+    pub fn wait_until_conntrackd_can_tell(&self, conntrackd: &Conntrackd) {
+        if self.setting.mode == Mode::Notrack && self.setting.transport == Transport::Tcp {
+            wait::until("conntrackd is connected", || {
+                conntrackd.command(&["-n"]);
+                conntrackd.command(&["-s"]).contains("client=connected")
+            });
+        }
+    }
+
     /// conntrackd, with these lines more in its section `Sync`.
     #[track_caller]
     pub fn start_conntrackd_with(&self, more: &str) -> Conntrackd {
@@ -279,8 +291,7 @@ impl Replicas {
         let wanted = self.their_table();
         let what = format!("{:?}: we have what they have", self.setting);
         wait::until_or_stuck(&what, || {
-            let count = number(&lockstep.status()["replication"]["external"]);
-            still_wrong(count as usize, &wanted, || external(lockstep))
+            still_wrong(external_len(lockstep), &wanted, || external(lockstep))
         });
         explain(&wanted, &external(lockstep));
     }
@@ -297,6 +308,12 @@ fn still_wrong(
     }
     let content = read();
     (content != *wanted).then_some((count, Some(content)))
+}
+
+/// How many flows our external cache has.
+#[track_caller]
+pub fn external_len(lockstep: &Lockstep) -> usize {
+    number(&lockstep.status()["replication"]["external"]) as usize
 }
 
 /// Our external cache.

@@ -19,6 +19,7 @@
 //!   promise the same, although our full copy is paced: the number of a RESYNC is left out of
 //!   acknowledgements until the copy has been sent.
 
+mod doubt;
 mod hints;
 mod milestones;
 mod places;
@@ -36,6 +37,7 @@ use crate::event::Lag;
 use crate::internal::{Internal, Object};
 use crate::wire::Change;
 
+pub(crate) use doubt::Doubt;
 use hints::Hints;
 use milestones::Milestones;
 use places::Places;
@@ -134,7 +136,9 @@ pub(crate) struct Conversation {
     /// The resync that has been asked for and not acknowledged.
     open_resync: Option<u32>,
     /// Something was lost that no repetition will bring.
-    doubt: bool,
+    doubt: Doubt,
+    /// NOTRACK: when the peer last told something.
+    told_at: Option<Instant>,
     /// NOTRACK: when a copy was last sent because something was lost.
     doubted_at: Option<Instant>,
     /// NOTRACK: when that was because the peer had hesitated.
@@ -254,7 +258,8 @@ impl Conversation {
             milestones: Milestones::default(),
             open_nacks: VecDeque::new(),
             open_resync: None,
-            doubt: false,
+            doubt: Doubt::None,
+            told_at: None,
             doubted_at: None,
             hesitated_at: None,
         }

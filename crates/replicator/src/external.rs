@@ -122,6 +122,15 @@ impl External {
 
     /// A resync with this peer begins: what it does not speak of from now on is not confirmed.
     pub(crate) fn begin_generation(&mut self, peer: u8) -> u32 {
+        let generation = self.continue_row(peer);
+        let tally = self.tally(peer);
+        tally.row = generation as u16;
+        tally.gathered = 0;
+        generation
+    }
+
+    /// The same, and what the last one has confirmed is remembered: see [`External::gathered`].
+    pub(crate) fn continue_row(&mut self, peer: u8) -> u32 {
         self.lacks &= !bit(peer);
         self.tally(peer).confirmed = 0;
         let needed = usize::from(peer) + 1;

@@ -28,6 +28,11 @@ pub(crate) enum Resync {
     Complete,
 }
 
+/// Time before the next attempt after so many.
+pub(crate) fn pause(attempts: u32) -> Duration {
+    RETRY.0.saturating_mul(1 << attempts.min(6)).min(RETRY.1)
+}
+
 /// What made a resync necessary.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Cause {
@@ -59,8 +64,7 @@ impl Resync {
 
     /// Asks again after something was lost for good, waiting longer each time.
     pub(crate) fn again(cause: Cause, attempts: u32, now: Instant) -> Self {
-        let wait = RETRY.0.saturating_mul(1 << attempts.min(6)).min(RETRY.1);
-        Self::Wanted { at: Some(now + wait), cause, attempts: attempts + 1 }
+        Self::Wanted { at: Some(now + pause(attempts)), cause, attempts: attempts + 1 }
     }
 
     /// Whether the peer has told everything.

@@ -96,6 +96,55 @@ fn a_hole_in_notrack_numbers_is_made_up_for_by_a_copy() {
     }
 }
 
+/// A fifth of the datagrams is lost all the time, so that no copy arrives whole. No flow is forgotten meanwhile.
+#[test]
+fn notrack_copies_of_which_each_has_a_hole_make_one_without() {
+    for seed in 0..60 {
+        let mut world = notrack(seed, FAIR);
+        world.run_s(10);
+        world.activate(A);
+        for number in 0..1000 {
+            world.create(A, number);
+        }
+        world.run_s(1);
+        world.assert_replicated(A);
+        world.weather = Weather { loss: 20, ..FAIR };
+        for number in (0..1000).step_by(3) {
+            world.destroy(A, number);
+            world.run(Duration::from_millis(1));
+        }
+        for _ in 0..12 {
+            world.run_s(10);
+            assert!(world.expected(A).is_subset(&world.external(B)), "seed {seed}");
+        }
+        world.assert_replicated(A);
+        for _ in 0..30 {
+            world.run_s(10);
+            world.assert_replicated(A);
+        }
+        assert!(world.nodes[B].counters().lost > 0);
+    }
+}
+
+/// A receiver whose buffer is too small misses the same part of each copy: more copies are no reason to drop that part.
+#[test]
+fn what_every_notrack_copy_lacks_is_kept() {
+    let mut world = notrack(1, FAIR);
+    world.run_s(10);
+    world.activate(A);
+    for number in 0..1000 {
+        world.create(A, number);
+    }
+    world.run_s(1);
+    world.assert_replicated(A);
+    world.room = 20;
+    world.nodes[B].request_resync(world.now);
+    world.run_s(300);
+    world.assert_replicated(A);
+    assert!(world.nodes[B].counters().resyncs_sent > 5 && world.nodes[B].counters().lost > 1000);
+    assert!(!world.in_sync(B));
+}
+
 #[test]
 fn losses_in_notrack_are_told_and_copies_do_not_follow_each_other_at_once() {
     let mut world = notrack(3, Weather { loss: 10, ..FAIR });

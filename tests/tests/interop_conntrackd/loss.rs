@@ -7,8 +7,9 @@
 
 use lockstep_lab::{Selector, lose};
 use lockstep_tests::conntrackd::Conntrackd;
-use lockstep_tests::replicas::{Mode, Replicas, Serves, Setting, Transport};
+use lockstep_tests::replicas::{Mode, Replicas, Serves, Setting, Transport, external_len};
 use lockstep_tests::tables::{self, flow};
+use lockstep_tests::wait;
 
 #[test]
 fn fifty_thousand_flows_of_ours_without_loss() {
@@ -102,6 +103,12 @@ fn play(mode: Mode, transport: Transport, count: u32, lost: u32, serves: Serves)
     drop(lockstep);
     tables::update(router, those(|number, count| number < count / 2), 7);
     lockstep = replicas.start_lockstep(serves);
+    if serves == Serves::Theirs {
+        // What it has been told is then to be dropped, and not only not told.
+        wait::until("most flows have been told", || {
+            external_len(&lockstep) >= count as usize * 2 / 3
+        });
+    }
     drop(conntrackd);
     tables::delete(router, those(|number, _| number % 3 == 0));
     conntrackd = replicas.start_conntrackd(mode != Mode::Alarm);

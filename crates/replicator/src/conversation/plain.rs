@@ -9,7 +9,7 @@
 use std::time::{Duration, Instant};
 
 use super::places::Place;
-use super::{Content, Control, Conversation, Received};
+use super::{Content, Control, Conversation, Doubt, Received};
 use crate::claim;
 use crate::config::Mode;
 use crate::internal::Internal;
@@ -32,6 +32,9 @@ const REQUEST_LOST: Duration = Duration::from_secs(10);
 /// An ALIVE sooner after the request for a copy, and before anything else was told, may have been
 /// sent before the request arrived.
 const CROSSING: Duration = Duration::from_millis(50);
+
+/// Between two messages of a copy lies less.
+const STILL_TELLS: Duration = Duration::from_millis(100);
 
 /// A number that is further behind or ahead is not of the same row: the peer has started again.
 const SAME_ROW: std::ops::Range<i32> = -4096..1_000_000;
@@ -117,8 +120,9 @@ impl Conversation {
             return Ok(Received { content, restarted: false });
         }
         if distance > 1 && !restarted {
-            counters.lost += distance as u64 - 1;
-            self.doubt = true;
+            let missing = distance as u64 - 1;
+            counters.lost += missing;
+            self.doubt.missing(missing);
         }
         self.last = Some(number);
         self.accepted_at = Some(now);
@@ -131,10 +135,18 @@ impl Conversation {
                     self.open_resync = None;
                 }
             }
-            Content::Flow(_) | Content::Expectation(_) => self.told_since = true,
+            Content::Flow(_) | Content::Expectation(_) => {
+                self.told_since = true;
+                self.told_at = Some(now);
+            }
             Content::Ack(..) | Content::Nack(..) => {}
         }
         Ok(Received { content: Some(content), restarted })
+    }
+
+    /// Until when a copy may be under way, by what the peer has told.
+    pub(crate) fn tells_until(&self) -> Option<Instant> {
+        self.told_at.map(|at| at + STILL_TELLS)
     }
 
     /// Whether a number that is not ahead of the last one is the first of a new row. conntrackd counts
@@ -200,11 +212,11 @@ impl Conversation {
         }
     }
 
-    /// Whether a loss could not be repaired, or the peer may have started again unnoticed, since this
-    /// was last asked.
-    pub(crate) fn take_doubt(&mut self, now: Instant) -> bool {
+    /// What was lost for good since this was last asked, or since everything was; a peer that may have
+    /// started again unnoticed may have said anything.
+    pub(crate) fn take_doubt(&mut self, now: Instant) -> Doubt {
         self.heed_hesitation(now);
-        std::mem::take(&mut self.doubt)
+        self.doubt.take()
     }
 
     /// Numbers that happen to go on say nothing when the peer was busy with starting.
@@ -212,7 +224,7 @@ impl Conversation {
         let pause = self.hesitated_at.is_some_and(|at| now < at + HESITATES_AGAIN);
         if self.mode == Mode::Notrack && !pause && std::mem::take(&mut self.hints.hesitated) {
             self.hesitated_at = Some(now);
-            self.doubt = true;
+            self.doubt = Doubt::Unbounded;
         }
     }
 
@@ -221,7 +233,7 @@ impl Conversation {
     pub(crate) fn doubts_for_long(&mut self, now: Instant) -> bool {
         self.heed_hesitation(now);
         let pause = self.doubted_at.is_some_and(|at| now < at + REQUEST_LOST);
-        if self.mode != Mode::Notrack || pause || !std::mem::take(&mut self.doubt) {
+        if self.mode != Mode::Notrack || pause || self.doubt.take().is_none() {
             return false;
         }
         self.doubted_at = Some(now);

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::places::Place;
-use super::{Control, Conversation, Gap, MAX_CONTROLS, Sent};
+use super::{Control, Conversation, Doubt, Gap, MAX_CONTROLS, Sent};
 use crate::config::Mode;
 use crate::internal::{Internal, Object};
 use crate::statistics::Counters;
@@ -66,7 +66,7 @@ impl Conversation {
         self.open_resync = Some(generation);
         self.asked_at = Some(now);
         self.told_since = false;
-        self.doubt = false;
+        self.doubt = Doubt::None;
     }
 
     /// Sends everything we have, as soon as the peer knows us.
@@ -202,7 +202,7 @@ impl Conversation {
             let messages = to.wrapping_sub(from).saturating_add(1);
             self.open_nacks.push_back(Gap { first: from, messages, since: now });
         } else {
-            self.doubt = true;
+            self.doubt = Doubt::Unbounded;
         }
     }
 

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::places::Place;
-use super::{Content, Control, Conversation, LATE_GREETING, MAX_ANSWERS, Received, Sent};
+use super::{Content, Control, Conversation, Doubt, LATE_GREETING, MAX_ANSWERS, Received, Sent};
 use crate::config::Mode;
 use crate::internal::Internal;
 use crate::statistics::Counters;
@@ -148,7 +148,9 @@ impl Conversation {
         // The peer knows none of these numbers. Flows are said again under new ones.
         self.controls.clear();
         // What was asked for and is forgotten with them has not come.
-        self.doubt |= self.open_resync.take().is_some() || !self.open_nacks.is_empty();
+        if self.open_resync.take().is_some() || !self.open_nacks.is_empty() {
+            self.doubt = Doubt::Unbounded;
+        }
         self.open_nacks.clear();
         self.repeat(false);
     }
@@ -191,7 +193,7 @@ impl Conversation {
                     // The peer's resend queue cannot have held on to it that long.
                     let since = self.last.map_or(0, |last| last.wrapping_sub(first));
                     if since as usize >= self.resend_limit {
-                        self.doubt = true;
+                        self.doubt = Doubt::Unbounded;
                     }
                 }
                 Sent::Control(Control::Resync(generation)) => {

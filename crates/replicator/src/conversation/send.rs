@@ -4,7 +4,9 @@ use std::time::Instant;
 
 use super::places::Place;
 use super::plain::{COPY_INTERVAL, Refresh};
-use super::{ALIVE_INTERVAL, ANSWER_INTERVAL, COPY_IN_FLIGHT, Control, Conversation, Copy, Sent};
+use super::{
+    ALIVE_INTERVAL, ANSWER_INTERVAL, COPY_IN_FLIGHT, Control, Conversation, Copy, Doubt, Sent,
+};
 use crate::claim::Claim;
 use crate::config::Mode;
 use crate::internal::Internal;
@@ -51,9 +53,16 @@ impl Conversation {
         self.held_up = false;
         self.step_refresh(internal, now);
         self.repeat_overdue(now);
-        if self.last_sent.is_none_or(|at| now >= at + ALIVE_INTERVAL) {
+        if self.last_sent.is_none_or(|at| now >= at + ALIVE_INTERVAL)
+            && !self.copy_follows(internal, now)
+        {
             self.say_something(counters);
         }
+    }
+
+    /// Whether ALIVE, which ends a copy in NOTRACK, would pass for the end of the one that begins now.
+    fn copy_follows(&mut self, internal: &Internal, now: Instant) -> bool {
+        self.mode == Mode::Notrack && self.copy_wanted && self.may_begin_copy(internal, now)
     }
 
     /// Answers the peer's greeting at once, and not at the next second as conntrackd does.
@@ -348,11 +357,11 @@ impl Conversation {
             }
             Sent::Control(Control::Nack(first, _)) => {
                 self.close_gap(first);
-                self.doubt = true;
+                self.doubt = Doubt::Unbounded;
             }
             Sent::Control(Control::Resync(_)) => {
                 self.open_resync = None;
-                self.doubt = true;
+                self.doubt = Doubt::Unbounded;
             }
             Sent::Control(Control::Ack(..) | Control::Alive) => {}
         }

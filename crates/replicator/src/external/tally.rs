@@ -1,6 +1,6 @@
 //! How many entries of whom there are, known at any time without a walk over all of them.
 
-use super::{External, Remote};
+use super::{External, Remote, is_older};
 use crate::key::Key;
 use crate::table::{Full, Slot};
 
@@ -11,6 +11,10 @@ pub(super) struct Tally {
     pub(super) told: u32,
     /// Of these, entries that its current generation has confirmed.
     pub(super) confirmed: u32,
+    /// The generation with which a row of copies began.
+    pub(super) row: u16,
+    /// Of its entries, those that the row has confirmed.
+    pub(super) gathered: u32,
 }
 
 /// Peer and generation of an entry.
@@ -25,6 +29,14 @@ impl External {
     /// The peer's entries that it has confirmed in its current generation.
     pub(crate) fn confirmed(&self, peer: u8) -> usize {
         self.tallies.get(usize::from(peer)).map_or(0, |tally| tally.confirmed as usize)
+    }
+
+    /// The generation with which the row of copies began to which the peer's current one belongs, and the
+    /// peer's entries that one of them has confirmed.
+    pub(crate) fn gathered(&self, peer: u8) -> (u16, usize) {
+        self.tallies
+            .get(usize::from(peer))
+            .map_or((0, 0), |tally| (tally.row, tally.gathered as usize))
     }
 
     /// Whether there is anything that the peer has told.
@@ -50,6 +62,7 @@ impl External {
         let tally = self.tally(peer);
         tally.told += 1;
         tally.confirmed += confirmed;
+        tally.gathered += u32::from(!is_older(generation, tally.row));
     }
 
     pub(super) fn uncount(&mut self, (peer, generation): Teller) {
@@ -57,11 +70,13 @@ impl External {
         let tally = self.tally(peer);
         tally.told = tally.told.saturating_sub(1);
         tally.confirmed = tally.confirmed.saturating_sub(confirmed);
+        let gathered = u32::from(!is_older(generation, tally.row));
+        tally.gathered = tally.gathered.saturating_sub(gathered);
     }
 
     /// Nothing is left of which there was anything to count, or to sweep.
     pub(super) fn forget_tallies(&mut self) {
-        self.tallies = Default::default();
+        self.tallies = self.tallies.map(|tally| Tally { row: tally.row, ..Tally::default() });
         self.sweeps = [None; 8];
     }
 

@@ -157,6 +157,7 @@ proptest! {
         let mut counters = Counters::default();
         let mut model: BTreeMap<Key, Modelled> = BTreeMap::new();
         let mut generations = [0u32; 2];
+        let mut rows = [0u32; 2];
         for (peer, action, number, zone, value) in steps {
             let mut told = flow(number);
             told.zone = zone;
@@ -192,10 +193,14 @@ proptest! {
                         model.remove(&key);
                     }
                 }
+                _ if value & 16 != 0 => {
+                    generations[usize::from(peer)] = external.continue_row(peer);
+                }
                 _ => {
                     sweep(&mut external, peer);
                     model.retain(|_, known| known.peer != peer || known.generation == generation);
-                    generations[usize::from(peer)] = external.begin_generation(peer);
+                    let begun = external.begin_generation(peer);
+                    (generations[usize::from(peer)], rows[usize::from(peer)]) = (begun, begun);
                 }
             }
             prop_assert_eq!(external.table.len(), model.len());
@@ -205,6 +210,10 @@ proptest! {
                     |known: &&Modelled| of(known) && known.generation == generations[usize::from(peer)];
                 prop_assert_eq!(external.told(peer), model.values().filter(of).count());
                 prop_assert_eq!(external.confirmed(peer), model.values().filter(current).count());
+                let row = rows[usize::from(peer)];
+                let of_row = |known: &&Modelled| of(known) && known.generation >= row;
+                let gathered = model.values().filter(of_row).count();
+                prop_assert_eq!(external.gathered(peer), (row as u16, gathered));
             }
             prop_assert_eq!(external.table.find(&key).is_some(), model.contains_key(&key));
         }

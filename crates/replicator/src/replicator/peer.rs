@@ -8,7 +8,7 @@ use crate::config::{Config, Mode};
 use crate::conversation::Conversation;
 use crate::early::Early;
 use crate::internal::{Internal, Object};
-use crate::resync::{Cause, Resync};
+use crate::resync::{self, Cause, Resync};
 use crate::statistics::Counters;
 
 use super::PEER_SILENT;
@@ -26,6 +26,9 @@ const PROVOKE: (Duration, Duration) = (Duration::from_millis(50), Duration::from
 
 /// A gap in the peer's messages that is open for longer is more than the loss of a datagram.
 const GAP_PATIENCE: Duration = Duration::from_secs(1);
+
+/// A request for a copy waits no longer for a peer that tells without a pause.
+const HELD_BACK: Duration = Duration::from_secs(2);
 
 /// Losses longer ago do not count when a copy is asked for again.
 const REPEATS_FORGOTTEN: Duration = Duration::from_mins(2);
@@ -99,6 +102,10 @@ pub(super) struct Peer {
     pub(super) copy_ends_at: Option<Instant>,
     /// Copies asked for because something was lost, and when the last one was.
     repeats: (u32, Option<Instant>),
+    /// NOTRACK: copies one after the other of which each lacked something.
+    pub(super) row: u8,
+    /// NOTRACK: since when a request is held back until nothing more is told.
+    pub(super) held_back: Option<Instant>,
 }
 
 /// How a peer is spoken to.
@@ -164,6 +171,8 @@ impl Peer {
             patience: patience(config),
             copy_ends_at: None,
             repeats: (0, None),
+            row: 0,
+            held_back: None,
         }
     }
 
@@ -248,7 +257,16 @@ impl Peer {
             last.is_none_or(|at| now.saturating_duration_since(at) >= REPEATS_FORGOTTEN);
         let times = if forgotten { 0 } else { times };
         self.repeats = (times + 1, Some(now));
-        self.resync = Resync::again(Cause::Lost, times, now);
+        // Each pause twice: what one copy lacks another one may have.
+        self.resync = Resync::later(Cause::Lost, now + resync::pause(times / 2));
+    }
+
+    /// Until when a request for a copy waits for the end of another one that may be under way. Of that one a part
+    /// would count as told before, and its end as the end of the answer.
+    pub(super) fn holds_back_until(&mut self, now: Instant) -> Option<Instant> {
+        let until = self.conversation.tells_until().filter(|until| now < *until)?;
+        let since = *self.held_back.get_or_insert(now);
+        (now.saturating_duration_since(since) < HELD_BACK).then_some(until)
     }
 
     /// How long it may say nothing, by what is known of it.

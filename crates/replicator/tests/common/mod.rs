@@ -71,6 +71,8 @@ pub struct World {
     pub connected: bool,
     /// A node that hears and is not heard.
     pub mute: Option<usize>,
+    /// How many datagrams that arrive at the same moment a node has room for.
+    pub room: usize,
     pub sent: [u64; 2],
     air: Vec<(Instant, u64, usize, Vec<u8>)>,
     serial: u64,
@@ -96,6 +98,7 @@ impl World {
             events: Default::default(),
             connected: true,
             mute: None,
+            room: usize::MAX,
             sent: [0, 0],
             air: Vec::new(),
             serial: 0,
@@ -174,8 +177,13 @@ impl World {
                 }
                 let longest = self.weather.longest_delay.as_micros() as u32 + 1;
                 let delay = Duration::from_micros(u64::from(self.below(longest)));
+                let (at, to) = (self.now + delay, 1 - node);
+                let before = self.air.iter().filter(|other| (other.0, other.2) == (at, to));
+                if self.room < usize::MAX && before.count() >= self.room {
+                    continue;
+                }
                 self.serial += 1;
-                self.air.push((self.now + delay, self.serial, 1 - node, datagram.clone()));
+                self.air.push((at, self.serial, to, datagram.clone()));
             }
         }
         while let Some(event) = self.nodes[node].poll_event() {
