@@ -63,6 +63,7 @@ fn play(setting: Setting) {
     let replicas = Replicas::next_to_each_other(setting);
     let conntrackd = replicas.start_conntrackd(false);
     let lockstep = replicas.start_lockstep(Serves::Ours);
+    replicas.wait_until_conntrackd_can_tell(&conntrackd);
     let told = || {
         replicas.wait_until_they_have_ours(&conntrackd, || {});
         replicas.wait_until_we_have_theirs(&lockstep);
