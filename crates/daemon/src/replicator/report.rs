@@ -25,7 +25,7 @@ impl Actor {
             match event {
                 Event::PeerAppeared { address } => info!(%address, "replication peer heard"),
                 Event::PeerRestarted { address } => {
-                    info!(%address, "replication peer has restarted");
+                    info!(%address, "replication peer begins anew");
                 }
                 Event::PeerSilent { address } => {
                     warn!(%address, "replication peer has fallen silent");
