@@ -53,16 +53,9 @@ impl Conversation {
         self.held_up = false;
         self.step_refresh(internal, now);
         self.repeat_overdue(now);
-        if self.last_sent.is_none_or(|at| now >= at + ALIVE_INTERVAL)
-            && !self.copy_follows(internal, now)
-        {
+        if self.last_sent.is_none_or(|at| now >= at + ALIVE_INTERVAL) {
             self.say_something(counters);
         }
-    }
-
-    /// Whether ALIVE, which ends a copy in NOTRACK, would pass for the end of the one that begins now.
-    fn copy_follows(&mut self, internal: &Internal, now: Instant) -> bool {
-        self.mode == Mode::Notrack && self.copy_wanted && self.may_begin_copy(internal, now)
     }
 
     /// Answers the peer's greeting at once, and not at the next second as conntrackd does.
@@ -170,7 +163,11 @@ impl Conversation {
                     return None;
                 }
                 (Some(_), _) => {
-                    return self.controls.pop_front().map(|(_, control)| Sent::Control(control));
+                    let (_, control) = self.controls.pop_front()?;
+                    if control == Control::Alive && open && self.copy_begins(internal, now) {
+                        continue;
+                    }
+                    return Some(Sent::Control(control));
                 }
             }
             let (_, object) = self.objects.pop_front()?;
@@ -231,6 +228,15 @@ impl Conversation {
         }
         self.say_copy_is_over(counters);
         !self.controls.is_empty() || (self.copy_wanted && self.may_begin_copy(internal, now))
+    }
+
+    /// Whether a copy in NOTRACK begins now, of which an ALIVE before it would seem to be the end.
+    fn copy_begins(&mut self, internal: &Internal, now: Instant) -> bool {
+        self.mode == Mode::Notrack
+            && self.copy.is_none()
+            && self.copy_wanted
+            && self.pacing.allowance > 0
+            && self.may_begin_copy(internal, now)
     }
 
     /// Copies that nobody acknowledges follow each other at a distance.

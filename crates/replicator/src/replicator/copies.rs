@@ -129,18 +129,16 @@ impl Replicator {
 
     fn resync_ended(&mut self, place: usize, cause: Cause, attempts: u32, now: Instant) {
         let doubt = self.peers[place].conversation.take_doubt(now);
-        let by_row = self.row_has_everything(place, doubt);
-        let peer = &mut self.peers[place];
-        if !doubt.is_none() && !by_row {
-            if doubt == Doubt::Unbounded {
-                peer.row = 0;
-            }
+        if !doubt.is_none() {
+            self.drop_what_no_copy_has(place, doubt, now);
+            let peer = &mut self.peers[place];
             match self.config.mode {
                 Mode::Notrack => peer.repeat_copy(now),
                 Mode::Ftfw | Mode::Alarm => peer.resync = Resync::again(cause, attempts, now),
             }
             return;
         }
+        let peer = &mut self.peers[place];
         let alarm = self.config.mode == Mode::Alarm;
         let claim = peer.claim;
         if claim == Some(Claim::Serves) && !alarm {
@@ -185,9 +183,7 @@ impl Replicator {
                 self.peers[place].sweep_at = Some(later);
             }
         } else {
-            let (row, _) = self.external.gathered(index);
-            let generation = if by_row { row } else { self.external.generation(index) };
-            self.sweep(index, generation, now);
+            self.sweep(index, self.external.generation(index), now);
         }
         self.peers[place].row = 0;
         if !alarm && whole {
@@ -196,23 +192,29 @@ impl Replicator {
         self.end_copy(place, now);
     }
 
-    /// Whether the copies of a row make a whole one although messages of the last one are missing. The peer
-    /// has no more flows than this one has told and lacks, and the row has as many.
+    /// Drops what no copy of the row has told, when these make a whole one although messages of the last one are
+    /// missing: the peer has no more flows than this one has told and lacks, and the row has as many.
     ///
     /// A flow whose end was lost since the row began is counted among them, and may stand for another one that
-    /// no copy has told: a row is short, and what it drops comes with the next copy.
-    fn row_has_everything(&self, place: usize, doubt: Doubt) -> bool {
-        let Doubt::Missing(missing) = doubt else { return false };
-        let peer = &self.peers[place];
+    /// no copy has told. So there is another copy in any case.
+    fn drop_what_no_copy_has(&mut self, place: usize, doubt: Doubt, now: Instant) {
+        let peer = &mut self.peers[place];
+        let Doubt::Missing(missing) = doubt else {
+            peer.row = 0;
+            return;
+        };
         let told = self.external.confirmed(peer.index) as u64;
-        let (_, gathered) = self.external.gathered(peer.index);
+        let (row, gathered) = self.external.gathered(peer.index);
         let gathered = gathered as u64;
         // So little of it may mean that the request was lost.
         let answered = told * 2 >= gathered;
-        self.config.mode == Mode::Notrack
-            && matches!(peer.claim, None | Some(Claim::ToldAll))
-            && answered
-            && gathered >= told.saturating_add(missing)
+        let whole = gathered >= told.saturating_add(missing);
+        let serves = matches!(peer.claim, None | Some(Claim::ToldAll));
+        if self.config.mode == Mode::Notrack && serves && answered && whole {
+            peer.row = 0;
+            let index = peer.index;
+            self.sweep(index, row, now);
+        }
     }
 
     /// The copy is complete when what was not in it has been dropped.
