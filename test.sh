@@ -23,7 +23,8 @@ failed=0
 failures=()
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
-export PATH=$PATH:/usr/sbin:/sbin CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-auto}
+tools=target/tools
+export PATH=$PWD/$tools/bin:$PATH:/usr/sbin:/sbin CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-auto}
 
 step() { # title, command…
   local title=$1 began=$SECONDS
@@ -120,19 +121,32 @@ tests() { # further arguments go to cargo test
   return "$status"
 }
 
-deny() {
-  local version=0.20.2 tools=target/tools
-  PATH=$PWD/$tools/bin:$PATH
-  # Only layering, licences and sources are asked of it, none of which needs its network features or speed.
+# Only layering, licences and sources are asked of it, none of which needs its network features or speed.
+install_deny() {
   command -v cargo-deny >/dev/null ||
-    cargo install --quiet --locked --debug --no-default-features --version $version --root $tools cargo-deny || return 1
+    cargo install --quiet --locked --debug --no-default-features --version 0.20.2 --root $tools cargo-deny
+}
+
+deny() {
+  install_deny || return 1
   # It looks at what the build does not need on this platform too.
   cargo fetch --quiet --locked && cargo deny --offline check bans licenses sources
 }
 
-# As the README has it built, and where an ordinary user can reach it.
+# As the README has it built.
+build_release() { cargo build --quiet --release -p lockstep-daemon; }
+
+# Most tests wait most of the time: what the later steps need is compiled meanwhile, with what they leave of the processors.
+# Whatever fails of it fails again in its step, and says why there.
+compile_ahead() {
+  renice -n 19 $BASHPID >/dev/null
+  install_deny
+  build_release
+}
+
+# The program where an ordinary user can reach it.
 demo_binary() {
-  cargo build --quiet --release -p lockstep-daemon || return 1
+  build_release || return 1
   chmod 755 "$scratch" && install -m 755 "${CARGO_TARGET_DIR:-target}/release/lockstep" "$scratch/lockstep"
 }
 
@@ -155,7 +169,10 @@ step "build" cargo build --workspace --quiet
 if $quick; then
   step "tests" tests --exclude lockstep-tests
 else
+  compile_ahead >/dev/null 2>&1 &
+  ahead=$!
   step "tests" tests
+  wait $ahead
   step "layering, licences, sources" deny
   step "release build" demo_binary
   [ "$(id -u)" != 0 ] || step "demo as root" "$scratch/lockstep" demo
