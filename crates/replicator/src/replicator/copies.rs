@@ -50,6 +50,9 @@ impl Replicator {
 
     pub(super) fn step_resync(&mut self, place: usize, now: Instant) {
         let peer = &mut self.peers[place];
+        if !matches!(peer.resync, Resync::Wanted { .. }) {
+            peer.held_back = None;
+        }
         match peer.resync {
             Resync::Wanted { at, cause, attempts } => {
                 let may_ask = peer.present() && peer.conversation.established();
@@ -101,7 +104,6 @@ impl Replicator {
             peer.row = 1;
             self.external.begin_generation(peer.index)
         };
-        peer.held_back = None;
         peer.sweep_at = None;
         peer.stood_by = false;
         peer.resync =
