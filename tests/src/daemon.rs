@@ -36,7 +36,7 @@ impl Lockstep {
     #[track_caller]
     pub fn start(node: &Node, config: &str) -> Self {
         let daemon = Self::launch(node, config);
-        wait::until("the daemon answers `lockstep status`", || daemon.try_status().is_some());
+        daemon.wait_until_it_answers();
         daemon
     }
 
@@ -47,7 +47,7 @@ impl Lockstep {
     #[track_caller]
     pub fn start_as_on_a_router(node: &Node, config: &str) -> Self {
         let daemon = Self::begin(node, &["env", "LOCKSTEP_LOG=info"], config, &["--unsupervised"]);
-        wait::until("the daemon answers `lockstep status`", || daemon.try_status().is_some());
+        daemon.wait_until_it_answers();
         daemon
     }
 
@@ -65,7 +65,7 @@ impl Lockstep {
     #[track_caller]
     pub fn start_guarded(node: &Node, config: &str) -> Self {
         let daemon = Self::launch_guarded(node, &[], config);
-        wait::until("the daemon answers `lockstep status`", || daemon.try_status().is_some());
+        daemon.wait_until_it_answers();
         daemon
     }
 
@@ -122,6 +122,14 @@ impl Lockstep {
         let worker = self.worker().expect("it has a worker");
         kill(worker, signal).expect("it can be signalled");
         worker
+    }
+
+    /// Waits until another worker than this one has taken its place and answers.
+    #[track_caller]
+    pub fn wait_for_another_worker(&self, before: Pid) {
+        wait::until("another worker answers", || {
+            self.worker().is_some_and(|worker| worker != before) && self.try_status().is_some()
+        });
     }
 
     /// Kills guard and worker together: nobody is left to do anything.
@@ -238,6 +246,14 @@ impl Control {
     #[track_caller]
     pub fn status(&self) -> Value {
         self.ask(&["status"])
+    }
+
+    /// Waits until it answers `lockstep status`: after its start, or after its worker died, when nobody listens for a
+    /// moment.
+    #[track_caller]
+    pub fn wait_until_it_answers(&self) {
+        let what = format!("{} answers `lockstep status`", self.name);
+        wait::until(&what, || self.try_status().is_some());
     }
 
     pub(crate) fn try_status(&self) -> Option<Value> {

@@ -225,7 +225,7 @@ fn a_daemon_that_starts_while_the_one_before_ends_waits_for_it() {
     let next = Lockstep::launch(&pair.ours, &config("eth0", ""));
     wait::until("it waits", || next.log().contains("waits for the end of another lockstep"));
     drop(ending);
-    wait::until("it answers", || next.command(&["status"]).status.success());
+    next.wait_until_it_answers();
     next.wait_for_state("gateway", "master");
 }
 

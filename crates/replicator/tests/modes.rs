@@ -19,6 +19,19 @@ fn notrack(seed: u64, weather: Weather) -> World {
     World::with(seed, weather, &in_mode(Mode::Notrack))
 }
 
+/// A thousand flows of A, which B has.
+fn replicated_notrack(seed: u64) -> World {
+    let mut world = notrack(seed, FAIR);
+    world.run_s(10);
+    world.activate(A);
+    for number in 0..1000 {
+        world.create(A, number);
+    }
+    world.run_s(1);
+    world.assert_replicated(A);
+    world
+}
+
 fn alarm(seed: u64, weather: Weather) -> World {
     World::with(seed, weather, &in_mode(Mode::Alarm))
 }
@@ -100,14 +113,7 @@ fn a_hole_in_notrack_numbers_is_made_up_for_by_a_copy() {
 #[test]
 fn notrack_copies_of_which_each_has_a_hole_make_one_without() {
     for seed in 0..60 {
-        let mut world = notrack(seed, FAIR);
-        world.run_s(10);
-        world.activate(A);
-        for number in 0..1000 {
-            world.create(A, number);
-        }
-        world.run_s(1);
-        world.assert_replicated(A);
+        let mut world = replicated_notrack(seed);
         world.weather = Weather { loss: 20, ..FAIR };
         for number in (0..1000).step_by(3) {
             world.destroy(A, number);
@@ -129,14 +135,7 @@ fn notrack_copies_of_which_each_has_a_hole_make_one_without() {
 /// A receiver whose buffer is too small misses the same part of each copy: more copies are no reason to drop that part.
 #[test]
 fn what_every_notrack_copy_lacks_is_kept() {
-    let mut world = notrack(1, FAIR);
-    world.run_s(10);
-    world.activate(A);
-    for number in 0..1000 {
-        world.create(A, number);
-    }
-    world.run_s(1);
-    world.assert_replicated(A);
+    let mut world = replicated_notrack(1);
     world.room = 20;
     world.nodes[B].request_resync(world.now);
     world.run_s(300);

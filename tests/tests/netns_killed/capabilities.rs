@@ -65,7 +65,7 @@ fn a_pair_works_with_the_capabilities_of_the_unit_and_is_killed_and_stopped_like
     let notify = "master = [\"id\", \"-un\"]\n";
     let start = |node, id, priority| {
         let router = Lockstep::launch_guarded(node, &prefix, &config(id, priority, notify));
-        wait::until("it answers", || router.command(&["status"]).status.success());
+        router.wait_until_it_answers();
         router
     };
     let mut ours = start(a, "a", 150);
@@ -81,7 +81,7 @@ fn a_pair_works_with_the_capabilities_of_the_unit_and_is_killed_and_stopped_like
     });
 
     let worker = ours.signal_worker(Signal::SIGKILL);
-    crate::wait_for_another(&ours, worker);
+    ours.wait_for_another_worker(worker);
     wait::until("one of them serves", || {
         [&ours, &theirs].iter().any(|router| router.state("routers") == "master")
     });

@@ -153,12 +153,12 @@ fn a_panic_in_any_thread_ends_the_worker_and_the_next_goes_on() {
     let trigger = directory.path().join("panic");
     let variable = format!("LOCKSTEP_PANIC_ONCE_THERE_IS={}", trigger.display());
     let ours = Lockstep::launch_guarded(&pair.ours, &["env", &variable], &config(150, ""));
-    wait::until("it answers", || ours.command(&["status"]).status.success());
+    ours.wait_until_it_answers();
     ours.wait_for_state("gateway", "master");
     let before = ours.worker().expect("a worker");
 
     std::fs::write(&trigger, "").expect("a file");
-    crate::wait_for_another(&ours, before);
+    ours.wait_for_another_worker(before);
 
     ours.wait_for_state("gateway", "master");
     assert!(crate::reason(&ours).starts_with("resumed"), "{}", crate::reason(&ours));

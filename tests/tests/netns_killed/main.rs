@@ -18,9 +18,7 @@ use lockstep_lab::Node;
 use lockstep_tests::daemon::Lockstep;
 use lockstep_tests::frames::Content;
 use lockstep_tests::pair::Pair;
-use lockstep_tests::wait;
 use nix::sys::signal::Signal;
-use nix::unistd::Pid;
 use tempfile::TempDir;
 
 /// A configuration with one virtual router and whatever else.
@@ -51,15 +49,7 @@ fn master(node: &Node, config: &str) -> Lockstep {
 #[track_caller]
 fn replace_worker(lockstep: &Lockstep, signal: Signal) {
     let before = lockstep.signal_worker(signal);
-    wait_for_another(lockstep, before);
-}
-
-#[track_caller]
-fn wait_for_another(lockstep: &Lockstep, before: Pid) {
-    wait::until("another worker answers", || {
-        lockstep.worker().is_some_and(|worker| worker != before)
-            && lockstep.command(&["status"]).status.success()
-    });
+    lockstep.wait_for_another_worker(before);
 }
 
 /// Why the group entered its present state.

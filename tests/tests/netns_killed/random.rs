@@ -114,7 +114,7 @@ fn kill_again_and_again(router: &Lockstep, kills: usize) -> Vec<Duration> {
         // It may be between two.
         let _ = kill(worker, Signal::SIGKILL);
     }
-    wait::until("the last one answers", || router.command(&["status"]).status.success());
+    router.wait_until_it_answers();
     moments
 }
 

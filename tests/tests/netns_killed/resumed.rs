@@ -103,7 +103,7 @@ fn one_whose_interface_is_gone_meanwhile_is_in_fault() {
     pair.ours.unplug("eth0").expect("a cable");
     nix::sys::signal::kill(worker, Signal::SIGKILL).expect("it can be killed");
 
-    crate::wait_for_another(&ours, worker);
+    ours.wait_for_another_worker(worker);
     ours.wait_for_state("gateway", "fault");
     assert!(!Pair::has_virtual_address(&pair.ours));
 }
@@ -138,7 +138,7 @@ fn a_worker_that_stands_still_is_replaced_and_its_neighbour_takes_over() {
     theirs.wait_for_state("gateway", "backup");
 
     let before = ours.signal_worker(Signal::SIGSTOP);
-    crate::wait_for_another(&ours, before);
+    ours.wait_for_another_worker(before);
 
     assert!(ours.log().contains("stuck"), "its guard says why");
     // With the address gone it is a backup, and is master again after the other.

@@ -229,10 +229,7 @@ fn a_worker_that_is_killed_goes_on_with_what_came_while_it_ran() {
     daemon.wait_for_state("c", "master");
     wait::until("the new member advertises", || sent(&segment, OURS, 52, |_| true) > 1);
     let killed = daemon.signal_worker(Signal::SIGKILL);
-    wait::until("another worker has taken over", || {
-        daemon.worker().is_some_and(|worker| worker != killed)
-            && daemon.command(&["status"]).status.success()
-    });
+    daemon.wait_for_another_worker(killed);
     for name in ["g", "c"] {
         daemon.wait_for_state(name, "master");
         let reason = text(&daemon.group(name)["reason"]);

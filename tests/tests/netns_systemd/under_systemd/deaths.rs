@@ -13,6 +13,8 @@ fn started_again(machine: &Machine, times: u32) {
     wait::until("systemd knows of it", || {
         machine.property("StatusText").starts_with(&format!("started again {times} times"))
     });
+    // It says so when the last one has died: the next does not listen yet.
+    machine.lockstep().wait_until_it_answers();
     machine.lockstep().wait_for_state("gateway", "master");
     assert_eq!(
         (machine.property("ActiveState"), machine.property("NRestarts")),

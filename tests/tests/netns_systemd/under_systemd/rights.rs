@@ -97,8 +97,8 @@ fn a_pair_does_all_it_can_with_the_rights_of_the_unit() {
     theirs.signal(killed, Signal::SIGKILL);
     wait::until("another worker stands by", || {
         theirs.worker().is_some_and(|worker| worker != killed)
-            && theirs.lockstep().command(&["status"]).status.success()
     });
+    theirs.lockstep().wait_until_it_answers();
     theirs.lockstep().wait_for_state("routers", "backup");
     wait_until_told(ours.lockstep());
 
