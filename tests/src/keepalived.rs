@@ -8,9 +8,11 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
+use crate::daemon::children;
 use crate::wait;
 
-/// keepalived with its VRRP process only. Dropped, it is killed; when the test panics, its log is printed.
+/// keepalived with its VRRP process only. Dropped, it is killed as by [`Keepalived::kill`]; when the test panics, its log is
+/// printed.
 #[derive(Debug)]
 pub struct Keepalived {
     process: Process,
@@ -124,9 +126,21 @@ impl Keepalived {
     /// # Panics
     /// When its process is not known.
     pub fn kill(mut self) {
-        self.process.signal(Signal::SIGSTOP).expect("keepalived can be stopped");
-        self.signal(Signal::SIGKILL);
-        self.process.kill().expect("it can be killed");
+        assert!(self.kill_both() > 0, "its VRRP process is known");
+    }
+
+    /// Returns how many processes its parent process had.
+    fn kill_both(&mut self) -> usize {
+        if !matches!(self.process.ended(), Ok(None)) {
+            return 0;
+        }
+        let _ = self.process.signal(Signal::SIGSTOP);
+        let others = children(self.process.id());
+        for process in &others {
+            let _ = kill(*process, Signal::SIGKILL);
+        }
+        let _ = self.process.kill();
+        others.len()
     }
 
     /// Signals the process that speaks VRRP.
@@ -135,9 +149,17 @@ impl Keepalived {
     /// When that process is not known.
     #[track_caller]
     pub fn signal(&self, signal: Signal) {
+        kill(self.vrrp_process(), signal).expect("its VRRP process can be signalled");
+    }
+
+    /// The process that speaks VRRP.
+    ///
+    /// # Panics
+    /// When it is not known.
+    #[track_caller]
+    pub fn vrrp_process(&self) -> Pid {
         let pid = fs::read_to_string(self.directory.path().join("vrrp.pid")).expect("its pid file");
-        let pid = Pid::from_raw(pid.trim().parse().expect("a pid"));
-        kill(pid, signal).expect("its VRRP process can be signalled");
+        Pid::from_raw(pid.trim().parse().expect("a pid"))
     }
 }
 
@@ -146,6 +168,8 @@ impl Drop for Keepalived {
         if std::thread::panicking() {
             eprintln!("==== keepalived:\n{}", self.log());
         }
+        // The VRRP process would say goodbye, and now and then hang in it when its interface goes meanwhile.
+        self.kill_both();
     }
 }
 

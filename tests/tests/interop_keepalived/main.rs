@@ -15,10 +15,13 @@ use std::net::IpAddr;
 
 use lockstep_tests::compare::{self, Difference, Observation, PAIRS};
 use lockstep_tests::daemon::{Lockstep, number, text};
+use lockstep_tests::keepalived::Keepalived;
+use lockstep_tests::pair::Pair;
 use lockstep_tests::router::Program;
 use lockstep_tests::segment::Segment;
 use lockstep_tests::setting::Setting;
 use lockstep_tests::wait;
+use nix::sys::signal::{Signal, kill};
 
 /// Where Lockstep is meant to behave otherwise than keepalived 2.2.7.
 const DIFFERENCES: &[Difference] = &[
@@ -100,4 +103,17 @@ fn numbers_only_grow(segment: &Segment) {
             "{sender} repeats a number: {numbers:?}"
         );
     }
+}
+
+#[test]
+fn a_keepalived_that_a_test_drops_leaves_no_process() {
+    let pair = Pair::new();
+    let instance = "vrrp_instance gateway {\n interface eth0\n virtual_router_id 51\n priority 100\n\
+         virtual_ipaddress {\n 10.51.0.1/24 dev eth0\n }\n}\n";
+    let keepalived = Keepalived::configured(&pair.theirs, instance);
+    let process = keepalived.vrrp_process();
+    // As one that hangs when it is told to end.
+    keepalived.signal(Signal::SIGSTOP);
+    drop(keepalived);
+    wait::until("its VRRP process is gone", || kill(process, None).is_err());
 }
