@@ -82,6 +82,11 @@ impl Lan {
 }
 
 impl Port {
+    /// Waits until the port passes packets.
+    pub(crate) fn wait_until_up(&self) -> Result<()> {
+        netlink::wait_until_up(&self.segment.namespace, &self.name)
+    }
+
     /// Gives the far end its carrier, or takes it away, as pulling the cable does.
     pub(crate) fn set_carrier(&self, on: bool) -> Result<()> {
         netlink::within(&self.segment.namespace, async |handle| {

@@ -95,12 +95,14 @@ impl Node {
         PathBuf::from(format!("/proc/{}/fd/{descriptor}", std::process::id()))
     }
 
-    /// Puts a cable between a new interface and `lan`, brings the interface up and gives it its
+    /// Puts a cable between a new interface and `lan`, brings the interface up, waits until packets pass, and gives it its
     /// addresses.
     pub fn attach(&self, lan: &Lan, interface: &Interface) -> Result<()> {
         let port = lan.connect(&self.namespace, &interface.name, interface.mac)?;
-        self.cables().insert(interface.name.clone(), port);
         self.set_link(&interface.name, true)?;
+        netlink::wait_until_up(&self.namespace, &interface.name)?;
+        port.wait_until_up()?;
+        self.cables().insert(interface.name.clone(), port);
         interface
             .addresses
             .iter()

@@ -33,6 +33,22 @@ fn hosts_of_a_lan_reach_each_other_until_a_cable_is_pulled() -> Result<()> {
     Ok(())
 }
 
+/// The kernel is in no hurry with a cable whose ends have the same number, as those of the second one here.
+#[test]
+fn an_attached_interface_is_running() -> Result<()> {
+    let node = Node::new("node")?;
+    for name in ["eth0", "eth1", "eth2"] {
+        node.attach(&Lan::new()?, &Interface::new(name))?;
+        // Asked for one interface the kernel would look at its carrier first.
+        let mut ip = Command::new("ip");
+        ip.args(["-br", "link"]);
+        let shown = String::from_utf8(node.output(ip)?.stdout)?;
+        let line = shown.lines().find(|line| line.starts_with(name));
+        assert!(line.is_some_and(|line| line.contains(" UP ")), "{shown}");
+    }
+    Ok(())
+}
+
 #[test]
 fn a_loss_rule_loses_what_it_names_until_it_is_taken_back() -> Result<()> {
     let Some((here, there)) = pair()? else { return Ok(()) };
